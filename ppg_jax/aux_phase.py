@@ -1,0 +1,111 @@
+"""The auxiliary phase: distils value targets into the policy network, and holds the policy still."""
+
+from typing import Any
+
+import chex
+import jax
+import jax.numpy as jnp
+import optax
+
+from ppg_jax.config import Config, Hyperparams
+from ppg_jax.distributions import Distribution
+from ppg_jax.losses import squared_error
+from ppg_jax.minibatch import epoch_indices, take_sequences
+from ppg_jax.networks import AUX_VALUE, POLICY, VALUE, Agent, AgentOutput
+from ppg_jax.optimizer import apply_gradients
+from ppg_jax.running_stats import RunningStats
+from ppg_jax.types import AuxBuffer, Metrics
+
+
+def auxiliary_objective(
+    hparams: Hyperparams, out: AgentOutput, old_policy: Distribution, value_targets: chex.Array
+) -> tuple[chex.Array, Metrics]:
+    """``L_joint + L_value``: both halved value errors and the cloning KL (the paper's eq. 3)."""
+    assert out.policy is not None and out.values is not None and out.aux_values is not None
+    clone_kl = old_policy.kl(out.policy).mean()
+    aux_value_loss = 0.5 * squared_error(out.aux_values, value_targets)
+    value_loss = 0.5 * squared_error(out.values, value_targets)
+    loss = aux_value_loss + hparams.beta_clone * clone_kl + value_loss
+    return loss, {
+        "clone_kl": clone_kl,
+        "aux_value_loss": aux_value_loss,
+        "aux_phase_value_loss": value_loss,
+    }
+
+
+def old_policies(
+    config: Config,
+    agent: Agent,
+    params: Any,
+    obs_stats: RunningStats | None,
+    buffer: AuxBuffer,
+) -> Distribution:
+    """The policy as the phase found it, on every stored observation, a minibatch at a time.
+
+    Returns:
+      Distribution with batch axes ``[N x B sequences, T]``.
+    """
+    sequences = config.n_pi * config.num_envs
+    order = jnp.arange(sequences).reshape(config.num_aux_minibatches, -1)
+
+    def evaluate(index: chex.Array) -> Distribution:
+        part = take_sequences(buffer, index)
+        out = agent.unroll(params, obs_stats, part.obs, part.starts, part.memory, (POLICY,))
+        return jax.tree.map(lambda x: jnp.moveaxis(x, 0, 1), out.policy)
+
+    policies = jax.lax.map(evaluate, order)
+    return jax.tree.map(lambda x: x.reshape(sequences, *x.shape[2:]), policies)
+
+
+def auxiliary_phase(
+    config: Config,
+    hparams: Hyperparams,
+    agent: Agent,
+    params: Any,
+    opt_state: Any,
+    obs_stats: RunningStats | None,
+    buffer: AuxBuffer,
+    learning_rate: chex.Numeric,
+    key: chex.PRNGKey,
+) -> tuple[Any, Any, Metrics]:
+    """``e_aux`` epochs over shuffled (iteration, environment) sequences.
+
+    Args:
+      config: epochs, minibatches, architecture.
+      hparams: coefficients.
+      agent: the networks.
+      params: of all networks.
+      opt_state: of the auxiliary optimizer.
+      obs_stats: the statistics the phase's rollouts were made with, or None.
+      buffer: N iterations.
+      learning_rate: of this phase, scalar.
+      key: for shuffling.
+
+    Returns:
+      Parameters, optimizer state, and metrics ``[e_aux]``: means over each epoch's minibatches,
+      unscaled.
+    """
+    old_policy = old_policies(config, agent, params, obs_stats, buffer)
+    detach = agent.architecture.detach_aux_phase
+
+    def loss(params: Any, part: AuxBuffer, old: Distribution) -> tuple[chex.Array, Metrics]:
+        wanted = (POLICY, VALUE, AUX_VALUE)
+        out = agent.unroll(
+            params, obs_stats, part.obs, part.starts, part.memory, wanted, detach_value=detach
+        )
+        return auxiliary_objective(hparams, out, old, part.value_targets)
+
+    def step(carry: tuple[Any, Any], index: chex.Array):
+        params, opt_state = carry
+        part = take_sequences(buffer, index)
+        old = jax.tree.map(lambda x: jnp.moveaxis(x[index], 0, 1), old_policy)
+        grads, metrics = jax.grad(loss, has_aux=True)(params, part, old)
+        params, opt_state = apply_gradients(hparams, learning_rate, params, opt_state, grads)
+        return (params, opt_state), metrics | {"aux_grad_norm": optax.global_norm(grads)}
+
+    indices = epoch_indices(
+        key, config.n_pi * config.num_envs, config.num_aux_minibatches, config.e_aux
+    )
+    (params, opt_state), metrics = jax.lax.scan(step, (params, opt_state), indices)
+    by_epoch = jax.tree.map(lambda x: x.reshape(config.e_aux, -1).mean(1), metrics)
+    return params, opt_state, by_epoch

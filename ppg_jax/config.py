@@ -1,0 +1,445 @@
+"""The configuration: every field with its type, range and meaning, checked when it is made."""
+
+import dataclasses
+import difflib
+import math
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+import pydantic
+from flax import struct
+from pydantic import BeforeValidator, Field
+
+
+class ConfigError(ValueError):
+    """A setting that cannot work. The message is one line: field, value, remedy."""
+
+
+class FrozenMapping(dict):
+    """A mapping that can be hashed, so that a ``Config`` can be a static argument of ``jit``."""
+
+    def __hash__(self) -> int:  # type: ignore[override]
+        return hash(tuple(sorted(self.items())))
+
+
+def to_count(value: Any) -> Any:
+    """Whole numbers as people write them: 128, "128", 1e6, "1e6", "1_000_000"; never a bool."""
+    if isinstance(value, bool):
+        raise ValueError("must be a whole number")
+    if isinstance(value, str):
+        value = _to_number(value)
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    return value
+
+
+def _to_number(text: str) -> Any:
+    for parse in (int, float):
+        try:
+            return parse(text)
+        except ValueError:
+            continue
+    return text
+
+
+def _not_bool(value: Any) -> Any:
+    if isinstance(value, bool):
+        raise ValueError("must be a number")
+    return value
+
+
+def _freeze(value: Any) -> Any:
+    if value is None:
+        return FrozenMapping()
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        value = {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
+    if not isinstance(value, Mapping):
+        raise ValueError("must be a mapping of names to values")
+    frozen = {k: tuple(v) if isinstance(v, list) else v for k, v in value.items()}
+    for name, entry in frozen.items():
+        if not isinstance(name, str):
+            raise ValueError(f"has the key {name!r}; keys must be names")
+        if not isinstance(entry, str | bool | int | float | tuple | None):
+            try:
+                frozen[name] = entry.item()  # a scalar array of an environment's parameters
+            except (AttributeError, TypeError, ValueError):
+                raise ValueError(f"has {name}={entry!r}; values must be plain numbers") from None
+    return FrozenMapping(frozen)
+
+
+def _env_reference(value: Any) -> Any:
+    if isinstance(value, str) and value.strip():
+        return value
+    if callable(getattr(value, "step_env", None)) and callable(getattr(value, "reset_env", None)):
+        return value
+    raise ValueError(
+        "must be the id of an environment (ppg-jax list shows them) or a gymnax environment"
+    )
+
+
+Count = Annotated[int, BeforeValidator(to_count)]
+Real = Annotated[float, BeforeValidator(_not_bool)]
+Sizes = Annotated[tuple[Annotated[Count, Field(ge=1)], ...], Field(min_length=1)]
+Settings = Annotated[Any, BeforeValidator(_freeze)]
+
+_STRICT = pydantic.ConfigDict(
+    extra="forbid",
+    allow_inf_nan=False,
+    arbitrary_types_allowed=True,
+    revalidate_instances="always",
+)
+
+
+@struct.dataclass
+class Hyperparams:
+    """The numbers that may be traced: one compiled program serves every value of them.
+
+    A pytree of scalars. ``config.hparams.replace(beta_clone=jnp.array([0.5, 1.0]))`` gives one
+    that ``jax.vmap`` can map over. Ranges are checked where a ``Config`` is made of it.
+    """
+
+    __pydantic_config__ = _STRICT
+
+    learning_rate: Annotated[
+        Real, Field(ge=0, description="Adam step size of the policy phase.")
+    ] = 5e-4
+    aux_learning_rate: Annotated[
+        Real, Field(ge=0, description="Adam step size of the auxiliary phase.")
+    ] = 5e-4
+    gamma: Annotated[Real, Field(ge=0, le=1, description="Discount per step.")] = 0.999
+    gae_lambda: Annotated[
+        Real, Field(ge=0, le=1, description="Lambda of generalised advantage estimation.")
+    ] = 0.95
+    clip_eps: Annotated[
+        Real, Field(ge=0, description="Range of the clipped surrogate; 0: no clip.")
+    ] = 0.2
+    kl_penalty: Annotated[
+        Real,
+        Field(ge=0, description="Weight of 0.5 mean (log ratio)^2; 1 with clip_eps 0: PPG-KL."),
+    ] = 0.0
+    entropy_coef: Annotated[Real, Field(ge=0, description="Weight of the entropy bonus.")] = 0.01
+    value_coef: Annotated[
+        Real, Field(ge=0, description="Weight of the value loss in the policy phase.")
+    ] = 0.5
+    value_clip_eps: Annotated[
+        Real, Field(ge=0, description="Range of the clipped value loss; 0: no clip.")
+    ] = 0.0
+    beta_clone: Annotated[
+        Real, Field(ge=0, description="Weight of KL(old || new policy) in the auxiliary phase.")
+    ] = 1.0
+    max_grad_norm: Annotated[
+        Real, Field(ge=0, description="Global gradient norm is cut to this; 0: not cut.")
+    ] = 0.0
+    reward_norm_gamma: Annotated[
+        Real, Field(ge=0, le=1, description="Discount of the sums that scale the rewards.")
+    ] = 0.99
+    adam_eps: Annotated[Real, Field(gt=0, description="Adam's epsilon, both optimizers.")] = 1e-8
+
+
+@pydantic.dataclasses.dataclass(frozen=True, config=_STRICT)
+class NetworkConfig:
+    """The shape of the networks. Every network of an ``arch`` is built alike."""
+
+    encoder: Literal["auto", "mlp", "cnn", "impala"] = Field(
+        "auto",
+        description="auto: cnn for observations [height, width, channels], otherwise mlp.",
+    )
+    hidden_sizes: Sizes | None = Field(
+        None,
+        description="Widths of the mlp's layers, or of the layers after the convolutions; default "
+        "mlp 64 64, cnn 128, impala 256.",
+    )
+    channels: Sizes | None = Field(
+        None,
+        description="cnn: filters of each 3x3 layer, default 16; impala: of each stack, default "
+        "16 32 32.",
+    )
+    activation: Literal["relu", "tanh", "gelu", "silu", "elu"] = Field(
+        "relu", description="Activation between layers (impala is always relu)."
+    )
+    memory: Literal["none"] = Field(
+        "none", description="History summary between encoder and heads; none: feed-forward."
+    )
+    init: Literal["auto", "orthogonal", "normed"] = Field(
+        "auto",
+        description="Initial weights. normed: each unit's fan-in row scaled to a fixed norm, as in "
+        "the paper's code; auto: normed for impala, otherwise orthogonal.",
+    )
+    policy_head_scale: Annotated[Real, Field(gt=0)] | None = Field(
+        None, description="Initial scale of the policy head; default 0.01, normed 0.1."
+    )
+    value_head_scale: Annotated[Real, Field(gt=0)] | None = Field(
+        None, description="Initial scale of the value heads; default 1, normed 0.1."
+    )
+    conv: Literal["auto", "lax", "patches"] = Field(
+        "auto",
+        description="How a convolution is computed, same parameters and numbers: lax, or patches "
+        "and a matrix product; auto: patches on CPU.",
+    )
+
+
+@pydantic.dataclasses.dataclass(frozen=True, config=_STRICT)
+class Config:
+    """Everything that decides a run. Frozen and hashable; a bad value raises ``ConfigError``.
+
+    Fields are static (they shape the program), except ``hparams``, which may be traced.
+    """
+
+    env: Any = Field(
+        "CartPole-v1",
+        description="Id of a gymnax environment, or (from Python) an environment object.",
+    )
+    env_params: Settings = Field(
+        FrozenMapping(), description="Changes to the environment's parameters, by name."
+    )
+    env_kwargs: Settings = Field(
+        FrozenMapping(), description="Arguments for making the environment, by name."
+    )
+    observation_dtype: Literal["native", "bool", "uint8"] = Field(
+        "native",
+        description="How observations are kept: as the environment gives them, or compactly where "
+        "it returns float though every value is 0/1 (bool) or 0..255 (uint8).",
+    )
+    seed: Annotated[Count, Field(ge=0, lt=2**32)] = Field(
+        0, description="Seed of the run's random key; each of the seeds gets a split of it."
+    )
+    seeds: Annotated[Count, Field(ge=1)] = Field(
+        1, description="How many independent trainings run side by side."
+    )
+    strategy: Literal["auto", "vmap", "map"] = Field(
+        "auto", description="How seeds run: together (vmap) or in turn (map), in one program."
+    )
+    total_timesteps: Annotated[Count, Field(ge=1)] = Field(
+        1_000_000, description="Environment steps of each seed, cut to whole iterations."
+    )
+    num_envs: Annotated[Count, Field(ge=1)] = Field(64, description="Parallel environments, B.")
+    num_steps: Annotated[Count, Field(ge=1)] = Field(
+        128, description="Steps of each environment in a rollout, T."
+    )
+    arch: Literal["dual", "detach", "single", "shared", "separate"] = Field(
+        "dual",
+        description="dual: paper's two networks; detach, single: one network, value gradient kept "
+        "from the encoder always / in the policy phase; shared: PPO's one network; separate: PPO's "
+        "two.",
+    )
+    n_pi: Annotated[Count, Field(ge=1)] = Field(
+        32, description="Policy-phase iterations of a phase."
+    )
+    e_pi: Annotated[Count, Field(ge=1)] = Field(
+        1, description="Policy epochs of an iteration."
+    )
+    e_v: Annotated[Count, Field(ge=1)] = Field(
+        1,
+        description="Value epochs of an iteration; if not e_pi, they come first, with an optimizer "
+        "of their own.",
+    )
+    e_aux: Annotated[Count, Field(ge=0)] = Field(
+        6, description="Epochs of an auxiliary phase; 0: none, which is PPO."
+    )
+    num_minibatches: Annotated[Count, Field(ge=1)] = Field(
+        8, description="Minibatches of a policy or value epoch."
+    )
+    num_aux_minibatches: Annotated[Count, Field(ge=1)] = Field(
+        128, description="Minibatches of an auxiliary epoch, of (iteration, environment) sequences."
+    )
+    minibatch_by: Literal["env", "sample"] = Field(
+        "env",
+        description="Policy-phase minibatches hold whole sequences of some environments, or single "
+        "samples.",
+    )
+    normalize_advantages: Literal["batch", "minibatch", "off"] = Field(
+        "batch", description="Over the rollout, over each minibatch, or not at all."
+    )
+    normalize_rewards: bool = Field(
+        True, description="Divide rewards by the deviation of their discounted sums."
+    )
+    normalize_observations: bool = Field(
+        False, description="Standardise observations; statistics are frozen within a phase."
+    )
+    lr_schedule: Literal["constant", "linear"] = Field(
+        "constant", description="learning_rate over the run: constant, or linearly towards 0."
+    )
+    aux_lr_schedule: Literal["constant", "linear"] = Field(
+        "constant", description="aux_learning_rate over the phases, likewise."
+    )
+    network: NetworkConfig = Field(NetworkConfig(), description="Shape of the networks.")
+    hparams: Hyperparams = Field(Hyperparams(), description="Numbers that may be traced.")
+
+    @pydantic.field_validator("env", mode="before")
+    @classmethod
+    def _check_env(cls, value: Any) -> Any:
+        return _env_reference(value)
+
+    @pydantic.model_validator(mode="after")
+    def _check_sizes(self) -> "Config":
+        for problem in _size_problems(self):
+            raise ValueError(problem)
+        return self
+
+    @property
+    def steps_per_iteration(self) -> int:
+        """Environment steps of one iteration, T x B."""
+        return self.num_steps * self.num_envs
+
+    @property
+    def num_iterations(self) -> int:
+        """Iterations of the whole run."""
+        return self.total_timesteps // self.steps_per_iteration
+
+    @property
+    def num_phases(self) -> int:
+        """Whole phases of ``n_pi`` iterations in the run."""
+        return self.num_iterations // self.n_pi
+
+    @property
+    def num_tail_iterations(self) -> int:
+        """Iterations after the last whole phase; they train without an auxiliary phase."""
+        return self.num_iterations % self.n_pi
+
+    def replace(self, **changes: Any) -> "Config":
+        """A copy with some fields changed, checked anew."""
+        return dataclasses.replace(self, **changes)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain mapping of every field, ready for YAML; ``config_from_dict`` reads it back.
+
+        Raises:
+          ConfigError: the environment is an object, which no file can hold.
+        """
+        if not isinstance(self.env, str):
+            raise ConfigError(
+                f"env: {_env_name(self.env)} is an object, which a file cannot hold; register it "
+                "with gymnax.register and use its id"
+            )
+        return _plain(self)
+
+
+def _env_name(env: Any) -> str:
+    return getattr(env, "name", type(env).__name__)
+
+
+def _plain(value: Any) -> Any:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {key: _plain(entry) for key, entry in value.items()}
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _size_problems(c: Config):
+    """Yields a line for each pair of fields that do not fit together."""
+    if c.arch == "separate" and c.e_aux > 0:
+        yield (
+            f"e_aux: {c.e_aux} does not work with arch separate, whose networks share nothing to "
+            "distil into; set e_aux to 0, or arch to dual"
+        )
+    if c.minibatch_by == "env" and c.num_envs % c.num_minibatches:
+        yield (
+            f"num_minibatches: {c.num_minibatches} does not divide num_envs {c.num_envs}; "
+            f"{_divisor_hint(c.num_envs, c.num_minibatches)}"
+        )
+    if c.minibatch_by == "sample" and c.steps_per_iteration % c.num_minibatches:
+        yield (
+            f"num_minibatches: {c.num_minibatches} does not divide num_envs x num_steps "
+            f"{c.steps_per_iteration}; {_divisor_hint(c.steps_per_iteration, c.num_minibatches)}"
+        )
+    sequences = c.n_pi * c.num_envs
+    if c.e_aux > 0 and sequences % c.num_aux_minibatches:
+        yield (
+            f"num_aux_minibatches: {c.num_aux_minibatches} does not divide n_pi x num_envs "
+            f"{sequences}; {_divisor_hint(sequences, c.num_aux_minibatches)}"
+        )
+    if c.num_iterations < 1:
+        yield (
+            f"total_timesteps: {c.total_timesteps} is less than one iteration of num_envs x "
+            f"num_steps {c.steps_per_iteration}; use at least that many"
+        )
+
+
+def _divisor_hint(total: int, wanted: int) -> str:
+    """The divisors next to what was asked for."""
+    divisors = [d for d in range(1, total + 1) if total % d == 0]
+    near = sorted(sorted(divisors, key=lambda d: (abs(math.log(d / wanted)), d))[:2])
+    return "use " + " or ".join(map(str, near))
+
+
+def _one_line(error: pydantic.ValidationError, kind: type) -> str:
+    """What pydantic found, as one line a person can act on."""
+    lines = []
+    for item in error.errors(include_url=False):
+        path = [str(part) for part in item["loc"] if part not in ("function-before",)]
+        where = ".".join(path)
+        if item["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
+            lines.append(f"{where}: unknown field{_nearest(path, kind)}")
+            continue
+        reason = item["msg"].removeprefix("Value error, ")
+        if not where:
+            lines.append(reason)
+            continue
+        lines.append(f"{where}: {item['input']!r} will not do; {_decapitalize(reason)}")
+    return "; ".join(dict.fromkeys(lines))
+
+
+def _decapitalize(text: str) -> str:
+    text = text.replace("Input should", "it should")
+    return text[:1].lower() + text[1:]
+
+
+def _nearest(path: list[str], kind: type) -> str:
+    """Points from an unknown field to the one that was probably meant."""
+    names = all_field_names(kind)
+    inside = [n for n in names if n.rpartition(".")[0] == ".".join(path[:-1])]
+    name = ".".join(path)
+    match = difflib.get_close_matches(name, inside, 1) or difflib.get_close_matches(name, names, 1)
+    tails = {n.rpartition(".")[2]: n for n in names}
+    if not match:
+        match = [tails[t] for t in difflib.get_close_matches(path[-1], list(tails), 1)]
+    return f"; did you mean {match[0]}?" if match else f"; known are {', '.join(inside or names)}"
+
+
+def all_field_names(kind: type, prefix: str = "") -> list[str]:
+    """Names of every field of a configuration class, sections with dots."""
+    names = []
+    for f in dataclasses.fields(kind):
+        section = {"network": NetworkConfig, "hparams": Hyperparams}.get(f.name)
+        nested = all_field_names(section, f"{prefix}{f.name}.") if section else []
+        names += nested or [prefix + f.name]
+    return names
+
+
+def _with_clear_errors(cls: type) -> None:
+    """Makes a class's constructor raise ``ConfigError`` instead of pydantic's report."""
+    build = cls.__init__  # type: ignore[misc]
+
+    def __init__(self: Any, *args: Any, **fields: Any) -> None:
+        try:
+            build(self, *args, **fields)
+        except pydantic.ValidationError as error:
+            raise ConfigError(_one_line(error, cls)) from None
+
+    __init__.__wrapped__ = build  # type: ignore[attr-defined]
+    __init__.__doc__ = build.__doc__
+    cls.__init__ = __init__  # type: ignore[misc]
+
+
+_with_clear_errors(NetworkConfig)
+_with_clear_errors(Config)
+
+
+def config_from_dict(fields: Mapping[str, Any]) -> Config:
+    """A ``Config`` from a plain mapping, as read from YAML.
+
+    Args:
+      fields: names and values; ``network`` and ``hparams`` are mappings themselves. What is left
+        out takes its default.
+
+    Raises:
+      ConfigError: an unknown name or a bad value.
+    """
+    if not isinstance(fields, Mapping):
+        raise ConfigError(f"config: {type(fields).__name__} will not do; it should be a mapping")
+    for name in fields:
+        if not isinstance(name, str):
+            raise ConfigError(f"config: the key {name!r} is no name")
+    fields = {k: {} if k in ("network", "hparams") and v is None else v for k, v in fields.items()}
+    return Config(**fields)

@@ -1,0 +1,144 @@
+"""Action distributions as pytrees: sampling, log-probability, entropy and exact KL.
+
+Every class has the same five methods. ``[...]`` stands for the batch axes. A distribution is a
+pytree of its parameters, so it can be stored, indexed and stacked like any array.
+"""
+
+import dataclasses
+import math
+from typing import Protocol, Self
+
+import chex
+import jax
+import jax.numpy as jnp
+
+_LOG_2PI = math.log(2.0 * math.pi)
+
+
+class Distribution(Protocol):
+    """What the algorithm needs of a policy's output."""
+
+    def sample(self, key: chex.PRNGKey) -> chex.Array:
+        """One action for each batch entry, ``[..., *event]``."""
+
+    def mode(self) -> chex.Array:
+        """The most probable action, ``[..., *event]``."""
+
+    def log_prob(self, actions: chex.Array) -> chex.Array:
+        """Log-probability (density) of actions ``[..., *event]``, summed to ``[...]``."""
+
+    def entropy(self) -> chex.Array:
+        """Entropy in nats, ``[...]``."""
+
+    def kl(self, other: Self) -> chex.Array:
+        """Exact ``KL(self || other)`` in nats, ``[...]``."""
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Categorical:
+    """One choice among A actions.
+
+    Attributes:
+      log_probs: normalised log-probabilities, ``[..., A]``.
+    """
+
+    log_probs: chex.Array
+
+    @classmethod
+    def from_logits(cls, logits: chex.Array) -> "Categorical":
+        """From unnormalised logits ``[..., A]``; computed in float32."""
+        return cls(jax.nn.log_softmax(logits.astype(jnp.float32)))
+
+    def sample(self, key: chex.PRNGKey) -> chex.Array:
+        return jax.random.categorical(key, self.log_probs).astype(jnp.int32)
+
+    def mode(self) -> chex.Array:
+        return jnp.argmax(self.log_probs, axis=-1).astype(jnp.int32)
+
+    def log_prob(self, actions: chex.Array) -> chex.Array:
+        chosen = jax.nn.one_hot(actions, self.log_probs.shape[-1], dtype=jnp.bool_)
+        # A sum over a mask: gathers are slow inside loops on CPU, and A is small.
+        return jnp.where(chosen, self.log_probs, 0.0).sum(-1)
+
+    def entropy(self) -> chex.Array:
+        return -_expectation(self.log_probs, self.log_probs)
+
+    def kl(self, other: "Categorical") -> chex.Array:
+        return _expectation(self.log_probs, self.log_probs - other.log_probs)
+
+
+def _expectation(log_probs: chex.Array, x: chex.Array) -> chex.Array:
+    """``sum p x`` over the last axis, where impossible outcomes count nothing."""
+    possible = log_probs > -jnp.inf
+    return jnp.where(possible, jnp.exp(log_probs) * jnp.where(possible, x, 0.0), 0.0).sum(-1)
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class MultiCategorical:
+    """Several independent choices at once; actions are ``[..., K]``.
+
+    Attributes:
+      parts: a ``Categorical`` for each of the K choices.
+    """
+
+    parts: tuple[Categorical, ...]
+
+    @classmethod
+    def from_logits(cls, logits: chex.Array, sizes: tuple[int, ...]) -> "MultiCategorical":
+        """From concatenated logits ``[..., sum(sizes)]``."""
+        bounds = [sum(sizes[: i + 1]) for i in range(len(sizes) - 1)]
+        pieces = jnp.split(logits, bounds, axis=-1)
+        return cls(tuple(Categorical.from_logits(piece) for piece in pieces))
+
+    def sample(self, key: chex.PRNGKey) -> chex.Array:
+        keys = jax.random.split(key, len(self.parts))
+        return jnp.stack([p.sample(k) for p, k in zip(self.parts, keys, strict=True)], axis=-1)
+
+    def mode(self) -> chex.Array:
+        return jnp.stack([part.mode() for part in self.parts], axis=-1)
+
+    def log_prob(self, actions: chex.Array) -> chex.Array:
+        terms = [part.log_prob(actions[..., i]) for i, part in enumerate(self.parts)]
+        return jnp.stack(terms).sum(0)
+
+    def entropy(self) -> chex.Array:
+        return jnp.stack([part.entropy() for part in self.parts]).sum(0)
+
+    def kl(self, other: "MultiCategorical") -> chex.Array:
+        pairs = zip(self.parts, other.parts, strict=True)
+        return jnp.stack([mine.kl(theirs) for mine, theirs in pairs]).sum(0)
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class DiagGaussian:
+    """Independent normal distributions; actions are ``[..., A]``.
+
+    Attributes:
+      mean: ``[..., A]``.
+      log_std: ``[..., A]``.
+    """
+
+    mean: chex.Array
+    log_std: chex.Array
+
+    def sample(self, key: chex.PRNGKey) -> chex.Array:
+        noise = jax.random.normal(key, self.mean.shape, self.mean.dtype)
+        return self.mean + jnp.exp(self.log_std) * noise
+
+    def mode(self) -> chex.Array:
+        return self.mean
+
+    def log_prob(self, actions: chex.Array) -> chex.Array:
+        z = (actions - self.mean) * jnp.exp(-self.log_std)
+        return (-0.5 * jnp.square(z) - self.log_std - 0.5 * _LOG_2PI).sum(-1)
+
+    def entropy(self) -> chex.Array:
+        return (self.log_std + 0.5 * (1.0 + _LOG_2PI)).sum(-1)
+
+    def kl(self, other: "DiagGaussian") -> chex.Array:
+        gap = self.log_std - other.log_std
+        shift = jnp.square((self.mean - other.mean) * jnp.exp(-other.log_std))
+        return (0.5 * (jnp.exp(2.0 * gap) + shift - 1.0) - gap).sum(-1)

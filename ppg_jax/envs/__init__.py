@@ -1,0 +1,17 @@
+"""Environments. A new suite is one module here with a class that follows ``Environment``."""
+
+from ppg_jax.envs.base import Environment, StepResult
+from ppg_jax.envs.gymnax_env import available_envs, make_env
+from ppg_jax.envs.spaces import MultiDiscrete
+from ppg_jax.envs.vector import VectorStep, reset_envs, step_envs
+
+__all__ = [
+    "Environment",
+    "MultiDiscrete",
+    "StepResult",
+    "VectorStep",
+    "available_envs",
+    "make_env",
+    "reset_envs",
+    "step_envs",
+]

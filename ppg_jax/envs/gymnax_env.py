@@ -1,0 +1,170 @@
+"""gymnax environments, built-in, registered or handed over as objects, behind one interface."""
+
+import dataclasses
+import difflib
+import functools
+from collections.abc import Mapping
+from typing import Any
+
+import chex
+import gymnax
+import jax
+import jax.numpy as jnp
+
+from ppg_jax.config import ConfigError, FrozenMapping
+from ppg_jax.envs.base import StepResult
+from ppg_jax.envs.spaces import ToEnv, random_action, read_action_space, read_observation
+from ppg_jax.types import ActionSpec, ObservationSpec
+
+NEEDS_DOWNLOAD = frozenset({"MNISTBandit-bsuite"})
+"""gymnax environments that fetch a data set when they are made."""
+
+
+def available_envs() -> list[str]:
+    """Ids that ``Config.env`` takes: gymnax's, and what ``gymnax.register`` has added."""
+    return [name for name in gymnax.registered_envs if name not in NEEDS_DOWNLOAD]
+
+
+@functools.lru_cache(maxsize=64)
+def make_env(
+    env: Any,
+    env_params: Mapping[str, Any] = FrozenMapping(),
+    env_kwargs: Mapping[str, Any] = FrozenMapping(),
+    observation_dtype: str = "native",
+) -> "GymnaxEnv":
+    """An environment from an id or a gymnax environment object.
+
+    Args:
+      env: an id from ``available_envs`` or an object with gymnax 1.x's ``step_env``,
+        ``reset_env``, ``is_truncated``, ``action_space`` and ``observation_space``.
+      env_params: changes to its default parameters, by name.
+      env_kwargs: arguments for making it; only with an id.
+      observation_dtype: ``native``, ``bool`` or ``uint8``, how observations are stored.
+
+    Raises:
+      ConfigError: an unknown id or name, or spaces that cannot be used.
+    """
+    # Constants made while somebody traces would be tracers, and outlive the trace in the cache.
+    with jax.ensure_compile_time_eval():
+        raw, params = _find(env, env_kwargs)
+        params = _with_params(raw, params, env_params)
+        made = GymnaxEnv(raw, params, observation_dtype)
+        if observation_dtype != "native":
+            _check_lossless(raw, params, made.observation.dtype)
+    return made
+
+
+def _find(env: Any, env_kwargs: Mapping[str, Any]) -> tuple[Any, Any]:
+    if not isinstance(env, str):
+        if env_kwargs:
+            raise ConfigError("env_kwargs: only an environment made from its id takes arguments")
+        return env, env.default_params
+    if env in NEEDS_DOWNLOAD:
+        raise ConfigError(f"env: {env} downloads a data set when it is made; use another")
+    if env not in gymnax.registered_envs:
+        near = difflib.get_close_matches(env, available_envs(), 1, cutoff=0.4)
+        hint = f"did you mean {near[0]}? " if near else ""
+        raise ConfigError(f"env: {env!r} is unknown; {hint}ppg-jax list shows all")
+    try:
+        return gymnax.make(env, **env_kwargs)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"env_kwargs: {dict(env_kwargs)} will not do for {env}: {error}") from None
+
+
+def _with_params(env: Any, params: Any, changes: Mapping[str, Any]) -> Any:
+    names = [f.name for f in dataclasses.fields(params)]
+    for name, value in changes.items():
+        if name not in names:
+            near = difflib.get_close_matches(name, names, 1, cutoff=0.4)
+            hint = f"did you mean {near[0]}? " if near else ""
+            raise ConfigError(
+                f"env_params.{name}: unknown to {env.name}; {hint}known are {', '.join(names)}"
+            )
+        if isinstance(value, str):
+            raise ConfigError(f"env_params.{name}: {value!r} will not do; it should be a number")
+    return params.replace(**changes)
+
+
+class GymnaxEnv:
+    """One gymnax environment without auto-reset, as ``envs.base.Environment`` asks for it.
+
+    States keep the dtypes they have after a reset, so that a scan can carry them: some
+    environments reset to Python numbers and step to arrays.
+    """
+
+    def __init__(self, env: Any, params: Any, observation_dtype: str = "native") -> None:
+        self._env, self._params = env, params
+        self.name: str = env.name
+        obs, state = jax.eval_shape(env.reset_env, jax.random.key(0), params)
+        self.observation: ObservationSpec = read_observation(
+            env.observation_space(params), obs, observation_dtype, self.name
+        )
+        spec, to_env = read_action_space(env.action_space(params), self.name)
+        self.action: ActionSpec = spec
+        self._to_env: ToEnv = to_env
+        stepped = jax.eval_shape(self._raw_step, jax.random.key(0), state)[1]
+        self._state = jax.tree.map(_common, state, stepped)
+        limit = getattr(params, "max_steps_in_episode", None)
+        self.max_episode_steps: int | None = None if limit is None else int(limit)
+
+    def _raw_step(self, key: chex.PRNGKey, state: Any):
+        action = self._to_env(random_action(self.action, key))
+        return self._env.step_env(key, state, action, self._params)
+
+    def reset(self, key: chex.PRNGKey) -> tuple[chex.Array, Any]:
+        """A fresh episode: ``(obs, state)``."""
+        obs, state = self._env.reset_env(key, self._params)
+        return self._store(obs), self._settle(state)
+
+    def step(self, key: chex.PRNGKey, state: Any, action: chex.Array) -> StepResult:
+        """One step; the episode may have ended, nothing is reset."""
+        obs, state, reward, terminated, _ = self._env.step_env(
+            key, state, self._to_env(action), self._params
+        )
+        return StepResult(
+            obs=self._store(obs),
+            state=self._settle(state),
+            reward=jnp.asarray(reward, jnp.float32).reshape(()),
+            terminated=jnp.asarray(terminated, jnp.bool_).reshape(()),
+            truncated=jnp.asarray(self._env.is_truncated(state, self._params), jnp.bool_),
+        )
+
+    def _store(self, obs: chex.Array) -> chex.Array:
+        return jnp.asarray(obs).astype(self.observation.dtype).reshape(self.observation.shape)
+
+    def _settle(self, state: Any) -> Any:
+        return jax.tree.map(
+            lambda x, like: jnp.asarray(x).astype(like.dtype).reshape(like.shape),
+            state,
+            self._state,
+        )
+
+
+def _common(reset: jax.ShapeDtypeStruct, stepped: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(reset.shape, jnp.promote_types(reset.dtype, stepped.dtype))
+
+
+def _check_lossless(env: Any, params: Any, compact: Any, num_steps: int = 256) -> None:
+    """Plays a while at random: bounds cannot say that every value is whole.
+
+    Raises:
+      ConfigError: an observation that the compact dtype would change.
+    """
+    native = GymnaxEnv(env, params)
+
+    def play(carry: tuple[chex.Array, Any], key: chex.PRNGKey):
+        obs, state = carry
+        kept = jnp.all(obs.astype(compact).astype(obs.dtype) == obs)
+        step_key, action_key, reset_key = jax.random.split(key, 3)
+        result = native.step(step_key, state, random_action(native.action, action_key))
+        done = result.terminated | result.truncated
+        stepped, fresh = (result.obs, result.state), native.reset(reset_key)
+        return jax.tree.map(lambda a, b: jnp.where(done, a, b), fresh, stepped), kept
+
+    keys = jax.random.split(jax.random.key(0), num_steps)
+    _, kept = jax.jit(lambda: jax.lax.scan(play, native.reset(keys[0]), keys))()
+    if not bool(kept.all()):
+        raise ConfigError(
+            f"observation_dtype: {compact} would change the observations of {native.name}, "
+            "which are not whole numbers in its range; use native"
+        )

@@ -1,0 +1,54 @@
+"""Drawing minibatches: indices for all epochs at once, gathered where they are used."""
+
+from typing import Any
+
+import chex
+import jax
+import jax.numpy as jnp
+
+from ppg_jax.types import AuxBuffer, Batch
+
+
+def epoch_indices(
+    key: chex.PRNGKey, num_items: int, num_minibatches: int, epochs: int
+) -> chex.Array:
+    """A fresh permutation for each epoch, cut into minibatches.
+
+    Returns:
+      int32 ``[epochs * num_minibatches, num_items // num_minibatches]``; within an epoch every
+      item occurs once.
+    """
+    keys = jax.random.split(key, epochs)
+    orders = jax.vmap(lambda k: jax.random.permutation(k, num_items))(keys)
+    return orders.reshape(epochs * num_minibatches, num_items // num_minibatches)
+
+
+def take_envs(batch: Batch, index: chex.Array) -> Batch:
+    """Whole sequences of some environments: ``[T, B, ...] -> [T, M, ...]``, memory ``[M, ...]``."""
+    memory = jax.tree.map(lambda x: x[index], batch.memory)
+    taken = jax.tree.map(lambda x: x[:, index], batch.replace(memory=()))
+    return taken.replace(memory=memory)
+
+
+def take_samples(batch: Batch, index: chex.Array) -> Batch:
+    """Single samples, for networks without memory: ``[T, B, ...] -> [1, M, ...]``."""
+    num_envs = batch.starts.shape[1]
+    step, env = index // num_envs, index % num_envs
+    memory = jax.tree.map(lambda x: x[env], batch.memory)
+    taken = jax.tree.map(lambda x: x[step, env][None], batch.replace(memory=()))
+    return taken.replace(memory=memory)
+
+
+def take_sequences(buffer: AuxBuffer, index: chex.Array) -> AuxBuffer:
+    """Some (iteration, environment) sequences: ``[N, T, B, ...] -> [T, M, ...]``.
+
+    ``index`` counts them iteration first: ``iteration * B + environment``.
+    """
+    num_envs = buffer.starts.shape[2]
+    iteration, env = index // num_envs, index % num_envs
+
+    def take(x: chex.Array) -> chex.Array:
+        return jnp.moveaxis(x[iteration, :, env], 0, 1)
+
+    memory: Any = jax.tree.map(lambda x: x[iteration, env], buffer.memory)
+    return jax.tree.map(take, buffer.replace(memory=())).replace(memory=memory)

@@ -1,0 +1,142 @@
+"""Encoders: observations to feature vectors. A new one is a class here and a name in ENCODERS."""
+
+import dataclasses
+import math
+from collections.abc import Callable
+
+import chex
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from ppg_jax.config import ConfigError, NetworkConfig
+from ppg_jax.networks.layers import Conv, make_initializer, max_pool, resolve_conv
+from ppg_jax.types import ObservationSpec
+
+ACTIVATIONS: dict[str, Callable[[chex.Array], chex.Array]] = {
+    "relu": jax.nn.relu,
+    "tanh": jnp.tanh,
+    "gelu": jax.nn.gelu,
+    "silu": jax.nn.silu,
+    "elu": jax.nn.elu,
+}
+
+
+class MlpEncoder(nn.Module):
+    """Dense layers over the flattened observation: ``[N, ...] -> [N, hidden_sizes[-1]]``."""
+
+    config: NetworkConfig  # resolved: nothing in it is None or "auto"
+
+    @nn.compact
+    def __call__(self, x: chex.Array) -> chex.Array:
+        return _dense_layers(self.config, math.sqrt(2.0), ACTIVATIONS[self.config.activation], x)
+
+
+class CnnEncoder(nn.Module):
+    """3x3 convolutions without padding, then dense layers, for images of MinAtar's size.
+
+    ``[N, H, W, C] -> [N, hidden_sizes[-1]]``; one convolution of 16 channels and a dense layer
+    are MinAtar's network (Young & Tian, arXiv:1903.03176).
+    """
+
+    config: NetworkConfig  # resolved: nothing in it is None or "auto"
+
+    @nn.compact
+    def __call__(self, x: chex.Array) -> chex.Array:
+        config, activation = self.config, ACTIVATIONS[self.config.activation]
+        init = make_initializer(config.init, math.sqrt(2.0))
+        for i, features in enumerate(config.channels):
+            conv = Conv(features, init, implementation=config.conv, name=f"conv_{i}")
+            x = activation(conv(x))
+        return _dense_layers(config, math.sqrt(2.0), activation, x)
+
+
+def _dense_layers(
+    config: NetworkConfig,
+    scale: float,
+    activation: Callable[[chex.Array], chex.Array],
+    x: chex.Array,
+) -> chex.Array:
+    """``hidden_sizes`` over ``x [N, ...]`` flattened; called inside an encoder's own scope."""
+    x = x.reshape(x.shape[0], -1)
+    for i, width in enumerate(config.hidden_sizes):
+        dense = nn.Dense(width, kernel_init=make_initializer(config.init, scale), name=f"dense_{i}")
+        x = activation(dense(x))
+    return x
+
+
+class ImpalaEncoder(nn.Module):
+    """The residual encoder of IMPALA as PPG uses it: ``[N, H, W, C] -> [N, hidden_sizes[-1]]``.
+
+    A stack for each entry of ``channels``: convolution, max-pool, two residual blocks; then
+    ReLU and dense layers. Always ReLU (Espeholt et al., arXiv:1802.01561; scales after the PPG
+    authors' code).
+    """
+
+    config: NetworkConfig  # resolved: nothing in it is None or "auto"
+
+    @nn.compact
+    def __call__(self, x: chex.Array) -> chex.Array:
+        config = self.config
+        residual_scale = math.sqrt(1.0 / math.sqrt(len(config.channels)) / math.sqrt(2.0))
+
+        def conv(features: int, scale: float, name: str) -> Conv:
+            init = make_initializer(config.init, scale)
+            return Conv(features, init, padding=1, implementation=config.conv, name=name)
+
+        for i, features in enumerate(config.channels):
+            x = max_pool(conv(features, 1.0, f"stack_{i}_first")(x))
+            for j in range(2):
+                name = f"stack_{i}_block_{j}"
+                y = conv(features, residual_scale, f"{name}_conv_0")(nn.relu(x))
+                x = x + conv(features, residual_scale, f"{name}_conv_1")(nn.relu(y))
+        return _dense_layers(config, 1.4, nn.relu, nn.relu(x))
+
+
+ENCODERS: dict[str, type[nn.Module]] = {
+    "mlp": MlpEncoder,
+    "cnn": CnnEncoder,
+    "impala": ImpalaEncoder,
+}
+
+
+_DEFAULT_SIZES = {"mlp": (64, 64), "cnn": (128,), "impala": (256,)}
+_DEFAULT_CHANNELS = {"mlp": (16,), "cnn": (16,), "impala": (16, 32, 32)}
+
+
+def resolve_network(config: NetworkConfig, observation: ObservationSpec) -> NetworkConfig:
+    """The same network with every default and ``auto`` replaced by what it means here.
+
+    Raises:
+      ConfigError: a convolutional encoder for observations that are no images, or too small.
+    """
+    is_image = len(observation.shape) == 3
+    encoder = config.encoder
+    if encoder == "auto":
+        encoder = "cnn" if is_image else "mlp"
+    if encoder != "mlp" and not is_image:
+        raise ConfigError(
+            f"network.encoder: {encoder} needs observations [height, width, channels], these have "
+            f"the shape {observation.shape}; use mlp"
+        )
+    resolved = dataclasses.replace(
+        config,
+        encoder=encoder,
+        hidden_sizes=config.hidden_sizes or _DEFAULT_SIZES[encoder],
+        channels=config.channels or _DEFAULT_CHANNELS[encoder],
+        init=_resolve_init(config.init, encoder),
+        conv=resolve_conv(config.conv),
+    )
+    layers = len(resolved.channels or ())
+    if encoder == "cnn" and min(observation.shape[:2]) <= 2 * layers:
+        raise ConfigError(
+            f"network.channels: {layers} layers without padding leave nothing of observations "
+            f"{observation.shape}; use fewer, or the encoder mlp"
+        )
+    return resolved
+
+
+def _resolve_init(init: str, encoder: str) -> str:
+    if init == "auto":
+        return "normed" if encoder == "impala" else "orthogonal"
+    return init

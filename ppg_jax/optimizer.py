@@ -1,0 +1,51 @@
+"""Adam with a step size and a gradient limit that may be traced."""
+
+from typing import Any
+
+import chex
+import jax
+import jax.numpy as jnp
+import optax
+
+from ppg_jax.config import Hyperparams
+
+
+def init_optimizer(params: Any) -> optax.OptState:
+    """Adam's moments, all zero."""
+    return optax.scale_by_adam().init(params)
+
+
+def scheduled(rate: chex.Numeric, schedule: str, done: chex.Array, total: int) -> chex.Array:
+    """A learning rate ``done / total`` of the way through the run.
+
+    Args:
+      rate: at the start, scalar.
+      schedule: ``constant`` or ``linear`` (to 0 just after the last unit, which itself still
+        learns).
+      done: units (iterations or phases) finished before this one, scalar.
+      total: units of the whole run.
+    """
+    if schedule == "constant":
+        return jnp.asarray(rate, jnp.float32)
+    return rate * jnp.maximum(0.0, 1.0 - done / total)
+
+
+def apply_gradients(
+    hparams: Hyperparams,
+    learning_rate: chex.Numeric,
+    params: Any,
+    opt_state: optax.OptState,
+    grads: Any,
+) -> tuple[Any, optax.OptState]:
+    """One Adam step (arXiv:1412.6980) after cutting the global gradient norm.
+
+    Returns:
+      New parameters and optimizer state.
+    """
+    limit = jnp.where(hparams.max_grad_norm > 0, hparams.max_grad_norm, jnp.inf)
+    shrink = jnp.minimum(1.0, limit / (optax.global_norm(grads) + 1e-12))
+    grads = jax.tree.map(lambda g: g * shrink, grads)
+    adam = optax.scale_by_adam(eps=hparams.adam_eps)
+    directions, opt_state = adam.update(grads, opt_state)
+    params = jax.tree.map(lambda p, d: p - learning_rate * d, params, directions)
+    return params, opt_state

@@ -1,0 +1,175 @@
+"""The policy phase: epochs of the policy and the value loss over one rollout."""
+
+from collections.abc import Callable
+from typing import Any
+
+import chex
+import jax
+import jax.numpy as jnp
+import optax
+
+from ppg_jax import losses
+from ppg_jax.config import Config, Hyperparams
+from ppg_jax.minibatch import epoch_indices, take_envs, take_samples
+from ppg_jax.networks import POLICY, VALUE, Agent, AgentOutput
+from ppg_jax.optimizer import apply_gradients
+from ppg_jax.running_stats import RunningStats
+from ppg_jax.types import Batch, Metrics
+
+LossFn = Callable[[Hyperparams, AgentOutput, Batch], tuple[chex.Array, Metrics]]
+
+
+def policy_objective(
+    hparams: Hyperparams, out: AgentOutput, batch: Batch
+) -> tuple[chex.Array, Metrics]:
+    """``L_pi``: surrogate minus entropy bonus, and its measures."""
+    assert out.policy is not None
+    log_probs, entropy = out.policy.log_prob(batch.actions), out.policy.entropy().mean()
+    surrogate = losses.policy_loss(
+        log_probs, batch.old_log_probs, batch.advantages, hparams.clip_eps, hparams.kl_penalty
+    )
+    loss = surrogate - hparams.entropy_coef * entropy
+    return loss, {
+        "policy_loss": loss,
+        "entropy": entropy,
+        "clip_fraction": losses.clip_fraction(log_probs, batch.old_log_probs, hparams.clip_eps),
+        "approx_kl": losses.approximate_kl(log_probs, batch.old_log_probs),
+    }
+
+
+def value_objective(
+    hparams: Hyperparams, out: AgentOutput, batch: Batch
+) -> tuple[chex.Array, Metrics]:
+    """``L_V``: weighted squared error to the rollout's value targets."""
+    assert out.values is not None
+    error = losses.clipped_squared_error(
+        out.values, batch.value_targets, batch.old_values, hparams.value_clip_eps
+    )
+    loss = hparams.value_coef * error
+    return loss, {"value_loss": loss}
+
+
+def _joint_objective(
+    hparams: Hyperparams, out: AgentOutput, batch: Batch
+) -> tuple[chex.Array, Metrics]:
+    policy_loss, policy_metrics = policy_objective(hparams, out, batch)
+    value_loss, value_metrics = value_objective(hparams, out, batch)
+    return policy_loss + value_loss, policy_metrics | value_metrics
+
+
+# Which losses a run of epochs takes, and which heads they read.
+_OBJECTIVES: dict[str, tuple[LossFn, tuple[str, ...]]] = {
+    "joint": (_joint_objective, (POLICY, VALUE)),
+    "policy": (policy_objective, (POLICY,)),
+    "value": (value_objective, (VALUE,)),
+}
+
+
+def learn_from_batch(
+    config: Config,
+    hparams: Hyperparams,
+    agent: Agent,
+    params: Any,
+    opt_states: dict[str, Any],
+    obs_stats: RunningStats | None,
+    batch: Batch,
+    learning_rate: chex.Numeric,
+    key: chex.PRNGKey,
+) -> tuple[Any, dict[str, Any], Metrics]:
+    """All policy and value epochs over one rollout.
+
+    With ``e_pi == e_v`` both losses share each step and the ``policy`` optimizer; otherwise all
+    value epochs come first, with the ``value`` optimizer, and then the policy epochs.
+
+    Args:
+      config: epochs, minibatches, architecture.
+      hparams: coefficients.
+      agent: the networks.
+      params: of all networks.
+      opt_states: holds ``policy``, and ``value`` where ``e_pi != e_v``.
+      obs_stats: frozen statistics of observations, or None.
+      batch: of ``make_batch``.
+      learning_rate: of this iteration, scalar.
+      key: for shuffling.
+
+    Returns:
+      Parameters, optimizer states, and metrics: scalars, each the mean over its minibatch steps.
+    """
+    joint = config.e_pi == config.e_v
+    runs = [("joint", "policy", config.e_pi)] if joint else [
+        ("value", "value", config.e_v),
+        ("policy", "policy", config.e_pi),
+    ]  # fmt: skip
+    metrics: Metrics = {}
+    opt_states = dict(opt_states)
+    for (objective, optimizer, epochs), run_key in zip(
+        runs, jax.random.split(key, len(runs)), strict=True
+    ):
+        indices = _minibatch_indices(config, run_key, epochs)
+        (params, opt_states[optimizer]), measured = jax.lax.scan(
+            _minibatch_step(
+                config, hparams, agent, obs_stats, batch, learning_rate, objective
+            ),
+            (params, opt_states[optimizer]),
+            indices,
+        )
+        metrics |= jax.tree.map(lambda x: x.mean(0), measured)
+    return params, opt_states, metrics
+
+
+def _minibatch_indices(config: Config, key: chex.PRNGKey, epochs: int) -> chex.Array:
+    by_env = config.minibatch_by == "env"
+    items = config.num_envs if by_env else config.steps_per_iteration
+    return epoch_indices(key, items, config.num_minibatches, epochs)
+
+
+def _minibatch_step(
+    config: Config,
+    hparams: Hyperparams,
+    agent: Agent,
+    obs_stats: RunningStats | None,
+    batch: Batch,
+    learning_rate: chex.Numeric,
+    objective: str,
+):
+    """The scan body: one gradient step on one minibatch."""
+    loss_fn, wanted = _OBJECTIVES[objective]
+    take = take_envs if config.minibatch_by == "env" else take_samples
+    detach = agent.architecture.detach_policy_phase
+
+    def loss(params: Any, minibatch: Batch) -> tuple[chex.Array, Metrics]:
+        out = agent.unroll(
+            params,
+            obs_stats,
+            minibatch.obs,
+            minibatch.starts,
+            minibatch.memory,
+            wanted,
+            detach_value=detach,
+        )
+        return loss_fn(hparams, out, minibatch)
+
+    def step(carry: tuple[Any, Any], index: chex.Array):
+        params, opt_state = carry
+        minibatch = take(batch, index)
+        if config.normalize_advantages == "minibatch":
+            advantages = losses.normalize_advantages(minibatch.advantages)
+            minibatch = minibatch.replace(advantages=advantages)
+        grads, metrics = jax.grad(loss, has_aux=True)(params, minibatch)
+        params, opt_state = apply_gradients(hparams, learning_rate, params, opt_state, grads)
+        return (params, opt_state), metrics | _gradient_norms(agent, grads, objective)
+
+    return step
+
+
+def _gradient_norms(agent: Agent, grads: Any, objective: str) -> Metrics:
+    """Norms before any cut: of what the policy reads, and of the value network or value head."""
+    policy_part, value_part = agent.split_value_part(grads)
+    if objective == "policy":
+        return {"policy_grad_norm": optax.global_norm(grads)}
+    if objective == "value":
+        return {"value_grad_norm": optax.global_norm(grads)}
+    return {
+        "policy_grad_norm": jnp.asarray(optax.global_norm(policy_part)),
+        "value_grad_norm": jnp.asarray(optax.global_norm(value_part)),
+    }

@@ -1,0 +1,202 @@
+"""Collecting experience, and turning it into advantages and value targets."""
+
+import math
+from typing import Any
+
+import chex
+import jax
+import jax.numpy as jnp
+
+from ppg_jax.config import Config, Hyperparams
+from ppg_jax.envs import Environment, step_envs
+from ppg_jax.gae import generalized_advantages
+from ppg_jax.losses import normalize_advantages
+from ppg_jax.networks import POLICY, VALUE, Agent
+from ppg_jax.running_stats import (
+    RunningStats,
+    discounted_sums,
+    scale_rewards,
+    update_stats,
+)
+from ppg_jax.types import AuxBuffer, Batch, EnvsState, EpisodeStats, RewardScaler, Rollout
+
+
+def collect_rollout(
+    config: Config,
+    env: Environment,
+    agent: Agent,
+    params: Any,
+    obs_stats: RunningStats | None,
+    envs: EnvsState,
+    memory: dict[str, Any],
+    key: chex.PRNGKey,
+) -> tuple[EnvsState, dict[str, Any], Rollout, EpisodeStats]:
+    """Acts for T steps in B environments.
+
+    Only the policy runs here; the value function reads the stored observations afterwards, all
+    at once (``estimate_values``).
+
+    Returns:
+      The environments and the memory of the network that acts after the last step, the rollout,
+      and sums over the episodes that ended in it.
+    """
+    first_memory = memory
+
+    def step(carry: tuple[EnvsState, dict[str, Any]], keys: chex.PRNGKey):
+        envs, memory = carry
+        action_key, env_key = keys
+        out = agent.step(params, obs_stats, envs.obs, envs.starts, memory, (POLICY,))
+        actions = out.policy.sample(action_key)
+        after, result = step_envs(env, env_key, envs, actions)
+        record = {
+            "obs": envs.obs,
+            "starts": envs.starts,
+            "actions": actions,
+            "log_probs": out.policy.log_prob(actions),
+            "rewards": result.rewards,
+            "terminated": result.terminated,
+            "truncated": result.truncated,
+            "final_obs": result.final_obs,
+        }
+        return (after, out.memory), (record, result.episodes)
+
+    action_key, env_key = jax.random.split(key)
+    keys = tuple(jax.random.split(k, config.num_steps) for k in (action_key, env_key))
+    (envs, memory), (record, episodes) = jax.lax.scan(step, (envs, memory), keys)
+    rollout = Rollout(
+        **record, memory=first_memory, next_obs=envs.obs, next_starts=envs.starts
+    )
+    return envs, memory, rollout, jax.tree.map(lambda x: x.sum(0), episodes)
+
+
+def estimate_values(
+    config: Config,
+    agent: Agent,
+    params: Any,
+    obs_stats: RunningStats | None,
+    stored: Rollout | AuxBuffer,
+) -> tuple[chex.Array, dict[str, Any]]:
+    """The value function over stored steps, in blocks of time no larger than a minibatch.
+
+    Args:
+      config: sizes.
+      agent: the networks.
+      params: their parameters.
+      obs_stats: frozen statistics of observations, or None.
+      stored: observations and starts ``[T, B, ...]``, memories before them.
+
+    Returns:
+      Values ``[T, B]``, and the memories after the last step of the networks that ran.
+    """
+    blocks = math.gcd(config.num_steps, config.num_minibatches)
+
+    def block(memory: dict[str, Any], inputs: tuple[chex.Array, chex.Array]):
+        obs, starts = inputs
+        out = agent.unroll(params, obs_stats, obs, starts, memory, (VALUE,))
+        return out.memory, out.values
+
+    def cut(x: chex.Array) -> chex.Array:
+        return x.reshape(blocks, config.num_steps // blocks, *x.shape[1:])
+
+    inputs = cut(stored.obs), cut(stored.starts)
+    memory, values = jax.lax.scan(block, stored.memory, inputs)
+    return values.reshape(stored.starts.shape), memory
+
+
+def successor_values(
+    agent: Agent,
+    params: Any,
+    obs_stats: RunningStats | None,
+    rollout: Rollout,
+    values: chex.Array,
+) -> chex.Array:
+    """``V`` of every step's real successor.
+
+    Mostly that is ``values[t + 1]``. The network runs again only for the last step and for the
+    truncated ones, whose successor is the last observation of the episode: these are gathered
+    and evaluated B at a time, as often as this rollout needs, usually once.
+
+    Args:
+      agent: the networks.
+      params: their parameters.
+      obs_stats: frozen statistics of observations, or None.
+      rollout: T steps of B environments.
+      values: ``V(obs)``, ``[T, B]``.
+
+    Returns:
+      ``[T, B]``; where a step terminated the value means nothing.
+    """
+    num_steps, num_envs = values.shape
+    missing = (rollout.truncated & ~rollout.terminated).at[-1].set(True).reshape(-1)
+    final_obs = rollout.final_obs.reshape(-1, *rollout.final_obs.shape[2:])
+    # Ascending; entries beyond the missing ones point outside, where writes are dropped.
+    where = jnp.nonzero(missing, size=missing.size, fill_value=missing.size)[0]
+    starts, memory = jnp.zeros(num_envs, jnp.bool_), agent.initial_memory(num_envs)
+
+    def fill(carry: tuple[chex.Array, chex.Array]):
+        done, successors = carry
+        index = jax.lax.dynamic_slice(where, (done,), (num_envs,))
+        obs = final_obs.at[index].get(mode="clip")
+        out = agent.step(params, obs_stats, obs, starts, memory, (VALUE,))
+        return done + num_envs, successors.at[index].set(out.values, mode="drop")
+
+    successors = jnp.concatenate([values[1:], jnp.zeros_like(values[:1])]).reshape(-1)
+    total = missing.sum()
+    _, successors = jax.lax.while_loop(lambda carry: carry[0] < total, fill, (0, successors))
+    return successors.reshape(num_steps, num_envs)
+
+
+def normalize_rewards(
+    scaler: RewardScaler, rollout: Rollout, gamma: chex.Numeric
+) -> tuple[RewardScaler, chex.Array]:
+    """Scales a rollout's rewards by statistics that already include it.
+
+    Returns:
+      The scaler after the rollout, and rewards ``[T, B]``.
+    """
+    sums = discounted_sums(rollout.rewards, rollout.starts, scaler.sums, gamma)
+    stats = update_stats(scaler.stats, sums.reshape(-1))
+    return RewardScaler(stats=stats, sums=sums[-1]), scale_rewards(stats, rollout.rewards)
+
+
+def make_batch(
+    config: Config,
+    hparams: Hyperparams,
+    agent: Agent,
+    params: Any,
+    obs_stats: RunningStats | None,
+    scaler: RewardScaler | None,
+    rollout: Rollout,
+) -> tuple[Batch, RewardScaler | None, dict[str, Any]]:
+    """Everything the policy phase learns from, computed once with the behaviour's parameters.
+
+    Returns:
+      The batch, the reward scaler after this rollout, and the memories of the networks that
+      estimate values, after the last step.
+    """
+    rewards = rollout.rewards
+    if scaler is not None:
+        scaler, rewards = normalize_rewards(scaler, rollout, hparams.reward_norm_gamma)
+    values, memory = estimate_values(config, agent, params, obs_stats, rollout)
+    advantages, value_targets = generalized_advantages(
+        rewards,
+        values,
+        successor_values(agent, params, obs_stats, rollout, values),
+        rollout.terminated,
+        rollout.truncated,
+        hparams.gamma,
+        hparams.gae_lambda,
+    )
+    if config.normalize_advantages == "batch":
+        advantages = normalize_advantages(advantages)
+    batch = Batch(
+        obs=rollout.obs,
+        starts=rollout.starts,
+        memory=rollout.memory,
+        actions=rollout.actions,
+        old_log_probs=rollout.log_probs,
+        old_values=values,
+        advantages=advantages,
+        value_targets=value_targets,
+    )
+    return batch, scaler, memory

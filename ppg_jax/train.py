@@ -1,0 +1,286 @@
+"""The algorithm: a run as phases, pure from key to final state."""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import chex
+import jax
+import jax.numpy as jnp
+
+from ppg_jax.aux_phase import auxiliary_phase
+from ppg_jax.config import Config, Hyperparams
+from ppg_jax.envs import Environment, make_env, reset_envs
+from ppg_jax.losses import explained_variance, squared_error
+from ppg_jax.networks import Agent, make_agent
+from ppg_jax.optimizer import init_optimizer, scheduled
+from ppg_jax.policy_phase import learn_from_batch
+from ppg_jax.rollout import collect_rollout, estimate_values, make_batch
+from ppg_jax.running_stats import RunningStats, init_stats, update_stats
+from ppg_jax.types import AuxBuffer, Batch, EpisodeStats, Metrics, RewardScaler, TrainState
+
+PHASE_METRICS = (
+    "clone_kl",
+    "aux_value_loss",
+    "aux_phase_value_loss",
+    "aux_grad_norm",
+    "value_loss_before_aux",
+    "value_loss_after_aux",
+)
+"""Measured once a phase; NaN in the iterations that no auxiliary phase follows."""
+
+
+@functools.lru_cache(maxsize=64)
+def build(config: Config) -> tuple[Environment, Agent]:
+    """The environment and the networks of a configuration.
+
+    Raises:
+      ConfigError: they do not exist or do not fit each other.
+    """
+    env = make_env(config.env, config.env_params, config.env_kwargs, config.observation_dtype)
+    return env, make_agent(config, env.observation, env.action)
+
+
+def init(config: Config, key: chex.PRNGKey) -> TrainState:
+    """A run before its first step.
+
+    Args:
+      config: what to train.
+      key: everything random in the run follows from it.
+
+    Raises:
+      ConfigError: the environment or the networks cannot be made.
+    """
+    env, agent = build(config)
+    params_key, env_key, run_key = jax.random.split(key, 3)
+    params = agent.init(params_key)
+    names = ["policy"] + ["value"] * (config.e_pi != config.e_v) + ["aux"] * (config.e_aux > 0)
+    scaler = RewardScaler(stats=init_stats(), sums=jnp.zeros(config.num_envs, jnp.float32))
+    return TrainState(
+        params=params,
+        opt_states={name: init_optimizer(params) for name in names},
+        envs=reset_envs(env, env_key, config.num_envs),
+        memory=agent.initial_memory(config.num_envs),
+        reward_scaler=scaler if config.normalize_rewards else None,
+        obs_stats=init_stats(env.observation.shape) if config.normalize_observations else None,
+        key=run_key,
+        iteration=jnp.int32(0),
+    )
+
+
+def train_phases(
+    config: Config, hparams: Hyperparams, state: TrainState, n: int
+) -> tuple[TrainState, Metrics]:
+    """Trains for ``n`` whole phases: ``n_pi`` iterations each, and an auxiliary phase.
+
+    Several calls give the same numbers as one. ``config`` and ``n`` are static, the rest may be
+    traced and mapped over.
+
+    Args:
+      config: what to train.
+      hparams: scalars.
+      state: of ``init`` or of an earlier call.
+      n: phases, at least 1.
+
+    Returns:
+      The state after them, and metrics ``[n * n_pi]``.
+    """
+    env, agent = build(config)
+
+    def phase(state: TrainState, _: None):
+        return _phase(config, hparams, env, agent, state)
+
+    state, metrics = jax.lax.scan(phase, state, None, n)
+    return state, jax.tree.map(lambda x: x.reshape(n * config.n_pi), metrics)
+
+
+def train_tail(
+    config: Config, hparams: Hyperparams, state: TrainState
+) -> tuple[TrainState, Metrics]:
+    """The iterations after the last whole phase, which no auxiliary phase follows.
+
+    Args:
+      config: what to train; ``num_tail_iterations`` says how many.
+      hparams: scalars.
+      state: after ``num_phases`` phases.
+
+    Returns:
+      The final state, and metrics ``[num_tail_iterations]``.
+    """
+    env, agent = build(config)
+    tail = config.num_tail_iterations
+    state, metrics, _ = _iterations(config, hparams, env, agent, state, tail, keep=False)
+    blank = jnp.full(tail, jnp.nan)
+    return state, metrics | dict.fromkeys(PHASE_METRICS if config.e_aux else (), blank)
+
+
+def make_train(
+    config: Config, env: Any = None
+) -> Callable[..., tuple[TrainState, Metrics]]:
+    """A whole run as one pure function, to be jitted and vmapped as you like.
+
+    Args:
+      config: what to train.
+      env: a gymnax environment to use instead of ``config.env``.
+
+    Returns:
+      ``train(key, hparams=config.hparams) -> (TrainState, Metrics)``; metrics are
+      ``[iterations]``.
+
+    Raises:
+      ConfigError: the environment or the networks cannot be made.
+    """
+    if env is not None:
+        config = config.replace(env=env)
+    build(config)
+
+    def train(
+        key: chex.PRNGKey, hparams: Hyperparams | None = None
+    ) -> tuple[TrainState, Metrics]:
+        given = config.hparams if hparams is None else hparams
+        # Behind the barrier the compiler cannot fold constants: traced and built-in values of
+        # the same hyperparameters give the same bits.
+        given = jax.lax.optimization_barrier(jax.tree.map(jnp.float32, given))
+        state = init(config, key)
+        parts = []
+        if config.num_phases:
+            state, metrics = train_phases(config, given, state, config.num_phases)
+            parts.append(metrics)
+        if config.num_tail_iterations:
+            state, metrics = train_tail(config, given, state)
+            parts.append(metrics)
+        return state, jax.tree.map(lambda *xs: jnp.concatenate(xs), *parts)
+
+    return train
+
+
+def _phase(
+    config: Config, hparams: Hyperparams, env: Environment, agent: Agent, state: TrainState
+) -> tuple[TrainState, Metrics]:
+    """One policy phase and the auxiliary phase after it; metrics ``[n_pi]``."""
+    obs_stats, phase_number = state.obs_stats, state.iteration // config.n_pi
+    keep = config.e_aux > 0
+    state, metrics, buffer = _iterations(
+        config, hparams, env, agent, state, config.n_pi, keep=keep
+    )
+    if not keep:
+        return state, metrics
+    rate = scheduled(
+        hparams.aux_learning_rate, config.aux_lr_schedule, phase_number, config.num_phases
+    )
+    aux_key = _iteration_keys(state.key, state.iteration - 1)[2]
+    params, opt_state, by_epoch = auxiliary_phase(
+        config,
+        hparams,
+        agent,
+        state.params,
+        state.opt_states["aux"],
+        obs_stats,
+        buffer,
+        rate,
+        aux_key,
+    )
+    measured = {name: x[-1] for name, x in by_epoch.items()}
+    measured |= _value_loss_change(config, agent, state.params, params, obs_stats, buffer)
+    state = state.replace(params=params, opt_states=state.opt_states | {"aux": opt_state})
+    blank = jnp.full(config.n_pi, jnp.nan)
+    return state, metrics | {name: blank.at[-1].set(x) for name, x in measured.items()}
+
+
+def _value_loss_change(
+    config: Config,
+    agent: Agent,
+    before: Any,
+    after: Any,
+    obs_stats: RunningStats | None,
+    buffer: AuxBuffer,
+) -> Metrics:
+    """Halved value error on the phase's newest rollout, before and after the auxiliary phase."""
+    newest = jax.tree.map(lambda x: x[-1], buffer)
+
+    def loss(params: Any) -> chex.Array:
+        values, _ = estimate_values(config, agent, params, obs_stats, newest)
+        return 0.5 * squared_error(values, newest.value_targets)
+
+    both = jax.lax.map(loss, jax.tree.map(lambda *x: jnp.stack(x), before, after))
+    return {"value_loss_before_aux": both[0], "value_loss_after_aux": both[1]}
+
+
+def _iteration_keys(key: chex.PRNGKey, iteration: chex.Array) -> chex.PRNGKey:
+    """Keys for the rollout, the shuffling and (of a phase's last iteration) the auxiliary phase.
+
+    A function of the iteration's number, so that a run in several calls draws what one draws.
+    """
+    return jax.random.split(jax.random.fold_in(key, iteration), 3)
+
+
+def _iterations(
+    config: Config,
+    hparams: Hyperparams,
+    env: Environment,
+    agent: Agent,
+    state: TrainState,
+    n: int,
+    *,
+    keep: bool,
+) -> tuple[TrainState, Metrics, AuxBuffer]:
+    """``n`` iterations of the policy phase; the auxiliary buffer is their stacked output."""
+    frozen = state.obs_stats
+
+    def iteration(state: TrainState, _: None):
+        state, metrics, batch = _iteration(config, hparams, env, agent, state, frozen)
+        record = AuxBuffer(batch.obs, batch.starts, batch.memory, batch.value_targets)
+        return state, (metrics, record if keep else None)
+
+    state, (metrics, buffer) = jax.lax.scan(iteration, state, None, n)
+    return state, metrics, buffer
+
+
+def _iteration(
+    config: Config,
+    hparams: Hyperparams,
+    env: Environment,
+    agent: Agent,
+    state: TrainState,
+    frozen: RunningStats | None,
+) -> tuple[TrainState, Metrics, Batch]:
+    """One rollout and the epochs over it."""
+    rollout_key, shuffle_key, _ = _iteration_keys(state.key, state.iteration)
+    params = state.params
+    envs, memory, rollout, episodes = collect_rollout(
+        config, env, agent, params, frozen, state.envs, state.memory, rollout_key
+    )
+    batch, scaler, value_memory = make_batch(
+        config, hparams, agent, params, frozen, state.reward_scaler, rollout
+    )
+    rate = scheduled(
+        hparams.learning_rate, config.lr_schedule, state.iteration, config.num_iterations
+    )
+    params, opt_states, metrics = learn_from_batch(
+        config, hparams, agent, params, state.opt_states, frozen, batch, rate, shuffle_key
+    )
+    metrics |= _rollout_metrics(config, state.iteration, episodes, batch)
+    state = state.replace(
+        params=params,
+        opt_states=opt_states,
+        envs=envs,
+        memory=value_memory | {"policy_net": memory["policy_net"]},
+        reward_scaler=scaler,
+        obs_stats=None if frozen is None else update_stats(state.obs_stats, rollout.obs),
+        iteration=state.iteration + 1,
+    )
+    return state, metrics, batch
+
+
+def _rollout_metrics(
+    config: Config, iteration: chex.Array, episodes: EpisodeStats, batch: Batch
+) -> Metrics:
+    """Raw returns and lengths of the episodes that ended (NaN if none), and how values did."""
+    count = jnp.where(episodes.count > 0, episodes.count, jnp.nan)
+    return {
+        "env_steps": (iteration + 1) * config.steps_per_iteration,
+        "episode_return": episodes.return_sum / count,
+        "episode_length": episodes.length_sum / count,
+        "num_episodes": episodes.count,
+        "explained_variance": explained_variance(batch.old_values, batch.value_targets),
+    }

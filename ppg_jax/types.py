@@ -1,0 +1,175 @@
+"""The records that travel between the layers. Axes: T steps, B environments, N iterations."""
+
+import dataclasses
+from typing import Any
+
+import chex
+import jax
+from flax import struct
+
+from ppg_jax.running_stats import RunningStats
+
+Metrics = dict[str, jax.Array]
+"""Named numbers, one an iteration: ``[iterations]``, with seeds ``[S, iterations]``."""
+
+
+@dataclasses.dataclass(frozen=True)
+class ObservationSpec:
+    """What the networks must know of an environment's observations.
+
+    Attributes:
+      shape: of one observation.
+      dtype: in which they are stored.
+      scale: they are divided by this before an encoder reads them (255 for byte images).
+      num_categories: the observation is a number below this, to be read as one-hot; else None.
+    """
+
+    shape: tuple[int, ...]
+    dtype: Any
+    scale: float = 1.0
+    num_categories: int | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class ActionSpec:
+    """What the networks must know of an environment's actions.
+
+    Attributes:
+      kind: ``discrete``, ``multi_discrete`` or ``continuous``.
+      sizes: number of choices of each discrete component; for continuous actions the number of
+        dimensions, flattened.
+    """
+
+    kind: str
+    sizes: tuple[int, ...]
+
+
+@struct.dataclass
+class EpisodeStats:
+    """Sums over the episodes that ended; scalars.
+
+    Attributes:
+      count: how many episodes ended.
+      return_sum: their raw, undiscounted returns, summed.
+      length_sum: their lengths in steps, summed.
+    """
+
+    count: chex.Array
+    return_sum: chex.Array
+    length_sum: chex.Array
+
+
+@struct.dataclass
+class EnvsState:
+    """B environments between two steps.
+
+    Attributes:
+      env: the environments' own states, leaves ``[B, ...]``.
+      obs: what the policy sees next, ``[B, ...]``.
+      starts: ``obs`` begins an episode, bool ``[B]``.
+      returns: raw return of the running episode, ``[B]``.
+      lengths: steps of the running episode, int32 ``[B]``.
+    """
+
+    env: Any
+    obs: chex.Array
+    starts: chex.Array
+    returns: chex.Array
+    lengths: chex.Array
+
+
+@struct.dataclass
+class Rollout:
+    """What the behaviour policy met, time first: ``[T, B, ...]`` unless said otherwise.
+
+    Attributes:
+      obs: raw observations the actions answered, in storage dtype.
+      starts: the observation begins an episode, bool.
+      memory: the networks' memories before the first step, leaves ``[B, ...]``.
+      actions: as sampled, before any clipping.
+      log_probs: of the actions under the policy that took them.
+      rewards: raw.
+      terminated: a terminal state was reached, bool.
+      truncated: a time limit cut the episode, bool.
+      final_obs: real successor of each step: at the end of an episode its last observation.
+      next_obs: what the policy sees after the last step, ``[B, ...]``.
+      next_starts: ``next_obs`` begins an episode, bool ``[B]``.
+    """
+
+    obs: chex.Array
+    starts: chex.Array
+    memory: Any
+    actions: chex.Array
+    log_probs: chex.Array
+    rewards: chex.Array
+    terminated: chex.Array
+    truncated: chex.Array
+    final_obs: chex.Array
+    next_obs: chex.Array
+    next_starts: chex.Array
+
+
+@struct.dataclass
+class Batch:
+    """What the policy phase learns from, ``[T, B, ...]``; ``memory`` has leaves ``[B, ...]``."""
+
+    obs: chex.Array
+    starts: chex.Array
+    memory: Any
+    actions: chex.Array
+    old_log_probs: chex.Array
+    old_values: chex.Array
+    advantages: chex.Array
+    value_targets: chex.Array
+
+
+@struct.dataclass
+class AuxBuffer:
+    """What the auxiliary phase learns from: N rollouts, ``[N, T, B, ...]``.
+
+    ``memory`` has leaves ``[N, B, ...]``: the behaviour networks' memories before each rollout.
+    """
+
+    obs: chex.Array
+    starts: chex.Array
+    memory: Any
+    value_targets: chex.Array
+
+
+@struct.dataclass
+class RewardScaler:
+    """Reward normalisation between two rollouts.
+
+    Attributes:
+      stats: of the discounted reward sums, pooled over environments, scalar.
+      sums: the sums after the last step, ``[B]``.
+    """
+
+    stats: RunningStats
+    sums: chex.Array
+
+
+@struct.dataclass
+class TrainState:
+    """Everything a run carries between two phases; what a checkpoint must hold.
+
+    Attributes:
+      params: parameters of all networks.
+      opt_states: an optimizer state by name: ``policy`` (and ``value`` where ``e_pi != e_v``),
+        ``aux`` where there is an auxiliary phase.
+      envs: the environments.
+      memory: the networks' memories, leaves ``[B, ...]``.
+      reward_scaler: None where rewards are not normalised.
+      obs_stats: None where observations are not normalised.
+      key: random key, not yet used.
+      iteration: iterations done, int32 scalar.
+    """
+
+    params: Any
+    opt_states: dict[str, Any]
+    envs: EnvsState
+    memory: Any
+    reward_scaler: RewardScaler | None
+    obs_stats: RunningStats | None
+    key: chex.PRNGKey
+    iteration: chex.Array
