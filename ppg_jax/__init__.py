@@ -1,4 +1,59 @@
-"""Phasic Policy Gradient in JAX: whole runs and sweeps as one compiled program."""
+"""Phasic Policy Gradient in JAX: whole training runs and sweeps as one compiled program."""
 
-from ppg_jax.config import Config, ConfigError, Hyperparams, NetworkConfig
-from ppg_jax.train import init, make_train, train_phases, train_tail
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ppg_jax.config import Config, ConfigError, Hyperparams, NetworkConfig
+    from ppg_jax.evaluation import evaluate
+    from ppg_jax.files import load_config
+    from ppg_jax.runner import Result, run
+    from ppg_jax.train import init, make_train, train_phases, train_tail
+    from ppg_jax.types import Metrics, TrainState
+
+__version__ = "0.1.0"
+
+# Loaded when first used: JAX, orbax and matplotlib take seconds, and ppg-jax --help needs none.
+_HOMES = {
+    "Config": "config",
+    "ConfigError": "config",
+    "Hyperparams": "config",
+    "Metrics": "types",
+    "NetworkConfig": "config",
+    "Result": "runner",
+    "TrainState": "types",
+    "evaluate": "evaluation",
+    "init": "train",
+    "load_config": "files",
+    "make_train": "train",
+    "run": "runner",
+    "train_phases": "train",
+    "train_tail": "train",
+}
+
+__all__ = [
+    "Config",
+    "ConfigError",
+    "Hyperparams",
+    "Metrics",
+    "NetworkConfig",
+    "Result",
+    "TrainState",
+    "evaluate",
+    "init",
+    "load_config",
+    "make_train",
+    "run",
+    "train_phases",
+    "train_tail",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_HOMES])

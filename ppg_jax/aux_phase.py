@@ -101,7 +101,7 @@ def auxiliary_phase(
         old = jax.tree.map(lambda x: jnp.moveaxis(x[index], 0, 1), old_policy)
         grads, metrics = jax.grad(loss, has_aux=True)(params, part, old)
         params, opt_state = apply_gradients(hparams, learning_rate, params, opt_state, grads)
-        return (params, opt_state), metrics | {"aux_grad_norm": optax.global_norm(grads)}
+        return (params, opt_state), metrics | {"aux_grad_norm": optax.tree.norm(grads)}
 
     indices = epoch_indices(
         key, config.n_pi * config.num_envs, config.num_aux_minibatches, config.e_aux

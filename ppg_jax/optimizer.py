@@ -43,7 +43,7 @@ def apply_gradients(
       New parameters and optimizer state.
     """
     limit = jnp.where(hparams.max_grad_norm > 0, hparams.max_grad_norm, jnp.inf)
-    shrink = jnp.minimum(1.0, limit / (optax.global_norm(grads) + 1e-12))
+    shrink = jnp.minimum(1.0, limit / (optax.tree.norm(grads) + 1e-12))
     grads = jax.tree.map(lambda g: g * shrink, grads)
     adam = optax.scale_by_adam(eps=hparams.adam_eps)
     directions, opt_state = adam.update(grads, opt_state)

@@ -166,10 +166,10 @@ def _gradient_norms(agent: Agent, grads: Any, objective: str) -> Metrics:
     """Norms before any cut: of what the policy reads, and of the value network or value head."""
     policy_part, value_part = agent.split_value_part(grads)
     if objective == "policy":
-        return {"policy_grad_norm": optax.global_norm(grads)}
+        return {"policy_grad_norm": optax.tree.norm(grads)}
     if objective == "value":
-        return {"value_grad_norm": optax.global_norm(grads)}
+        return {"value_grad_norm": optax.tree.norm(grads)}
     return {
-        "policy_grad_norm": jnp.asarray(optax.global_norm(policy_part)),
-        "value_grad_norm": jnp.asarray(optax.global_norm(value_part)),
+        "policy_grad_norm": jnp.asarray(optax.tree.norm(policy_part)),
+        "value_grad_norm": jnp.asarray(optax.tree.norm(value_part)),
     }

@@ -1,0 +1,69 @@
+"""Parameters on disk, by orbax."""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from ppg_jax.config import Config
+from ppg_jax.train import init
+from ppg_jax.types import TrainState
+
+FINAL = "final"
+
+
+def save_parameters(directory: Path, state: TrainState) -> None:
+    """Writes what is needed to act: parameters and observation statistics of every seed.
+
+    Args:
+      directory: of the run; they go to ``checkpoints/final`` in it.
+      state: leaves ``[S, ...]``.
+    """
+    with _checkpointer() as checkpointer:
+        checkpointer.save(_path(directory), _what_acts(state))
+
+
+def load_parameters(directory: Path, config: Config) -> tuple[Any, Any]:
+    """What ``save_parameters`` wrote.
+
+    Args:
+      directory: of the run.
+      config: of the run.
+
+    Returns:
+      Parameters and observation statistics (or None), leaves ``[S, ...]``.
+
+    Raises:
+      FileNotFoundError: there are none.
+    """
+    path = _path(directory)
+    if not path.is_dir():
+        raise FileNotFoundError(f"{directory} holds no finished run: {path} is missing")
+
+    def initial(key: jax.Array) -> dict[str, Any]:
+        return _what_acts(init(config, key))
+
+    keys = jax.random.split(jax.random.key(0), config.seeds)
+    like = jax.eval_shape(jax.vmap(initial), keys)
+    device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    like = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=device), like)
+    with _checkpointer() as checkpointer:
+        saved = checkpointer.restore(path, like)
+    return saved["params"], saved["obs_stats"]
+
+
+def _what_acts(state: TrainState) -> dict[str, Any]:
+    return {"params": state.params, "obs_stats": state.obs_stats}
+
+
+def _path(directory: Path) -> Path:
+    return directory.absolute() / "checkpoints" / FINAL
+
+
+def _checkpointer() -> Any:
+    # Orbax takes seconds to import, which only a run that saves should pay.
+    import orbax.checkpoint as ocp
+
+    logging.getLogger("absl").setLevel(logging.ERROR)
+    return ocp.StandardCheckpointer()

@@ -1,0 +1,194 @@
+"""The command line's options, made from the configuration's own dataclasses."""
+
+import contextlib
+import dataclasses
+import difflib
+import io
+import types
+import typing
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+import pydantic
+import tyro
+import yaml
+
+from ppg_jax.config import Config, ConfigError, Hyperparams, NetworkConfig, all_field_names
+
+SECTIONS = {"network": NetworkConfig, "hparams": Hyperparams}
+FREE_MAPPINGS = ("env_params", "env_kwargs")
+
+
+def parse(command: type, argv: list[str], prog: str) -> Any:
+    """Parses arguments into a dataclass; what is wrong comes as a ``ConfigError`` of one line.
+
+    Raises:
+      ConfigError: unknown options, or too many or too few values.
+      SystemExit: ``--help`` was printed.
+    """
+    _check_option_names(command, argv)
+    shown = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(shown):
+            return tyro.cli(command, args=argv, prog=prog)
+    except SystemExit as stop:
+        if stop.code in (0, None):
+            raise
+        lines = [line.strip("│ ") for line in shown.getvalue().splitlines() if "│" in line]
+        problem = lines[0] if lines else "will not do"
+        raise ConfigError(f"arguments: {problem}; {prog} --help shows them all") from None
+
+
+def _check_option_names(command: type, argv: list[str]) -> None:
+    known = ["--" + name for name in _option_names(command)] + ["--help"]
+    for arg in argv:
+        name = arg.partition("=")[0].replace("_", "-")
+        if arg.startswith("--") and name not in known:
+            tails = {k.lstrip("-").rpartition(".")[2]: k for k in known}
+            near = difflib.get_close_matches(name, known, 1) or [
+                tails[t] for t in difflib.get_close_matches(name.lstrip("-"), list(tails), 1)
+            ]
+            hint = f"did you mean {near[0]}?" if near else "--help shows them all"
+            raise ConfigError(f"{arg}: unknown option; {hint}")
+
+
+def _option_names(command: type) -> list[str]:
+    names = []
+    for field in dataclasses.fields(command):
+        if field.name == "fields":  # the configuration's own, without a prefix
+            names += [n for n in all_field_names(Config) if n not in FREE_MAPPINGS]
+        else:
+            names.append(field.name)
+    return [name.replace("_", "-") for name in names]
+
+
+def config_options(base: Mapping[str, Any]) -> type:
+    """A dataclass with a text option for every field, whose defaults are ``base``'s values.
+
+    Text, because the configuration itself checks every value, whether it comes from a file, from
+    Python or from here.
+    """
+    return _options(Config, base)
+
+
+def _options(kind: type, base: Mapping[str, Any]) -> type:
+    hints = typing.get_type_hints(kind, include_extras=True)
+    entries: list[Any] = []
+    for field in dataclasses.fields(kind):
+        if field.name in FREE_MAPPINGS:
+            continue
+        if field.name in SECTIONS:
+            section = base.get(field.name)
+            nested = _options(SECTIONS[field.name], section if isinstance(section, dict) else {})
+            entries.append((field.name, nested, dataclasses.field(default_factory=nested)))
+            continue
+        default = base.get(field.name, _default_of(field))
+        hint = hints[field.name]
+        info = tyro.conf.arg(metavar=_metavar(hint), help=_help_of(field, hint))
+        if "tuple" in str(hint):
+            values = tuple(map(str, default)) if isinstance(default, list | tuple) else ()
+            entries.append((field.name, Annotated[tuple[str, ...], info], values))
+        else:
+            entries.append((field.name, Annotated[str, info], _as_text(default)))
+    return dataclasses.make_dataclass(f"{kind.__name__}Options", entries)
+
+
+def _default_of(field: Any) -> Any:
+    default = field.default
+    return default.default if isinstance(default, pydantic.fields.FieldInfo) else default
+
+
+def _as_text(value: Any) -> str:
+    if isinstance(value, bool) or value is None:
+        return str(value).lower()
+    return str(value)
+
+
+def _metavar(hint: Any) -> str:
+    """How a value is written: choices, INT, FLOAT, BOOL or TEXT."""
+    origin = typing.get_origin(hint)
+    if origin is typing.Literal:
+        return "{" + ",".join(map(str, typing.get_args(hint))) + "}"
+    if origin in (Annotated, tuple):
+        return _metavar(typing.get_args(hint)[0])
+    if origin in (typing.Union, types.UnionType):
+        return _metavar(next(a for a in typing.get_args(hint) if a is not type(None)))
+    return {int: "INT", float: "FLOAT", bool: "BOOL"}.get(hint, "TEXT")
+
+
+def _help_of(field: Any, hint: Any) -> str:
+    """The field's description and range, wherever its class keeps them."""
+    infos = [field.default, *getattr(hint, "__metadata__", ())]
+    infos = [i for i in infos if isinstance(i, pydantic.fields.FieldInfo)]
+    text = next((i.description for i in infos if i.description), "")
+    limits = [_limit(m) for i in infos for m in i.metadata]
+    limits += [_limit(m) for m in getattr(hint, "__metadata__", ())]
+    shown = ", ".join(dict.fromkeys(x for x in limits if x))
+    return f"{text} [{shown}]" if shown else text
+
+
+def _limit(bound: Any) -> str:
+    signs = {"ge": ">=", "gt": ">", "le": "<=", "lt": "<"}
+    return " ".join(
+        f"{sign} {getattr(bound, name)}" for name, sign in signs.items() if hasattr(bound, name)
+    )
+
+
+def changed_fields(given: Any, base: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields whose text differs from the default, as a nested mapping."""
+    fresh = config_options(base)()
+    changes: dict[str, Any] = {}
+    for field in dataclasses.fields(given):
+        value, default = getattr(given, field.name), getattr(fresh, field.name)
+        if field.name in SECTIONS:
+            nested = {
+                f.name: _as_value(getattr(value, f.name))
+                for f in dataclasses.fields(value)
+                if getattr(value, f.name) != getattr(default, f.name)
+            }
+            if nested:
+                changes[field.name] = nested
+        elif value != default:
+            changes[field.name] = _as_value(value)
+    return changes
+
+
+def _as_value(text: Any) -> Any:
+    return None if text == "none" else text
+
+
+def take_free_mappings(argv: list[str]) -> tuple[list[str], dict[str, Any]]:
+    """Takes ``--env-params.NAME VALUE`` and ``--env-kwargs.NAME VALUE`` out of the arguments.
+
+    Their names depend on the environment, so no parser knows them beforehand; values are read
+    as YAML.
+
+    Raises:
+      ConfigError: a name without a value.
+    """
+    rest: list[str] = []
+    found: dict[str, Any] = {}
+    words = iter(argv)
+    for word in words:
+        option, _, value = word.partition("=")
+        section, _, name = option.removeprefix("--").replace("-", "_").partition(".")
+        if not word.startswith("--") or section not in FREE_MAPPINGS:
+            rest.append(word)
+            continue
+        text = value or next(words, None)
+        if not name or text is None:
+            raise ConfigError(f"{option}: write it as {option.partition('.')[0]}.NAME VALUE")
+        try:
+            found.setdefault(section, {})[name] = yaml.safe_load(text)
+        except yaml.YAMLError:
+            raise ConfigError(f"{option}: {text!r} will not do; it should be a value") from None
+    return rest, found
+
+
+def merge(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """``base`` with ``changes`` over it, sections merged field by field."""
+    merged = dict(base)
+    for name, value in changes.items():
+        old = merged.get(name)
+        merged[name] = old | value if isinstance(old, dict) and isinstance(value, dict) else value
+    return merged

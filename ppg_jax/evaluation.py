@@ -1,0 +1,101 @@
+"""Playing a trained policy, without learning."""
+
+from typing import Any
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ppg_jax.config import Config
+from ppg_jax.envs import reset_envs, step_envs
+from ppg_jax.networks import POLICY
+from ppg_jax.parallel import over_seeds, resolve_strategy
+from ppg_jax.running_stats import RunningStats
+from ppg_jax.train import build
+from ppg_jax.types import EnvsState
+
+
+def evaluate(
+    config: Config,
+    params: Any,
+    obs_stats: RunningStats | None,
+    key: chex.PRNGKey,
+    num_episodes: int,
+    *,
+    greedy: bool = False,
+    max_steps: int = 10_000,
+) -> tuple[chex.Array, chex.Array, chex.Array]:
+    """Plays fresh episodes side by side, one in each environment, until all have ended.
+
+    Pure: jit it with everything but ``params``, ``obs_stats`` and ``key`` static, vmap it over
+    seeds.
+
+    Args:
+      config: of the run.
+      params: of one seed.
+      obs_stats: of one seed, or None.
+      key: for resets, the environment and the policy.
+      num_episodes: E.
+      greedy: take the most probable action instead of a sample.
+      max_steps: where to stop in environments that set no limit themselves.
+
+    Returns:
+      Raw returns ``[E]``, lengths ``[E]``, and whether each episode ended, bool ``[E]``.
+    """
+    env, agent = build(config)
+    limit = env.max_episode_steps or max_steps
+    reset_key, play_key = jax.random.split(key)
+
+    def unfinished(carry: tuple[Any, ...]) -> chex.Array:
+        return (carry[0] < limit) & ~jnp.all(carry[3])
+
+    def step(carry: tuple[Any, ...]):
+        time, envs, memory, ended, returns, lengths = carry
+        action_key, env_key = jax.random.split(jax.random.fold_in(play_key, time))
+        out = agent.step(params, obs_stats, envs.obs, envs.starts, memory, (POLICY,))
+        actions = out.policy.mode() if greedy else out.policy.sample(action_key)
+        envs, result = step_envs(env, env_key, envs, actions)
+        returns = jnp.where(ended, returns, returns + result.rewards)
+        lengths = jnp.where(ended, lengths, lengths + 1)
+        ended = ended | result.terminated | result.truncated
+        return time + 1, envs, out.memory, ended, returns, lengths
+
+    envs: EnvsState = reset_envs(env, reset_key, num_episodes)
+    memory = agent.initial_memory(num_episodes)
+    blank = jnp.zeros(num_episodes)
+    start = (0, envs, memory, blank.astype(bool), blank, blank.astype(jnp.int32))
+    _, _, _, ended, returns, lengths = jax.lax.while_loop(unfinished, step, start)
+    return returns, lengths, ended
+
+
+def evaluate_seeds(
+    config: Config,
+    params: Any,
+    obs_stats: RunningStats | None,
+    seed: int,
+    num_episodes: int,
+    *,
+    greedy: bool = False,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """``evaluate`` for the parameters of several seeds, compiled and run.
+
+    Args:
+      config: of the run.
+      params: leaves ``[S, ...]``.
+      obs_stats: leaves ``[S, ...]``, or None.
+      seed: of the episodes' randomness.
+      num_episodes: E, of each seed.
+      greedy: take the most probable action instead of a sample.
+
+    Returns:
+      Returns, lengths and whether each episode ended, each ``[S, E]``.
+    """
+
+    def play(_: None, one: tuple[Any, Any, chex.PRNGKey]):
+        return evaluate(config, *one, num_episodes, greedy=greedy)
+
+    keys = jax.random.split(jax.random.key(seed), config.seeds)
+    mapped = jax.jit(over_seeds(play, resolve_strategy(config)))
+    returns, lengths, ended = mapped(None, (params, obs_stats, keys))
+    return np.asarray(returns), np.asarray(lengths), np.asarray(ended)

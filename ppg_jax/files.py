@@ -1,0 +1,89 @@
+"""Configurations in YAML files: those that come with the package, and a user's own."""
+
+import difflib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ppg_jax.config import Config, ConfigError, config_from_dict
+
+
+class _StrictLoader(yaml.SafeLoader):
+    """Safe YAML in which no key may stand twice: the first would be lost without a word."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        names = [getattr(key, "value", None) for key, _ in node.value]
+        for name in names:
+            if isinstance(name, str) and names.count(name) > 1:
+                raise ConfigError(f"{name}: stands twice; keep one")
+        return super().construct_mapping(node, deep)
+
+
+def configs_folder() -> Path:
+    """Where the package's own configurations are: inside the wheel, or beside the sources."""
+    inside = Path(__file__).parent / "configs"
+    return inside if inside.is_dir() else Path(__file__).parent.parent / "configs"
+
+
+def available_configs() -> list[str]:
+    """Names that ``load_config`` takes."""
+    folder = configs_folder()
+    files = folder.rglob("*.yaml")
+    return sorted(str(path.relative_to(folder).with_suffix("")) for path in files)
+
+
+def find_config(name: str | Path) -> Path:
+    """The file of a configuration, by its name or its own path.
+
+    Raises:
+      ConfigError: there is none.
+    """
+    own = Path(name)
+    if own.suffix in (".yaml", ".yml") and own.is_file():
+        return own
+    if str(name) in available_configs():
+        return configs_folder() / f"{name}.yaml"
+    near = difflib.get_close_matches(str(name), available_configs(), 1, cutoff=0.4)
+    hint = f"did you mean {near[0]}? " if near else ""
+    raise ConfigError(
+        f"config: {str(name)!r} is neither a name nor a .yaml file; {hint}names are "
+        + ", ".join(available_configs())
+    )
+
+
+def read_config(name: str | Path) -> dict[str, Any]:
+    """The fields that a configuration's file sets, as they stand there.
+
+    Raises:
+      ConfigError: there is no such file, or it is no YAML mapping.
+    """
+    path = find_config(name)
+    try:
+        fields = yaml.load(path.read_text(encoding="utf-8"), _StrictLoader)
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"config: {path} cannot be read: {error}") from None
+    except yaml.YAMLError as error:
+        where = " ".join(str(error).split())
+        raise ConfigError(f"config: {path} is no YAML: {where}") from None
+    if fields is None:
+        fields = {}
+    if not isinstance(fields, Mapping):
+        raise ConfigError(f"config: {path} holds a {type(fields).__name__}, not a mapping")
+    return dict(fields)
+
+
+def load_config(name: str | Path, **changes: Any) -> Config:
+    """A configuration by name (``minatar/breakout``) or path.
+
+    Args:
+      name: of a configuration that comes with the package, or the path of a ``.yaml`` file.
+      **changes: fields to set instead of the file's.
+
+    Raises:
+      ConfigError: there is no such configuration, or a value in it will not do.
+    """
+    return config_from_dict(read_config(name) | changes)
