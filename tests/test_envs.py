@@ -1,0 +1,185 @@
+"""Environments: every gymnax id, spaces, resets, truncation, episode counting."""
+
+import gymnax
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from ppg_jax.config import ConfigError
+from ppg_jax.envs import MultiDiscrete, available_envs, make_env, reset_envs, step_envs
+from ppg_jax.envs.spaces import random_action
+from tests import probes
+
+
+def play(env, num_envs=3, num_steps=30, key=0):
+    def step(envs, key):
+        action_key, env_key = jax.random.split(key)
+        keys = jax.random.split(action_key, num_envs)
+        actions = jax.vmap(lambda k: random_action(env.action, k))(keys)
+        after, result = step_envs(env, env_key, envs, actions)
+        return after, (envs, actions, result)
+
+    def run(key):
+        start = reset_envs(env, key, num_envs)
+        return jax.lax.scan(step, start, jax.random.split(key, num_steps))
+
+    return jax.jit(run)(jax.random.key(key))
+
+
+@pytest.mark.parametrize("name", available_envs())
+def test_every_environment_steps(name):
+    env = make_env(name)
+    after, (before, _, result) = play(env)
+    assert after.obs.dtype == env.observation.dtype
+    assert after.obs.shape == (3, *env.observation.shape)
+    assert result.rewards.dtype == jnp.float32
+    assert result.terminated.dtype == result.truncated.dtype == jnp.bool_
+    assert jnp.all(jnp.isfinite(result.rewards))
+    # Where no episode ended, what is seen next is the real successor.
+    running = ~(result.terminated | result.truncated)[:-1]
+    np.testing.assert_array_equal(before.obs[1:][running], result.final_obs[:-1][running])
+
+
+def test_same_numbers_as_gymnax_itself():
+    env = make_env("CartPole-v1")
+    raw, params = gymnax.make("CartPole-v1")
+    _, (before, actions, result) = play(env, num_envs=1, num_steps=12)
+    state = jax.tree.map(lambda x: x[0, 0], before.env)
+    for t in range(12):
+        obs, state, reward, terminated, _ = raw.step_env(
+            jax.random.key(0), state, actions[t, 0], params
+        )
+        np.testing.assert_allclose(result.final_obs[t, 0], obs, rtol=1e-6)
+        assert reward == result.rewards[t, 0]
+        assert terminated == result.terminated[t, 0]
+        if terminated:
+            break
+    assert t >= 8  # CartPole cannot fall sooner
+
+
+def test_time_limit_truncates_and_shows_the_last_observation():
+    env = make_env("Pendulum-v1", env_params=frozen(max_steps_in_episode=10))
+    after, (before, _, result) = play(env, num_steps=30)
+    want = np.zeros(30, bool)
+    want[[9, 19, 29]] = True
+    np.testing.assert_array_equal(result.truncated, np.tile(want[:, None], (1, 3)))
+    assert not result.terminated.any()
+    np.testing.assert_array_equal(before.starts[:, 0], np.roll(want, 1))
+    assert jnp.all(before.obs[10] != result.final_obs[9])
+    # cos, sin, speed: one step of 0.05 s cannot turn the pole by much.
+    turn = jnp.abs(result.final_obs[9, :, :2] - before.obs[9, :, :2])
+    assert jnp.all(turn < 0.5)
+    assert after.starts.all()
+
+
+def test_episode_returns_and_lengths_are_raw():
+    env = make_env(probes.DelayedReward())
+    _, (_, _, result) = play(env, num_envs=2, num_steps=6)
+    np.testing.assert_array_equal(result.episodes.count, [0, 2, 0, 2, 0, 2])
+    np.testing.assert_array_equal(result.episodes.return_sum, [0, 2, 0, 2, 0, 2])
+    np.testing.assert_array_equal(result.episodes.length_sum, [0, 4, 0, 4, 0, 4])
+
+
+def test_each_environment_has_its_own_randomness():
+    env = make_env("CartPole-v1")
+    envs = reset_envs(env, jax.random.key(0), 4)
+    assert len(np.unique(envs.obs[:, 0])) == 4
+
+
+def frozen(**changes):
+    from ppg_jax.config import FrozenMapping
+
+    return FrozenMapping(changes)
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: make_env("CartPol-v1"), ["env: 'CartPol-v1'", "CartPole-v1"]),
+        (lambda: make_env("MNISTBandit-bsuite"), ["env: MNISTBandit-bsuite", "downloads"]),
+        (
+            lambda: make_env("CartPole-v1", env_params=frozen(gravty=1.0)),
+            ["env_params.gravty", "gravity"],
+        ),
+        (
+            lambda: make_env("CartPole-v1", env_params=frozen(gravity="x")),
+            ["env_params.gravity: 'x'", "number"],
+        ),
+        (lambda: make_env("CartPole-v1", env_kwargs=frozen(size=3)), ["env_kwargs", "size"]),
+        (
+            lambda: make_env("CartPole-v1", observation_dtype="bool"),
+            ["observation_dtype: bool", "native"],
+        ),
+        (
+            lambda: make_env("UmbrellaChain-bsuite", observation_dtype="bool"),
+            ["observation_dtype: bool", "whole numbers"],
+        ),
+    ],
+)
+def test_what_cannot_be_made_is_said_in_one_line(make, words):
+    with pytest.raises(ConfigError) as caught:
+        make()
+    assert "\n" not in str(caught.value)
+    for word in words:
+        assert word in str(caught.value)
+
+
+def test_parameters_and_arguments():
+    assert make_env("CartPole-v1", frozen(max_steps_in_episode=7)).max_episode_steps == 7
+    assert make_env("DeepSea-bsuite", env_kwargs=frozen(size=5)).observation.shape == (5, 5)
+
+
+def test_compact_storage_loses_nothing():
+    native, compact = (
+        play(make_env("Breakout-MinAtar", observation_dtype=d))[1][0].obs
+        for d in ("native", "bool")
+    )
+    assert compact.dtype == jnp.bool_
+    np.testing.assert_array_equal(native, compact.astype(jnp.float32))
+
+
+def test_registered_environments_are_found():
+    name = "ConstantReward-test"
+    if name not in gymnax.registered_envs:
+        gymnax.register(name, probes.ConstantReward)
+    assert name in available_envs()
+    assert make_env(name).action.sizes == (2,)
+
+
+def test_actions_arrive_in_the_spaces_own_form():
+    _, (_, actions, result) = play(make_env(probes.TwoDialsTuple()))
+    want = (actions[..., 0] == 2).astype(float) + (actions[..., 1] == 0)
+    np.testing.assert_array_equal(result.rewards, want)
+    _, (_, actions, result) = play(make_env(probes.HitTheTarget()), num_steps=60)
+    assert jnp.abs(actions).max() > 1
+    want = -((jnp.clip(actions[..., 0], -1, 1) - 0.5) ** 2)
+    np.testing.assert_allclose(result.rewards, want, rtol=1e-6)
+
+
+def test_multi_discrete_space():
+    space = MultiDiscrete((3, 2))
+    samples = jax.vmap(space.sample)(jax.random.split(jax.random.key(0), 200))
+    assert jax.vmap(space.contains)(samples).all()
+    np.testing.assert_array_equal(samples.max(0), [2, 1])
+    assert not space.contains(jnp.array([0, 2]))
+
+
+def test_spaces_nobody_can_act_in():
+    class BoxOfBoxes(probes.Probe):
+        def action_space(self, params=None):
+            from gymnax.environments import spaces
+
+            return spaces.Tuple((spaces.Box(0, 1, (1,)),))
+
+    with pytest.raises(ConfigError, match="env: BoxOfBoxes"):
+        make_env(BoxOfBoxes())
+
+
+def test_made_under_a_trace_it_can_be_used_outside():
+    @jax.jit
+    def f(key):
+        return make_env("Asterix-MinAtar").reset(key)[0]
+
+    f(jax.random.key(0))
+    assert make_env("Asterix-MinAtar").reset(jax.random.key(0))[0].shape == (10, 10, 4)
