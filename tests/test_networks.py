@@ -1,0 +1,155 @@
+"""Networks: convolutions, pooling, initial weights, heads, reading of observations."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from ppg_jax.config import ConfigError, NetworkConfig
+from ppg_jax.networks import AUX_VALUE, POLICY, VALUE, Agent
+from ppg_jax.networks.encoders import resolve_network
+from ppg_jax.networks.layers import (
+    conv_by_lax,
+    conv_by_patches,
+    make_initializer,
+    max_pool,
+    normed_columns,
+)
+from ppg_jax.running_stats import init_stats, update_stats
+from ppg_jax.types import ActionSpec, ObservationSpec
+
+KEY = jax.random.key(0)
+
+
+@pytest.mark.parametrize("padding", [0, 1])
+def test_both_convolutions_are_one(padding):
+    x = jax.random.normal(KEY, (5, 7, 9, 3))
+    kernel = jax.random.normal(jax.random.key(1), (3, 3, 3, 4))
+
+    def loss(convolve):
+        return jax.value_and_grad(lambda x, k: jnp.sin(convolve(x, k, padding)).sum(), (0, 1))(
+            x, kernel
+        )
+
+    (a, a_grads), (b, b_grads) = loss(conv_by_lax), loss(conv_by_patches)
+    np.testing.assert_allclose(a, b, rtol=1e-4)
+    for mine, theirs in zip(a_grads, b_grads, strict=True):
+        np.testing.assert_allclose(mine, theirs, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("size", [5, 8])
+def test_max_pool_pads_both_sides(size):
+    x = jax.random.normal(KEY, (2, size, size, 3))
+    want = jax.lax.reduce_window(
+        x, -jnp.inf, jax.lax.max, (1, 3, 3, 1), (1, 2, 2, 1), ((0, 0), (1, 1), (1, 1), (0, 0))
+    )
+    np.testing.assert_array_equal(max_pool(x), want)
+
+
+def test_initial_weights():
+    w = normed_columns(0.7)(KEY, (3, 3, 2, 5))
+    np.testing.assert_allclose(np.linalg.norm(w.reshape(-1, 5), axis=0), 0.7, rtol=1e-5)
+    w = make_initializer("orthogonal", 2.0)(KEY, (6, 4))
+    np.testing.assert_allclose(w.T @ w, 4 * np.eye(4), atol=1e-5)
+
+
+def agent(observation, action=None, arch="dual", **network):
+    action = action or ActionSpec("discrete", (3,))
+    resolved = resolve_network(NetworkConfig(**network), observation)
+    return Agent(arch, resolved, observation, action, arch != "separate")
+
+
+def unroll(agent, obs, stats=None, wanted=(POLICY, VALUE, AUX_VALUE), **options):
+    params, memory = agent.init(KEY), agent.initial_memory(obs.shape[1])
+    starts = jnp.zeros(obs.shape[:2], bool)
+    return agent.unroll(params, stats, obs, starts, memory, wanted, **options)
+
+
+VECTOR = ObservationSpec((4,), jnp.float32)
+IMAGE = ObservationSpec((10, 10, 4), jnp.bool_)
+
+
+@pytest.mark.parametrize(
+    ("observation", "action", "event"),
+    [
+        (VECTOR, ActionSpec("discrete", (3,)), ()),
+        (VECTOR, ActionSpec("multi_discrete", (3, 2)), (2,)),
+        (VECTOR, ActionSpec("continuous", (2,)), (2,)),
+        (IMAGE, ActionSpec("discrete", (3,)), ()),
+        (ObservationSpec((5, 5), jnp.int32), ActionSpec("discrete", (3,)), ()),
+        (ObservationSpec((), jnp.int32, num_categories=7), ActionSpec("discrete", (3,)), ()),
+    ],
+)
+def test_shapes_for_every_space(observation, action, event):
+    obs = jnp.ones((2, 3, *observation.shape), observation.dtype)
+    out = unroll(agent(observation, action), obs)
+    assert out.values.shape == out.aux_values.shape == (2, 3)
+    actions = out.policy.sample(KEY)
+    assert actions.shape == (2, 3, *event)
+    assert out.policy.log_prob(actions).shape == (2, 3)
+
+
+def test_encoders_by_shape_and_by_name():
+    def encoders(spec, **network):
+        return resolve_network(NetworkConfig(**network), spec).encoder
+
+    assert encoders(VECTOR) == "mlp"
+    assert encoders(IMAGE) == "cnn"
+    assert encoders(IMAGE, encoder="impala") == "impala"
+    with pytest.raises(ConfigError, match=r"network.encoder: cnn .* \(4,\)"):
+        encoders(VECTOR, encoder="cnn")
+    with pytest.raises(ConfigError, match="network.channels: 5"):
+        encoders(IMAGE, channels=(4,) * 5)
+
+
+def test_first_policy_is_nearly_uniform_and_scales_can_be_set():
+    obs = jax.random.normal(KEY, (50, 1, 4))
+    assert unroll(agent(VECTOR), obs).policy.entropy().min() > 0.999 * np.log(3)
+    wild = agent(VECTOR, policy_head_scale=5.0)
+    assert unroll(wild, obs).policy.entropy().min() < 0.9 * np.log(3)
+
+
+def test_observations_are_scaled_or_standardised():
+    spec = ObservationSpec((4,), jnp.uint8, scale=255.0)
+    obs = jnp.full((1, 1, 4), 255, jnp.uint8)
+    plain = agent(ObservationSpec((4,), jnp.float32))
+    np.testing.assert_allclose(
+        unroll(agent(spec), obs).values, unroll(plain, jnp.ones((1, 1, 4))).values, rtol=1e-6
+    )
+    stats = update_stats(init_stats((4,)), jnp.array([[0.0] * 4, [200.0] * 4]))
+    np.testing.assert_allclose(
+        unroll(agent(spec), obs, stats).values,
+        unroll(plain, jnp.full((1, 1, 4), 1.55)).values,
+        rtol=1e-3,
+    )
+
+
+def test_only_wanted_networks_run():
+    out = unroll(agent(VECTOR), jnp.ones((1, 1, 4)), wanted=(VALUE,))
+    assert out.policy is None
+    assert out.aux_values is None
+    no_aux = Agent("dual", agent(VECTOR).network, VECTOR, ActionSpec("discrete", (3,)), False)
+    assert AUX_VALUE not in no_aux.init(KEY)["policy_net"]
+
+
+def test_a_step_is_an_unrolled_sequence_of_one():
+    a = agent(VECTOR)
+    params, memory, obs = a.init(KEY), a.initial_memory(3), jax.random.normal(KEY, (3, 4))
+    starts = jnp.zeros(3, bool)
+    one = a.step(params, None, obs, starts, memory, (POLICY, VALUE))
+    many = a.unroll(params, None, obs[None], starts[None], memory, (POLICY, VALUE))
+    np.testing.assert_array_equal(one.values, many.values[0])
+    np.testing.assert_array_equal(one.policy.log_probs, many.policy.log_probs[0])
+
+
+def test_encoders_agree_on_compact_and_native_observations():
+    bits = jax.random.bernoulli(KEY, 0.3, (2, 3, 10, 10, 4))
+    native = ObservationSpec((10, 10, 4), jnp.float32)
+    a, b = unroll(agent(IMAGE), bits), unroll(agent(native), bits.astype(jnp.float32))
+    np.testing.assert_array_equal(a.values, b.values)
+
+
+def test_max_pool_of_an_impala_stack_halves_the_image():
+    spec = ObservationSpec((9, 8, 3), jnp.uint8, scale=255.0)
+    out = unroll(agent(spec, encoder="impala", channels=(4,)), jnp.ones((1, 2, 9, 8, 3), jnp.uint8))
+    assert out.values.shape == (1, 2)

@@ -1,0 +1,117 @@
+"""Which loss reaches which parameters: the table of architectures, phase by phase."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from ppg_jax.config import Config
+from ppg_jax.train import build, init, train_phases, train_tail
+from tests import probes
+
+ENV = probes.ActionMustMatch()
+HEADS = ("policy_head", "value_head", "aux_value_head")
+
+
+def config(arch, phase, **changes):
+    """One iteration; ``n_pi`` 2 keeps it a tail, which no auxiliary phase follows."""
+    e_aux = 0 if arch == "separate" else 2
+    fields = {
+        "env": ENV, "arch": arch, "num_envs": 4, "num_steps": 4, "num_minibatches": 2,
+        "num_aux_minibatches": 2, "n_pi": 2, "e_aux": e_aux, "normalize_rewards": False,
+        "total_timesteps": 16 if phase == "policy" else 32, "network": {"hidden_sizes": (8,)},
+    }  # fmt: skip
+    return Config(**(fields | changes))
+
+
+def moved(before, after):
+    """Names of the networks' parts whose parameters changed."""
+    names = set()
+    for net, parts in before.items():
+        for part, tree in parts.items():
+            same = jax.tree.map(lambda a, b: bool(jnp.array_equal(a, b)), tree, after[net][part])
+            if not all(jax.tree.leaves(same)):
+                names.add(f"{net}.{part}")
+    return names
+
+
+def policy_phase(c):
+    state = init(c, jax.random.key(0))
+    after, _ = jax.jit(train_tail, static_argnums=0)(c, c.hparams, state)
+    return moved(state.params, after.params)
+
+
+def aux_phase(c):
+    """Only the auxiliary phase: its policy phase has learning rate 0."""
+    state = init(c, jax.random.key(0))
+    after, _ = jax.jit(train_phases, static_argnums=(0, 3))(c, c.hparams, state, 1)
+    return moved(state.params, after.params)
+
+
+P, V = "policy_net.", "value_net."
+ONE_NET = {P + "encoder", P + "policy_head", P + "value_head"}
+POLICY_PHASE = {
+    "dual": {P + "encoder", P + "policy_head", V + "encoder", V + "value_head"},
+    "separate": {P + "encoder", P + "policy_head", V + "encoder", V + "value_head"},
+    "detach": ONE_NET,
+    "single": ONE_NET,
+    "shared": ONE_NET,
+}
+
+
+@pytest.mark.parametrize("epochs", [(1, 1), (1, 2)], ids=["joint", "apart"])
+@pytest.mark.parametrize("arch", POLICY_PHASE)
+def test_policy_phase_moves_exactly_its_parts(arch, epochs):
+    e_pi, e_v = epochs
+    c = config(arch, "policy", e_pi=e_pi, e_v=e_v)
+    assert policy_phase(c) == POLICY_PHASE[arch]
+
+
+@pytest.mark.parametrize("arch", ["dual", "detach", "single", "shared"])
+def test_auxiliary_phase_moves_exactly_its_parts(arch):
+    c = config(arch, "aux", hparams={"learning_rate": 0.0})
+    want = POLICY_PHASE[arch] | {P + "aux_value_head"}
+    assert aux_phase(c) == want
+
+
+@pytest.mark.parametrize(
+    ("arch", "phase", "reaches"),
+    [
+        ("dual", "policy", False),
+        ("separate", "policy", False),
+        ("detach", "policy", False),
+        ("single", "policy", False),
+        ("shared", "policy", True),
+        ("dual", "aux", False),
+        ("detach", "aux", False),
+        ("single", "aux", True),
+        ("shared", "aux", True),
+    ],
+)
+def test_where_the_value_gradient_reaches_the_policys_encoder(arch, phase, reaches):
+    _, agent = build(config(arch, phase))
+    params, memory = agent.init(jax.random.key(0)), agent.initial_memory(2)
+    obs, starts = jnp.ones((3, 2, 1)), jnp.zeros((3, 2), bool)
+    architecture = agent.architecture
+    detach = (
+        architecture.detach_policy_phase if phase == "policy" else architecture.detach_aux_phase
+    )
+
+    def value_loss(params):
+        out = agent.unroll(
+            params, None, obs, starts, memory, ("value_head",), detach_value=detach
+        )
+        return jnp.square(out.values - 1.0).sum()
+
+    grads = jax.grad(value_loss)(params)["policy_net"]
+    norm = sum(np.abs(g).sum() for g in jax.tree.leaves(grads["encoder"]))
+    assert (norm > 0) == reaches
+    assert all(not np.any(g) for g in jax.tree.leaves(grads["policy_head"]))
+
+
+@pytest.mark.parametrize("arch", ["dual", "detach"])
+def test_the_auxiliary_head_trains_the_policys_encoder(arch):
+    # Without the KL, and with targets the value head cannot pass on, only the aux head is left.
+    c = config(arch, "aux", hparams={"learning_rate": 0.0, "beta_clone": 0.0})
+    assert P + "encoder" in aux_phase(c)
+    assert P + "policy_head" not in aux_phase(c)
