@@ -1,4 +1,4 @@
-"""The auxiliary phase: distils value targets into the policy network, and holds the policy still."""
+"""The auxiliary phase: distils values into the policy network, and holds the policy still."""
 
 from typing import Any
 
@@ -21,7 +21,6 @@ def auxiliary_objective(
     hparams: Hyperparams, out: AgentOutput, old_policy: Distribution, value_targets: chex.Array
 ) -> tuple[chex.Array, Metrics]:
     """``L_joint + L_value``: both halved value errors and the cloning KL (the paper's eq. 3)."""
-    assert out.policy is not None and out.values is not None and out.aux_values is not None
     clone_kl = old_policy.kl(out.policy).mean()
     aux_value_loss = 0.5 * squared_error(out.aux_values, value_targets)
     value_loss = 0.5 * squared_error(out.values, value_targets)

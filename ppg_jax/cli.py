@@ -69,7 +69,7 @@ def _train_command(base: dict[str, Any]) -> type:
     ]
     quiet = Annotated[bool, tyro.conf.FlagCreatePairsOff, tyro.conf.arg(help="No progress.")]
     options = config_options(base)
-    fields = Annotated[options, tyro.conf.arg(name="")]
+    fields: Any = Annotated[options, tyro.conf.arg(name="")]
     entries: list[Any] = [("config", name, "cartpole"), ("out", out, ""), ("quiet", quiet, False)]
     entries.append(("fields", fields, dataclasses.field(default_factory=options)))
     command = dataclasses.make_dataclass("Train", entries)

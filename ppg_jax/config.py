@@ -2,6 +2,7 @@
 
 import dataclasses
 import difflib
+import functools
 import math
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
@@ -178,6 +179,9 @@ class NetworkConfig:
     )
 
 
+_DEFAULT_NETWORK: Any = NetworkConfig()  # type: ignore[call-arg]  # every field has a default
+
+
 @pydantic.dataclasses.dataclass(frozen=True, config=_STRICT)
 class Config:
     """Everything that decides a run. Frozen and hashable; a bad value raises ``ConfigError``.
@@ -225,9 +229,7 @@ class Config:
     n_pi: Annotated[Count, Field(ge=1)] = Field(
         32, description="Policy-phase iterations of a phase."
     )
-    e_pi: Annotated[Count, Field(ge=1)] = Field(
-        1, description="Policy epochs of an iteration."
-    )
+    e_pi: Annotated[Count, Field(ge=1)] = Field(1, description="Policy epochs of an iteration.")
     e_v: Annotated[Count, Field(ge=1)] = Field(
         1,
         description="Value epochs of an iteration; if not e_pi, they come first, with an optimizer "
@@ -262,7 +264,7 @@ class Config:
     aux_lr_schedule: Literal["constant", "linear"] = Field(
         "constant", description="aux_learning_rate over the phases, likewise."
     )
-    network: NetworkConfig = Field(NetworkConfig(), description="Shape of the networks.")
+    network: NetworkConfig = Field(_DEFAULT_NETWORK, description="Shape of the networks.")
     hparams: Hyperparams = Field(Hyperparams(), description="Numbers that may be traced.")
 
     @pydantic.field_validator("env", mode="before")
@@ -411,15 +413,13 @@ def _with_clear_errors(cls: type) -> None:
     """Makes a class's constructor raise ``ConfigError`` instead of pydantic's report."""
     build = cls.__init__  # type: ignore[misc]
 
-    def __init__(self: Any, *args: Any, **fields: Any) -> None:
+    def construct(self: Any, *args: Any, **fields: Any) -> None:
         try:
             build(self, *args, **fields)
         except pydantic.ValidationError as error:
             raise ConfigError(_one_line(error, cls)) from None
 
-    __init__.__wrapped__ = build  # type: ignore[attr-defined]
-    __init__.__doc__ = build.__doc__
-    cls.__init__ = __init__  # type: ignore[misc]
+    cls.__init__ = functools.wraps(build)(construct)  # type: ignore[misc]
 
 
 _with_clear_errors(NetworkConfig)

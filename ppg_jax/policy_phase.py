@@ -23,7 +23,6 @@ def policy_objective(
     hparams: Hyperparams, out: AgentOutput, batch: Batch
 ) -> tuple[chex.Array, Metrics]:
     """``L_pi``: surrogate minus entropy bonus, and its measures."""
-    assert out.policy is not None
     log_probs, entropy = out.policy.log_prob(batch.actions), out.policy.entropy().mean()
     surrogate = losses.policy_loss(
         log_probs, batch.old_log_probs, batch.advantages, hparams.clip_eps, hparams.kl_penalty
@@ -41,7 +40,6 @@ def value_objective(
     hparams: Hyperparams, out: AgentOutput, batch: Batch
 ) -> tuple[chex.Array, Metrics]:
     """``L_V``: weighted squared error to the rollout's value targets."""
-    assert out.values is not None
     error = losses.clipped_squared_error(
         out.values, batch.value_targets, batch.old_values, hparams.value_clip_eps
     )
@@ -107,9 +105,7 @@ def learn_from_batch(
     ):
         indices = _minibatch_indices(config, run_key, epochs)
         (params, opt_states[optimizer]), measured = jax.lax.scan(
-            _minibatch_step(
-                config, hparams, agent, obs_stats, batch, learning_rate, objective
-            ),
+            _minibatch_step(config, hparams, agent, obs_stats, batch, learning_rate, objective),
             (params, opt_states[optimizer]),
             indices,
         )

@@ -63,9 +63,7 @@ def collect_rollout(
     action_key, env_key = jax.random.split(key)
     keys = tuple(jax.random.split(k, config.num_steps) for k in (action_key, env_key))
     (envs, memory), (record, episodes) = jax.lax.scan(step, (envs, memory), keys)
-    rollout = Rollout(
-        **record, memory=first_memory, next_obs=envs.obs, next_starts=envs.starts
-    )
+    rollout = Rollout(**record, memory=first_memory, next_obs=envs.obs, next_starts=envs.starts)
     return envs, memory, rollout, jax.tree.map(lambda x: x.sum(0), episodes)
 
 

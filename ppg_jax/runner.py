@@ -213,7 +213,7 @@ def _new_folder(folder: Path, config: Config) -> Path:
 
 
 def _write_results(folder: Path, result: Result) -> None:
-    config, returns = result.config, result.final_returns
+    _config, returns = result.config, result.final_returns
     device = jax.devices()[0]
     packages = ("ppg-jax", "jax", "jaxlib", "flax", "optax", "gymnax")
     summary = {

@@ -114,9 +114,7 @@ def train_tail(
     return state, metrics | dict.fromkeys(PHASE_METRICS if config.e_aux else (), blank)
 
 
-def make_train(
-    config: Config, env: Any = None
-) -> Callable[..., tuple[TrainState, Metrics]]:
+def make_train(config: Config, env: Any = None) -> Callable[..., tuple[TrainState, Metrics]]:
     """A whole run as one pure function, to be jitted and vmapped as you like.
 
     Args:
@@ -134,9 +132,7 @@ def make_train(
         config = config.replace(env=env)
     build(config)
 
-    def train(
-        key: chex.PRNGKey, hparams: Hyperparams | None = None
-    ) -> tuple[TrainState, Metrics]:
+    def train(key: chex.PRNGKey, hparams: Hyperparams | None = None) -> tuple[TrainState, Metrics]:
         given = config.hparams if hparams is None else hparams
         # Behind the barrier the compiler cannot fold constants: traced and built-in values of
         # the same hyperparameters give the same bits.
@@ -160,9 +156,7 @@ def _phase(
     """One policy phase and the auxiliary phase after it; metrics ``[n_pi]``."""
     obs_stats, phase_number = state.obs_stats, state.iteration // config.n_pi
     keep = config.e_aux > 0
-    state, metrics, buffer = _iterations(
-        config, hparams, env, agent, state, config.n_pi, keep=keep
-    )
+    state, metrics, buffer = _iterations(config, hparams, env, agent, state, config.n_pi, keep=keep)
     if not keep:
         return state, metrics
     rate = scheduled(
@@ -266,7 +260,7 @@ def _iteration(
         envs=envs,
         memory=value_memory | {"policy_net": memory["policy_net"]},
         reward_scaler=scaler,
-        obs_stats=None if frozen is None else update_stats(state.obs_stats, rollout.obs),
+        obs_stats=state.obs_stats and update_stats(state.obs_stats, rollout.obs),
         iteration=state.iteration + 1,
     )
     return state, metrics, batch

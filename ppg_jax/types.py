@@ -44,8 +44,7 @@ class ActionSpec:
     sizes: tuple[int, ...]
 
 
-@struct.dataclass
-class EpisodeStats:
+class EpisodeStats(struct.PyTreeNode):
     """Sums over the episodes that ended; scalars.
 
     Attributes:
@@ -59,8 +58,7 @@ class EpisodeStats:
     length_sum: chex.Array
 
 
-@struct.dataclass
-class EnvsState:
+class EnvsState(struct.PyTreeNode):
     """B environments between two steps.
 
     Attributes:
@@ -78,8 +76,7 @@ class EnvsState:
     lengths: chex.Array
 
 
-@struct.dataclass
-class Rollout:
+class Rollout(struct.PyTreeNode):
     """What the behaviour policy met, time first: ``[T, B, ...]`` unless said otherwise.
 
     Attributes:
@@ -109,8 +106,7 @@ class Rollout:
     next_starts: chex.Array
 
 
-@struct.dataclass
-class Batch:
+class Batch(struct.PyTreeNode):
     """What the policy phase learns from, ``[T, B, ...]``; ``memory`` has leaves ``[B, ...]``."""
 
     obs: chex.Array
@@ -123,8 +119,7 @@ class Batch:
     value_targets: chex.Array
 
 
-@struct.dataclass
-class AuxBuffer:
+class AuxBuffer(struct.PyTreeNode):
     """What the auxiliary phase learns from: N rollouts, ``[N, T, B, ...]``.
 
     ``memory`` has leaves ``[N, B, ...]``: the behaviour networks' memories before each rollout.
@@ -136,8 +131,7 @@ class AuxBuffer:
     value_targets: chex.Array
 
 
-@struct.dataclass
-class RewardScaler:
+class RewardScaler(struct.PyTreeNode):
     """Reward normalisation between two rollouts.
 
     Attributes:
@@ -149,8 +143,7 @@ class RewardScaler:
     sums: chex.Array
 
 
-@struct.dataclass
-class TrainState:
+class TrainState(struct.PyTreeNode):
     """Everything a run carries between two phases; what a checkpoint must hold.
 
     Attributes:

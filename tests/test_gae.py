@@ -49,9 +49,7 @@ def random_rollout():
 
 def test_lambda_zero_is_the_td_error(random_rollout):
     rewards, values, after, terminated, truncated = random_rollout
-    advantages, _ = generalized_advantages(
-        rewards, values, after, terminated, truncated, 0.9, 0.0
-    )
+    advantages, _ = generalized_advantages(rewards, values, after, terminated, truncated, 0.9, 0.0)
     want = rewards + 0.9 * (1 - terminated) * after - values
     np.testing.assert_allclose(advantages, want, rtol=1e-5, atol=1e-6)
 

@@ -37,9 +37,7 @@ def test_value_loss_with_and_without_clip():
     values, targets, old = jnp.array([2.0, 0.0]), jnp.array([0.0, 1.0]), jnp.array([1.0, 0.5])
     np.testing.assert_allclose(losses.squared_error(values, targets), (4 + 1) / 2)
     # clipped to 1.1 and 0.4: errors 1.21 and .36, both smaller, so the plain ones count.
-    np.testing.assert_allclose(
-        losses.clipped_squared_error(values, targets, old, 0.1), (4 + 1) / 2
-    )
+    np.testing.assert_allclose(losses.clipped_squared_error(values, targets, old, 0.1), (4 + 1) / 2)
     # the other way round the clip is the pessimist: 1.9 instead of 0.
     loss = losses.clipped_squared_error(jnp.zeros(1), jnp.zeros(1), 2 * jnp.ones(1), 0.1)
     np.testing.assert_allclose(loss, 1.9**2, rtol=1e-6)

@@ -98,7 +98,7 @@ def test_encoders_by_shape_and_by_name():
     assert encoders(IMAGE, encoder="impala") == "impala"
     with pytest.raises(ConfigError, match=r"network.encoder: cnn .* \(4,\)"):
         encoders(VECTOR, encoder="cnn")
-    with pytest.raises(ConfigError, match="network.channels: 5"):
+    with pytest.raises(ConfigError, match=r"network.channels: 5"):
         encoders(IMAGE, channels=(4,) * 5)
 
 

@@ -29,9 +29,7 @@ def solve(env, arch="dual", **changes):
     def ask(observations):
         obs = jnp.asarray(observations)[None]
         starts, memory = jnp.ones(obs.shape[:2], bool), agent.initial_memory(obs.shape[1])
-        out = agent.unroll(
-            state.params, state.obs_stats, obs, starts, memory, (POLICY, VALUE)
-        )
+        out = agent.unroll(state.params, state.obs_stats, obs, starts, memory, (POLICY, VALUE))
         return out.values[0], out.policy
 
     return ask, metrics

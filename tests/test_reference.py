@@ -116,9 +116,7 @@ def test_whole_phase(phase):
         want = {n.split("/")[1]: data[n] for n in data.files if n.startswith(f"iter{k}/")}
         rollout = make_rollout(data, k, agent, params, config)
         raw_config = config.replace(normalize_advantages="off")
-        raw, scaler_after, _ = make_batch(
-            raw_config, hparams, agent, params, None, scaler, rollout
-        )
+        raw, scaler_after, _ = make_batch(raw_config, hparams, agent, params, None, scaler, rollout)
         batch, scaler, _ = make_batch(config, hparams, agent, params, None, scaler, rollout)
         np.testing.assert_allclose(scaler.stats.var, want["reward_norm_var"], **CLOSE)
         scaled = jnp.clip(rollout.rewards / jnp.sqrt(scaler_after.stats.var + 1e-8), -10, 10)
@@ -127,9 +125,7 @@ def test_whole_phase(phase):
         np.testing.assert_allclose(time_major(batch.old_values), want["values"], **CLOSE)
         np.testing.assert_allclose(time_major(raw.advantages), want["raw_advantages"], **CLOSE)
         np.testing.assert_allclose(time_major(batch.advantages), want["advantages"], **CLOSE)
-        np.testing.assert_allclose(
-            normalize_advantages(raw.advantages), batch.advantages, **CLOSE
-        )
+        np.testing.assert_allclose(normalize_advantages(raw.advantages), batch.advantages, **CLOSE)
         np.testing.assert_allclose(time_major(batch.value_targets), want["value_targets"], **CLOSE)
         params, opt_states, metrics = learn_from_batch(
             config, hparams, agent, params, opt_states, None, batch,

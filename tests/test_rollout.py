@@ -15,7 +15,7 @@ from tests import probes
 def collect(config, key=1):
     env, agent = build(config)
     state = init(config, jax.random.key(0))
-    envs, memory, rollout, episodes = jax.jit(
+    envs, _memory, rollout, episodes = jax.jit(
         lambda s, k: collect_rollout(config, env, agent, s.params, None, s.envs, s.memory, k)
     )(state, jax.random.key(key))
     return agent, state, envs, rollout, episodes
@@ -35,9 +35,7 @@ def test_rollout_fits_together():
     np.testing.assert_array_equal(rollout.obs[1:][running], rollout.final_obs[:-1][running])
     np.testing.assert_array_equal(rollout.next_obs, envs.obs)
     assert episodes.count == done.sum() > 0
-    out = agent.unroll(
-        state.params, None, rollout.obs, rollout.starts, rollout.memory, (POLICY,)
-    )
+    out = agent.unroll(state.params, None, rollout.obs, rollout.starts, rollout.memory, (POLICY,))
     np.testing.assert_allclose(
         rollout.log_probs, out.policy.log_prob(rollout.actions), rtol=1e-5, atol=1e-6
     )

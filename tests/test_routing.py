@@ -98,9 +98,7 @@ def test_where_the_value_gradient_reaches_the_policys_encoder(arch, phase, reach
     )
 
     def value_loss(params):
-        out = agent.unroll(
-            params, None, obs, starts, memory, ("value_head",), detach_value=detach
-        )
+        out = agent.unroll(params, None, obs, starts, memory, ("value_head",), detach_value=detach)
         return jnp.square(out.values - 1.0).sum()
 
     grads = jax.grad(value_loss)(params)["policy_net"]

@@ -45,7 +45,7 @@ def run():
 
 
 def test_metrics_are_named_and_small(run):
-    config, state, metrics = run
+    _config, state, metrics = run
     assert {x.shape for x in metrics.values()} == {(7,)}
     np.testing.assert_array_equal(metrics["env_steps"], 64 * np.arange(1, 8))
     assert state.iteration == 7

@@ -68,7 +68,9 @@ def _find(env: Any, env_kwargs: Mapping[str, Any]) -> tuple[Any, Any]:
     try:
         return gymnax.make(env, **env_kwargs)
     except (TypeError, ValueError) as error:
-        raise ConfigError(f"env_kwargs: {dict(env_kwargs)} will not do for {env}: {error}") from None
+        raise ConfigError(
+            f"env_kwargs: {dict(env_kwargs)} will not do for {env}: {error}"
+        ) from None
 
 
 def _with_params(env: Any, params: Any, changes: Mapping[str, Any]) -> Any:

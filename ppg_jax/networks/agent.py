@@ -45,20 +45,19 @@ ARCHITECTURES = {
 }
 
 
-@struct.dataclass
-class AgentOutput:
+class AgentOutput(struct.PyTreeNode):
     """What the networks say of observations ``[T, B, ...]``; what was not asked for is None.
 
     Attributes:
-      policy: distribution over actions, batch axes ``[T, B]``.
+      policy: ``Distribution`` over actions, batch axes ``[T, B]``.
       values: of the value function, ``[T, B]``.
       aux_values: of the policy network's auxiliary value head, ``[T, B]``.
       memory: the networks' memories after the last step, leaves ``[B, ...]``.
     """
 
-    policy: Distribution | None
-    values: chex.Array | None
-    aux_values: chex.Array | None
+    policy: Any
+    values: Any
+    aux_values: Any
     memory: dict[str, Any]
 
 
@@ -220,9 +219,7 @@ class Agent:
                     {"params": params[name]}, x, starts, memory[name], heads, detach_value
                 )
                 outputs |= given
-        return AgentOutput(
-            outputs.get(POLICY), outputs.get(VALUE), outputs.get(AUX_VALUE), memory
-        )
+        return AgentOutput(outputs.get(POLICY), outputs.get(VALUE), outputs.get(AUX_VALUE), memory)
 
     def step(
         self,

@@ -43,9 +43,10 @@ class CnnEncoder(nn.Module):
 
     @nn.compact
     def __call__(self, x: chex.Array) -> chex.Array:
-        config, activation = self.config, ACTIVATIONS[self.config.activation]
+        config, channels = self.config, self.config.channels or ()
+        activation = ACTIVATIONS[config.activation]
         init = make_initializer(config.init, math.sqrt(2.0))
-        for i, features in enumerate(config.channels):
+        for i, features in enumerate(channels):
             conv = Conv(features, init, implementation=config.conv, name=f"conv_{i}")
             x = activation(conv(x))
         return _dense_layers(config, math.sqrt(2.0), activation, x)
@@ -59,7 +60,7 @@ def _dense_layers(
 ) -> chex.Array:
     """``hidden_sizes`` over ``x [N, ...]`` flattened; called inside an encoder's own scope."""
     x = x.reshape(x.shape[0], -1)
-    for i, width in enumerate(config.hidden_sizes):
+    for i, width in enumerate(config.hidden_sizes or ()):
         dense = nn.Dense(width, kernel_init=make_initializer(config.init, scale), name=f"dense_{i}")
         x = activation(dense(x))
     return x
@@ -77,14 +78,14 @@ class ImpalaEncoder(nn.Module):
 
     @nn.compact
     def __call__(self, x: chex.Array) -> chex.Array:
-        config = self.config
-        residual_scale = math.sqrt(1.0 / math.sqrt(len(config.channels)) / math.sqrt(2.0))
+        config, channels = self.config, self.config.channels or ()
+        residual_scale = math.sqrt(1.0 / math.sqrt(len(channels)) / math.sqrt(2.0))
 
         def conv(features: int, scale: float, name: str) -> Conv:
             init = make_initializer(config.init, scale)
             return Conv(features, init, padding=1, implementation=config.conv, name=name)
 
-        for i, features in enumerate(config.channels):
+        for i, features in enumerate(channels):
             x = max_pool(conv(features, 1.0, f"stack_{i}_first")(x))
             for j in range(2):
                 name = f"stack_{i}_block_{j}"
@@ -114,6 +115,9 @@ def resolve_network(config: NetworkConfig, observation: ObservationSpec) -> Netw
     encoder = config.encoder
     if encoder == "auto":
         encoder = "cnn" if is_image else "mlp"
+    init = config.init
+    if init == "auto":
+        init = "normed" if encoder == "impala" else "orthogonal"
     if encoder != "mlp" and not is_image:
         raise ConfigError(
             f"network.encoder: {encoder} needs observations [height, width, channels], these have "
@@ -124,7 +128,7 @@ def resolve_network(config: NetworkConfig, observation: ObservationSpec) -> Netw
         encoder=encoder,
         hidden_sizes=config.hidden_sizes or _DEFAULT_SIZES[encoder],
         channels=config.channels or _DEFAULT_CHANNELS[encoder],
-        init=_resolve_init(config.init, encoder),
+        init=init,
         conv=resolve_conv(config.conv),
     )
     layers = len(resolved.channels or ())
@@ -134,9 +138,3 @@ def resolve_network(config: NetworkConfig, observation: ObservationSpec) -> Netw
             f"{observation.shape}; use fewer, or the encoder mlp"
         )
     return resolved
-
-
-def _resolve_init(init: str, encoder: str) -> str:
-    if init == "auto":
-        return "normed" if encoder == "impala" else "orthogonal"
-    return init

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import chex
 import flax.linen as nn
@@ -72,7 +72,7 @@ class Conv(nn.Module):
         return convolve(x, kernel, self.padding) + bias
 
 
-def resolve_conv(implementation: str) -> str:
+def resolve_conv(implementation: Literal["auto", "lax", "patches"]) -> Literal["lax", "patches"]:
     """What ``auto`` means on this machine: patches where JAX runs on CPU, otherwise lax."""
     if implementation == "auto":
         return "patches" if jax.default_backend() == "cpu" else "lax"
