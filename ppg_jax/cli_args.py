@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import difflib
 import io
+import re
 import types
 import typing
 from collections.abc import Mapping
@@ -34,8 +35,9 @@ def parse(command: type, argv: list[str], prog: str) -> Any:
     except SystemExit as stop:
         if stop.code in (0, None):
             raise
-        lines = [line.strip("│ ") for line in shown.getvalue().splitlines() if "│" in line]
-        problem = lines[0] if lines else "will not do"
+        # tyro draws a box around a title and a sentence; only their words are of use in a line.
+        words = re.sub(r"[^!-~]|-{3,}", " ", shown.getvalue()).partition("For full helptext")[0]
+        problem = " ".join(words.split()) or "they will not do"
         raise ConfigError(f"arguments: {problem}; {prog} --help shows them all") from None
 
 

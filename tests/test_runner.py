@@ -57,7 +57,8 @@ def test_what_it_says(finished):
 
 def test_metrics_file(finished):
     folder, result = finished
-    rows = list(csv.DictReader((folder / "metrics.csv").open()))
+    with (folder / "metrics.csv").open() as file:
+        rows = list(csv.DictReader(file))
     assert list(rows[0])[:4] == ["seed", "iteration", "env_steps", "episode_return"]
     assert len(rows) == 10
     for row in rows:
