@@ -20,7 +20,7 @@ import jax.numpy as jnp
 
 from ppg_jax.config import Config, ConfigError
 from ppg_jax.files import load_config
-from ppg_jax.parallel import over_seeds, resolve_strategy
+from ppg_jax.parallel import compiler_options, over_seeds, resolve_strategy
 from ppg_jax.train import init, train_phases
 
 
@@ -32,7 +32,9 @@ def measure(config: Config, repeats: int) -> dict:
     state = jax.jit(jax.vmap(functools.partial(init, config)))(keys)
     phase = over_seeds(lambda h, s: train_phases(config, h, s, 1), strategy)
     began = time.perf_counter()
-    lowered = jax.jit(phase, donate_argnums=(1,)).lower(hparams, state)
+    options = compiler_options()
+    program = jax.jit(phase, donate_argnums=(1,), compiler_options=options)
+    lowered = program.lower(hparams, state)
     traced = time.perf_counter()
     compiled = lowered.compile()
     done = time.perf_counter()

@@ -95,8 +95,9 @@ _STRICT = pydantic.ConfigDict(
 class Hyperparams:
     """The numbers that may be traced: one compiled program serves every value of them.
 
-    A pytree of scalars. ``config.hparams.replace(beta_clone=jnp.array([0.5, 1.0]))`` gives one
-    that ``jax.vmap`` can map over. Ranges are checked where a ``Config`` is made of it.
+    A pytree of scalars. To map over some of them, let ``vmap`` spread the others:
+    ``jax.vmap(lambda b: config.hparams.replace(beta_clone=b))(jnp.array([0.5, 1.0]))``. Ranges are
+    checked where a ``Config`` is made of it.
     """
 
     __pydantic_config__ = _STRICT
@@ -213,7 +214,8 @@ class Config:
     strategy: Literal["auto", "vmap", "map"] = Field(
         "auto", description="How seeds run: together (vmap) or in turn (map), in one program."
     )
-    total_timesteps: Annotated[Count, Field(ge=1)] = Field(
+    # Counted in int32 inside the program.
+    total_timesteps: Annotated[Count, Field(ge=1, lt=2**31)] = Field(
         1_000_000, description="Environment steps of each seed, cut to whole iterations."
     )
     num_envs: Annotated[Count, Field(ge=1)] = Field(64, description="Parallel environments, B.")

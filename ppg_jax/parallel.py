@@ -20,6 +20,15 @@ def resolve_strategy(config: Config) -> str:
     return "map" if jax.default_backend() == "cpu" else "vmap"
 
 
+def compiler_options() -> dict[str, str] | None:
+    """What to tell XLA when compiling a run, for ``jax.jit(..., compiler_options=...)``.
+
+    On CPU most of the compile time is LLVM's; its first optimisation level takes a quarter to a
+    half less of it, and the program runs as fast and gives the same bits.
+    """
+    return {"xla_backend_optimization_level": "1"} if jax.default_backend() == "cpu" else None
+
+
 def over_seeds(fn: Callable[..., Any], strategy: str) -> Callable[..., Any]:
     """Maps ``fn(shared, per_seed)`` over the leading axis of its second argument.
 

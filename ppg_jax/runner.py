@@ -20,7 +20,7 @@ from rich.console import Console
 from ppg_jax.checkpoint import save_parameters
 from ppg_jax.config import Config, ConfigError
 from ppg_jax.logging import CsvLogger
-from ppg_jax.parallel import over_seeds, resolve_strategy
+from ppg_jax.parallel import compiler_options, over_seeds, resolve_strategy
 from ppg_jax.progress import Display, make_display
 from ppg_jax.report import (
     MetricArrays,
@@ -156,8 +156,11 @@ def _programs(config: Config) -> list[tuple[Any, int]]:
     phases_per_call = _segment_phases(config.num_phases)
 
     def jitted(fn: Callable[..., Any], donate: bool = True) -> Any:
-        mapped = over_seeds(fn, config.strategy)
-        return jax.jit(mapped, donate_argnums=(1,) if donate else ())
+        return jax.jit(
+            over_seeds(fn, config.strategy),
+            donate_argnums=(1,) if donate else (),
+            compiler_options=compiler_options(),
+        )
 
     programs = [(jitted(lambda _, key: (init(config, key), {}), donate=False), 1)]
     if config.num_phases:

@@ -67,3 +67,10 @@ def test_a_bad_configuration_is_one_line():
     done, _ = script("throughput.py", "nowhere")
     assert done.returncode == 2
     assert done.stderr.startswith("error: config: 'nowhere'")
+
+
+def test_compile_time(tiny):
+    done, report = script("compile_time.py", tiny, "--repeats", 1)
+    assert done.returncode == 0, done.stderr
+    assert [row["how"] for row in report["results"]] == ["default", "runner"]
+    assert all(row["compile_seconds"] > 0 for row in report["results"])

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from ppg_jax.config import Config
+from ppg_jax.envs import available_envs
 from ppg_jax.train import PHASE_METRICS, init, make_train, train_phases, train_tail
 from tests import probes
 
@@ -108,9 +109,7 @@ def test_vmap_over_seeds_and_hyperparameters():
     train = make_train(config)
     keys = jax.random.split(KEY, 3)
     rates = jnp.array([0.0, 1e-3])
-    many = jax.tree.map(lambda x: jnp.full(2, x), config.hparams).replace(
-        learning_rate=rates, aux_learning_rate=rates
-    )
+    many = jax.vmap(lambda r: config.hparams.replace(learning_rate=r, aux_learning_rate=r))(rates)
     by_seed = jax.vmap(train, in_axes=(0, None))
     state, metrics = jax.jit(jax.vmap(by_seed, in_axes=(None, 0)))(keys, many)
     assert metrics["episode_return"].shape == (2, 3, 2)
@@ -186,6 +185,12 @@ def test_the_auxiliary_rate_never_reaches_zero():
         state, _ = phase(config, hparams, state, 1)
         steps.append(abs(float(head_bias(state) - before)))
     assert steps[0] > steps[2] > 1e-4
+
+
+@pytest.mark.parametrize("name", available_envs())
+def test_every_environment_traces_through_a_whole_run(name):
+    _, metrics = jax.eval_shape(make_train(small(env=name)), KEY)
+    assert metrics["episode_return"].shape == (7,)
 
 
 def test_an_environment_object_and_a_registered_one_train_alike():
