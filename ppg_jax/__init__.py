@@ -1,6 +1,8 @@
 """Phasic Policy Gradient in JAX: whole training runs and sweeps as one compiled program."""
 
 import importlib
+import warnings
+from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -13,7 +15,15 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-# Loaded when first used: JAX, orbax and matplotlib take seconds, and ppg-jax --help needs none.
+if version("jaxlib").startswith("0.10."):
+    warnings.warn(
+        "jaxlib 0.10 deadlocks at random on CPU in vmapped training programs; install another, as "
+        "this package's dependencies say",
+        stacklevel=2,
+    )
+
+# Loaded when first used: the environments and matplotlib take seconds, and ppg-jax --help needs
+# neither.
 _HOMES = {
     "Config": "config",
     "ConfigError": "config",

@@ -7,13 +7,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
+import jax
 import tyro
 from rich.console import Console
 from rich.table import Table
 
-from ppg_jax.cli_args import changed_fields, config_options, merge, parse, take_free_mappings
+from ppg_jax.cli_args import changed_fields, config_options, parse, take_free_mappings
 from ppg_jax.config import ConfigError, config_from_dict
-from ppg_jax.files import available_configs, load_config, read_config
+from ppg_jax.files import available_configs, load_config, merge, read_config
 
 if TYPE_CHECKING:
     from ppg_jax.runner import Result
@@ -47,8 +48,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return commands[args[0]](args[1:])
     except ConfigError as error:
         return _fail(str(error), 2)
-    except OSError as error:
-        return _fail(str(error), 1)
+    except (OSError, jax.errors.JaxRuntimeError) as error:  # a full disk, or memory run out
+        return _fail(" ".join(str(error).split())[:500], 1)
     except KeyboardInterrupt:
         return _fail("stopped", 130)
 
@@ -131,6 +132,8 @@ def _eval(argv: list[str]) -> int:
     args = parse(_EvalCommand, argv, "ppg-jax eval")
     if args.episodes < 1:
         raise ConfigError(f"episodes: {args.episodes} will not do; it should be at least 1")
+    if not 0 <= args.seed < 2**32:
+        raise ConfigError(f"seed: {args.seed} will not do; it should be from 0 to 4294967295")
     file = args.directory / "config.yaml"
     if not file.is_file():
         raise ConfigError(f"DIR: {args.directory} is no run's folder: it has no config.yaml")

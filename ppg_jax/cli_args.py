@@ -101,9 +101,9 @@ def _default_of(field: Any) -> Any:
 
 
 def _as_text(value: Any) -> str:
-    if isinstance(value, bool) or value is None:
-        return str(value).lower()
-    return str(value)
+    if value is None:
+        return "none"
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _metavar(hint: Any) -> str:
@@ -138,25 +138,22 @@ def _limit(bound: Any) -> str:
 
 def changed_fields(given: Any, base: Mapping[str, Any]) -> dict[str, Any]:
     """The fields whose text differs from the default, as a nested mapping."""
-    fresh = config_options(base)()
+    return _changes(Config, given, config_options(base)())
+
+
+def _changes(kind: type, given: Any, defaults: Any) -> dict[str, Any]:
     changes: dict[str, Any] = {}
-    for field in dataclasses.fields(given):
-        value, default = getattr(given, field.name), getattr(fresh, field.name)
+    for field in dataclasses.fields(kind):
+        if field.name in FREE_MAPPINGS:
+            continue
+        value, default = getattr(given, field.name), getattr(defaults, field.name)
         if field.name in SECTIONS:
-            nested = {
-                f.name: _as_value(getattr(value, f.name))
-                for f in dataclasses.fields(value)
-                if getattr(value, f.name) != getattr(default, f.name)
-            }
-            if nested:
-                changes[field.name] = nested
+            nested = _changes(SECTIONS[field.name], value, default)
+            changes |= {field.name: nested} if nested else {}
         elif value != default:
-            changes[field.name] = _as_value(value)
+            is_none = _default_of(field) is None and value in ("none", "null", ("none",), ("null",))
+            changes[field.name] = None if is_none else value
     return changes
-
-
-def _as_value(text: Any) -> Any:
-    return None if text == "none" else text
 
 
 def take_free_mappings(argv: list[str]) -> tuple[list[str], dict[str, Any]]:
@@ -185,12 +182,3 @@ def take_free_mappings(argv: list[str]) -> tuple[list[str], dict[str, Any]]:
         except yaml.YAMLError:
             raise ConfigError(f"{option}: {text!r} will not do; it should be a value") from None
     return rest, found
-
-
-def merge(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """``base`` with ``changes`` over it, sections merged field by field."""
-    merged = dict(base)
-    for name, value in changes.items():
-        old = merged.get(name)
-        merged[name] = old | value if isinstance(old, dict) and isinstance(value, dict) else value
-    return merged

@@ -4,7 +4,7 @@ import dataclasses
 import difflib
 import functools
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Literal
 
 import pydantic
@@ -27,26 +27,30 @@ def to_count(value: Any) -> Any:
     """Whole numbers as people write them: 128, "128", 1e6, "1e6", "1_000_000"; never a bool."""
     if isinstance(value, bool):
         raise ValueError("must be a whole number")
-    if isinstance(value, str):
-        value = _to_number(value)
+    value = to_number(value)
     if isinstance(value, float) and value.is_integer():
         return int(value)
     return value
 
 
-def _to_number(text: str) -> Any:
-    for parse in (int, float):
+def to_number(value: Any) -> Any:
+    """Text that is a number as that number ("1e6" too, which YAML takes for text); else as is."""
+    for parse in (int, float) if isinstance(value, str) else ():
         try:
-            return parse(text)
+            return parse(value)
         except ValueError:
             continue
-    return text
+    return value
 
 
 def _not_bool(value: Any) -> Any:
     if isinstance(value, bool):
         raise ValueError("must be a number")
     return value
+
+
+def _yaml_off(value: Any) -> Any:
+    return "off" if value is False else value  # YAML 1.1 reads a bare off as false
 
 
 def _freeze(value: Any) -> Any:
@@ -56,26 +60,41 @@ def _freeze(value: Any) -> Any:
         value = {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
     if not isinstance(value, Mapping):
         raise ValueError("must be a mapping of names to values")
-    frozen = {k: tuple(v) if isinstance(v, list) else v for k, v in value.items()}
-    for name, entry in frozen.items():
+    for name in value:
         if not isinstance(name, str):
             raise ValueError(f"has the key {name!r}; keys must be names")
-        if not isinstance(entry, str | bool | int | float | tuple | None):
-            try:
-                frozen[name] = entry.item()  # a scalar array of an environment's parameters
-            except (AttributeError, TypeError, ValueError):
-                raise ValueError(f"has {name}={entry!r}; values must be plain numbers") from None
-    return FrozenMapping(frozen)
+    return FrozenMapping({name: _freeze_entry(name, entry) for name, entry in value.items()})
+
+
+def _freeze_entry(name: str, entry: Any) -> Any:
+    """A number, text, or nested tuples of them; arrays of parameters become such."""
+    if isinstance(entry, list | tuple):
+        return tuple(_freeze_entry(name, part) for part in entry)
+    if isinstance(entry, str | bool | int | float | None):
+        return to_number(entry)
+    try:
+        return _freeze_entry(name, entry.tolist())
+    except (AttributeError, TypeError, ValueError, RecursionError):
+        raise ValueError(f"has {name}={entry!r}; values must be plain numbers") from None
 
 
 def _env_reference(value: Any) -> Any:
     if isinstance(value, str) and value.strip():
         return value
-    if callable(getattr(value, "step_env", None)) and callable(getattr(value, "reset_env", None)):
+    # Asked of its class: gymnax's wrappers pass these names on to what they wrap, unwrapped.
+    methods = [getattr(type(value), name, None) for name in ("step_env", "reset_env")]
+    if all(map(callable, methods)):
         return value
     raise ValueError(
-        "must be the id of an environment (ppg-jax list shows them) or a gymnax environment"
+        "must be the id of an environment (ppg-jax list shows them) or a gymnax environment with "
+        "step_env and reset_env of its own, not a wrapper or a class"
     )
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """``did you mean X? `` for the nearest known name, or nothing."""
+    near = difflib.get_close_matches(name, list(known), 1, cutoff=0.4)
+    return f"did you mean {near[0]}? " if near else ""
 
 
 Count = Annotated[int, BeforeValidator(to_count)]
@@ -251,9 +270,9 @@ class Config:
         description="Policy-phase minibatches hold whole sequences of some environments, or single "
         "samples.",
     )
-    normalize_advantages: Literal["batch", "minibatch", "off"] = Field(
-        "batch", description="Over the rollout, over each minibatch, or not at all."
-    )
+    normalize_advantages: Annotated[
+        Literal["batch", "minibatch", "off"], BeforeValidator(_yaml_off)
+    ] = Field("batch", description="Over the rollout, over each minibatch, or not at all.")
     normalize_rewards: bool = Field(
         True, description="Divide rewards by the deviation of their discounted sums."
     )
@@ -304,22 +323,17 @@ class Config:
         """A copy with some fields changed, checked anew."""
         return dataclasses.replace(self, **changes)
 
+    @property
+    def env_name(self) -> str:
+        """The environment's id, or the name of an environment object."""
+        return self.env if isinstance(self.env, str) else getattr(self.env, "name", "object")
+
     def to_dict(self) -> dict[str, Any]:
         """Plain mapping of every field, ready for YAML; ``config_from_dict`` reads it back.
 
-        Raises:
-          ConfigError: the environment is an object, which no file can hold.
+        An environment object, which no file can hold, stands there by its name.
         """
-        if not isinstance(self.env, str):
-            raise ConfigError(
-                f"env: {_env_name(self.env)} is an object, which a file cannot hold; register it "
-                "with gymnax.register and use its id"
-            )
-        return _plain(self)
-
-
-def _env_name(env: Any) -> str:
-    return getattr(env, "name", type(env).__name__)
+        return _plain(dataclasses.replace(self, env=self.env_name))
 
 
 def _plain(value: Any) -> Any:

@@ -38,13 +38,14 @@ def evaluate(
       key: for resets, the environment and the policy.
       num_episodes: E.
       greedy: take the most probable action instead of a sample.
-      max_steps: where to stop in environments that set no limit themselves.
+      max_steps: where to stop if episodes do not end, unless the environment's limit is later.
 
     Returns:
       Raw returns ``[E]``, lengths ``[E]``, and whether each episode ended, bool ``[E]``.
     """
     env, agent = build(config)
-    limit = env.max_episode_steps or max_steps
+    # An environment may end its episodes later than its nominal limit says.
+    limit = max(env.max_episode_steps or 0, max_steps)
     reset_key, play_key = jax.random.split(key)
 
     def unfinished(carry: tuple[Any, ...]) -> chex.Array:

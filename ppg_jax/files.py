@@ -1,13 +1,12 @@
 """Configurations in YAML files: those that come with the package, and a user's own."""
 
-import difflib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from ppg_jax.config import Config, ConfigError, config_from_dict
+from ppg_jax.config import Config, ConfigError, config_from_dict, did_you_mean
 
 
 class _StrictLoader(yaml.SafeLoader):
@@ -45,11 +44,10 @@ def find_config(name: str | Path) -> Path:
         return own
     if str(name) in available_configs():
         return configs_folder() / f"{name}.yaml"
-    near = difflib.get_close_matches(str(name), available_configs(), 1, cutoff=0.4)
-    hint = f"did you mean {near[0]}? " if near else ""
+    names = available_configs()
     raise ConfigError(
-        f"config: {str(name)!r} is neither a name nor a .yaml file; {hint}names are "
-        + ", ".join(available_configs())
+        f"config: {str(name)!r} is neither a name nor a .yaml file; "
+        f"{did_you_mean(str(name), names)}names are {', '.join(names)}"
     )
 
 
@@ -81,9 +79,19 @@ def load_config(name: str | Path, **changes: Any) -> Config:
 
     Args:
       name: of a configuration that comes with the package, or the path of a ``.yaml`` file.
-      **changes: fields to set instead of the file's.
+      **changes: fields to set instead of the file's; sections (``hparams={"gamma": 0.9}``) field
+        by field.
 
     Raises:
       ConfigError: there is no such configuration, or a value in it will not do.
     """
-    return config_from_dict(read_config(name) | changes)
+    return config_from_dict(merge(read_config(name), changes))
+
+
+def merge(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """``base`` with ``changes`` over it, sections merged field by field."""
+    merged = dict(base)
+    for name, value in changes.items():
+        old = merged.get(name)
+        merged[name] = old | value if isinstance(old, dict) and isinstance(value, dict) else value
+    return merged

@@ -86,9 +86,8 @@ def plot_learning_curve(config: Config, metrics: MetricArrays) -> Figure:
     axes.fill_between(steps, rows[:, 1], rows[:, 2], color="tab:blue", alpha=0.2, linewidth=0)
     axes.plot(steps, rows[:, 0], color="tab:blue", linewidth=1.8)
     algorithm = "PPG" if config.e_aux else "PPO"
-    name = config.env if isinstance(config.env, str) else config.env.name
     seeds = f"{len(returns)} seed" + "s" * (len(returns) > 1)
-    axes.set_title(f"{name}, {algorithm} {config.arch}, {seeds}")
+    axes.set_title(f"{config.env_name}, {algorithm} {config.arch}, {seeds}")
     axes.set_xlabel("environment steps")
     axes.set_ylabel("episode return")
     axes.grid(alpha=0.3)

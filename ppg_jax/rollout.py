@@ -74,7 +74,10 @@ def estimate_values(
     obs_stats: RunningStats | None,
     stored: Rollout | AuxBuffer,
 ) -> tuple[chex.Array, dict[str, Any]]:
-    """The value function over stored steps, in blocks of time no larger than a minibatch.
+    """The value function over stored steps, in as many blocks of time as there are minibatches.
+
+    (Or the greatest common divisor, where that does not divide the steps: blocks keep the
+    activations small.)
 
     Args:
       config: sizes.
@@ -123,7 +126,12 @@ def successor_values(
 
     Returns:
       ``[T, B]``; where a step terminated the value means nothing.
+
+    Raises:
+      NotImplementedError: networks with a memory, whose state at every step would be needed.
     """
+    if jax.tree.leaves(rollout.memory):
+        raise NotImplementedError("successor values of networks with a memory")
     num_steps, num_envs = values.shape
     missing = (rollout.truncated & ~rollout.terminated).at[-1].set(True).reshape(-1)
     final_obs = rollout.final_obs.reshape(-1, *rollout.final_obs.shape[2:])

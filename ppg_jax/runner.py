@@ -102,9 +102,9 @@ def run(
     shown = (console or Console()) if progress else None
     with make_display(shown, config.num_iterations) as display:
         result = _train(config, folder, display)
-    _warn_of_bad_seeds(result)
     if folder is not None:
         _write_results(folder, result)
+    _warn_of_bad_seeds(result)
     return result
 
 
@@ -178,12 +178,11 @@ def _segment_phases(num_phases: int) -> int:
 
 
 def _headline(config: Config) -> str:
-    name = config.env if isinstance(config.env, str) else config.env.name
     algorithm = "PPG" if config.e_aux else "PPO"
     device = jax.devices()[0]
     seeds = f"{config.seeds} seed" + ("s" if config.seeds > 1 else "")
     return (
-        f"{algorithm} {config.arch} on {name}: {seeds} by {config.strategy} x "
+        f"{algorithm} {config.arch} on {config.env_name}: {seeds} by {config.strategy} x "
         f"{config.num_iterations} iterations of {config.steps_per_iteration:,} steps; compiling "
         f"for {device.device_kind}"
     )
@@ -202,7 +201,6 @@ def _warn_of_bad_seeds(result: Result) -> None:
 
 def _new_folder(folder: Path, config: Config) -> Path:
     """Makes the run's folder, never one that already holds something."""
-    fields = config.to_dict()
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ConfigError(f"out: {folder} already holds something; name a new folder")
     try:
@@ -210,7 +208,11 @@ def _new_folder(folder: Path, config: Config) -> Path:
     except OSError as error:
         raise ConfigError(f"out: {folder} cannot be made: {error.strerror}") from None
     header = "# Feed this file back to ppg-jax train to repeat the run.\n"
-    text = yaml.safe_dump(fields, sort_keys=False)
+    if not isinstance(config.env, str):
+        header = (
+            "# The environment was an object: load_config(this file, env=...) takes it again.\n"
+        )
+    text = yaml.safe_dump(config.to_dict(), sort_keys=False)
     (folder / "config.yaml").write_text(header + text)
     return folder
 

@@ -10,14 +10,22 @@ import jax.numpy as jnp
 
 from ppg_jax.aux_phase import auxiliary_phase
 from ppg_jax.config import Config, Hyperparams
-from ppg_jax.envs import Environment, make_env, reset_envs
+from ppg_jax.envs import Environment, make_env, random_action, reset_envs, step_envs
 from ppg_jax.losses import explained_variance, squared_error
 from ppg_jax.networks import Agent, make_agent
 from ppg_jax.optimizer import init_optimizer, scheduled
 from ppg_jax.policy_phase import learn_from_batch
 from ppg_jax.rollout import collect_rollout, estimate_values, make_batch
 from ppg_jax.running_stats import RunningStats, init_stats, update_stats
-from ppg_jax.types import AuxBuffer, Batch, EpisodeStats, Metrics, RewardScaler, TrainState
+from ppg_jax.types import (
+    AuxBuffer,
+    Batch,
+    EnvsState,
+    EpisodeStats,
+    Metrics,
+    RewardScaler,
+    TrainState,
+)
 
 PHASE_METRICS = (
     "clone_kl",
@@ -52,8 +60,9 @@ def init(config: Config, key: chex.PRNGKey) -> TrainState:
       ConfigError: the environment or the networks cannot be made.
     """
     env, agent = build(config)
-    params_key, env_key, run_key = jax.random.split(key, 3)
+    params_key, env_key, run_key, stats_key = jax.random.split(key, 4)
     params = agent.init(params_key)
+    stats = _random_obs_stats(config, env, stats_key) if config.normalize_observations else None
     names = ["policy"] + ["value"] * (config.e_pi != config.e_v) + ["aux"] * (config.e_aux > 0)
     scaler = RewardScaler(stats=init_stats(), sums=jnp.zeros(config.num_envs, jnp.float32))
     return TrainState(
@@ -62,10 +71,29 @@ def init(config: Config, key: chex.PRNGKey) -> TrainState:
         envs=reset_envs(env, env_key, config.num_envs),
         memory=agent.initial_memory(config.num_envs),
         reward_scaler=scaler if config.normalize_rewards else None,
-        obs_stats=init_stats(env.observation.shape) if config.normalize_observations else None,
+        obs_stats=stats,
+        seen_obs_stats=stats,
         key=run_key,
         iteration=jnp.int32(0),
     )
+
+
+def _random_obs_stats(config: Config, env: Environment, key: chex.PRNGKey) -> RunningStats:
+    """Statistics of one rollout's worth of random actions, in environments of their own.
+
+    The first phase needs some: its policy would see raw observations, cut to [-10, 10].
+    """
+    reset_key, play_key = jax.random.split(key)
+
+    def step(envs: EnvsState, key: chex.PRNGKey):
+        action_key, env_key = jax.random.split(key)
+        action_keys = jax.random.split(action_key, config.num_envs)
+        actions = jax.vmap(lambda k: random_action(env.action, k))(action_keys)
+        return step_envs(env, env_key, envs, actions)[0], envs.obs
+
+    envs = reset_envs(env, reset_key, config.num_envs)
+    _, observations = jax.lax.scan(step, envs, jax.random.split(play_key, config.num_steps))
+    return update_stats(init_stats(env.observation.shape), observations)
 
 
 def train_phases(
@@ -86,6 +114,7 @@ def train_phases(
       The state after them, and metrics ``[n * n_pi]``.
     """
     env, agent = build(config)
+    hparams = _not_folded(hparams)
 
     def phase(state: TrainState, _: None):
         return _phase(config, hparams, env, agent, state)
@@ -108,6 +137,7 @@ def train_tail(
       The final state, and metrics ``[num_tail_iterations]``.
     """
     env, agent = build(config)
+    hparams = _not_folded(hparams)
     tail = config.num_tail_iterations
     state, metrics, _ = _iterations(config, hparams, env, agent, state, tail, keep=False)
     blank = jnp.full(tail, jnp.nan)
@@ -134,9 +164,6 @@ def make_train(config: Config, env: Any = None) -> Callable[..., tuple[TrainStat
 
     def train(key: chex.PRNGKey, hparams: Hyperparams | None = None) -> tuple[TrainState, Metrics]:
         given = config.hparams if hparams is None else hparams
-        # Behind the barrier the compiler cannot fold constants: traced and built-in values of
-        # the same hyperparameters give the same bits.
-        given = jax.lax.optimization_barrier(jax.tree.map(jnp.float32, given))
         state = init(config, key)
         parts = []
         if config.num_phases:
@@ -150,11 +177,19 @@ def make_train(config: Config, env: Any = None) -> Callable[..., tuple[TrainStat
     return train
 
 
+def _not_folded(hparams: Hyperparams) -> Hyperparams:
+    """Float32 scalars behind a barrier, so that the compiler cannot fold them into constants.
+
+    Traced and built-in values of the same hyperparameters then give the same bits.
+    """
+    return jax.lax.optimization_barrier(jax.tree.map(jnp.float32, hparams))
+
+
 def _phase(
     config: Config, hparams: Hyperparams, env: Environment, agent: Agent, state: TrainState
 ) -> tuple[TrainState, Metrics]:
     """One policy phase and the auxiliary phase after it; metrics ``[n_pi]``."""
-    obs_stats, phase_number = state.obs_stats, state.iteration // config.n_pi
+    phase_number = state.iteration // config.n_pi
     keep = config.e_aux > 0
     state, metrics, buffer = _iterations(config, hparams, env, agent, state, config.n_pi, keep=keep)
     if not keep:
@@ -169,13 +204,13 @@ def _phase(
         agent,
         state.params,
         state.opt_states["aux"],
-        obs_stats,
+        state.obs_stats,
         buffer,
         rate,
         aux_key,
     )
     measured = {name: x[-1] for name, x in by_epoch.items()}
-    measured |= _value_loss_change(config, agent, state.params, params, obs_stats, buffer)
+    measured |= _value_loss_change(config, agent, state, params, buffer)
     state = state.replace(params=params, opt_states=state.opt_states | {"aux": opt_state})
     blank = jnp.full(config.n_pi, jnp.nan)
     return state, metrics | {name: blank.at[-1].set(x) for name, x in measured.items()}
@@ -184,19 +219,18 @@ def _phase(
 def _value_loss_change(
     config: Config,
     agent: Agent,
-    before: Any,
+    before: TrainState,
     after: Any,
-    obs_stats: RunningStats | None,
     buffer: AuxBuffer,
 ) -> Metrics:
     """Halved value error on the phase's newest rollout, before and after the auxiliary phase."""
     newest = jax.tree.map(lambda x: x[-1], buffer)
 
     def loss(params: Any) -> chex.Array:
-        values, _ = estimate_values(config, agent, params, obs_stats, newest)
+        values, _ = estimate_values(config, agent, params, before.obs_stats, newest)
         return 0.5 * squared_error(values, newest.value_targets)
 
-    both = jax.lax.map(loss, jax.tree.map(lambda *x: jnp.stack(x), before, after))
+    both = jax.lax.map(loss, jax.tree.map(lambda *x: jnp.stack(x), before.params, after))
     return {"value_loss_before_aux": both[0], "value_loss_after_aux": both[1]}
 
 
@@ -218,11 +252,14 @@ def _iterations(
     *,
     keep: bool,
 ) -> tuple[TrainState, Metrics, AuxBuffer]:
-    """``n`` iterations of the policy phase; the auxiliary buffer is their stacked output."""
-    frozen = state.obs_stats
+    """``n`` iterations of the policy phase; the auxiliary buffer is their stacked output.
+
+    Here the statistics of observations catch up with what was seen, to stay frozen afterwards.
+    """
+    state = state.replace(obs_stats=state.seen_obs_stats)
 
     def iteration(state: TrainState, _: None):
-        state, metrics, batch = _iteration(config, hparams, env, agent, state, frozen)
+        state, metrics, batch = _iteration(config, hparams, env, agent, state)
         record = AuxBuffer(batch.obs, batch.starts, batch.memory, batch.value_targets)
         return state, (metrics, record if keep else None)
 
@@ -236,11 +273,10 @@ def _iteration(
     env: Environment,
     agent: Agent,
     state: TrainState,
-    frozen: RunningStats | None,
 ) -> tuple[TrainState, Metrics, Batch]:
     """One rollout and the epochs over it."""
     rollout_key, shuffle_key, _ = _iteration_keys(state.key, state.iteration)
-    params = state.params
+    params, frozen = state.params, state.obs_stats
     envs, memory, rollout, episodes = collect_rollout(
         config, env, agent, params, frozen, state.envs, state.memory, rollout_key
     )
@@ -260,7 +296,7 @@ def _iteration(
         envs=envs,
         memory=value_memory | {"policy_net": memory["policy_net"]},
         reward_scaler=scaler,
-        obs_stats=state.obs_stats and update_stats(state.obs_stats, rollout.obs),
+        seen_obs_stats=state.seen_obs_stats and update_stats(state.seen_obs_stats, rollout.obs),
         iteration=state.iteration + 1,
     )
     return state, metrics, batch

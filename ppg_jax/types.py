@@ -153,7 +153,9 @@ class TrainState(struct.PyTreeNode):
       envs: the environments.
       memory: the networks' memories, leaves ``[B, ...]``.
       reward_scaler: None where rewards are not normalised.
-      obs_stats: None where observations are not normalised.
+      obs_stats: the statistics the networks read with, frozen since the last phase began; None
+        where observations are not normalised.
+      seen_obs_stats: likewise of all observations so far; the next phase begins with them.
       key: random key, not yet used.
       iteration: iterations done, int32 scalar.
     """
@@ -164,5 +166,6 @@ class TrainState(struct.PyTreeNode):
     memory: Any
     reward_scaler: RewardScaler | None
     obs_stats: RunningStats | None
+    seen_obs_stats: RunningStats | None
     key: chex.PRNGKey
     iteration: chex.Array

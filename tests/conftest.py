@@ -2,5 +2,6 @@
 
 import os
 
-# Must stand before JAX starts. Cheap compilation: these programs are tiny and run once.
+# Must stand before JAX starts. The programs are tiny and run once, so LLVM need not try hard.
+os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_backend_optimization_level=1"
 os.environ.setdefault("JAX_PLATFORMS", "cpu")

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 import yaml
+from gymnax.wrappers.purerl import StickyActionWrapper
 
 from ppg_jax.config import (
     Config,
@@ -16,6 +17,7 @@ from ppg_jax.config import (
     config_from_dict,
 )
 from ppg_jax.files import load_config, read_config
+from tests import probes
 
 
 @pytest.mark.parametrize(
@@ -82,16 +84,20 @@ def test_replace_checks_anew():
         Config().replace(num_envs=7)
 
 
-def test_an_environment_object_cannot_go_into_a_file():
-    class Env:
-        name = "mine"
+def test_an_environment_object_stands_in_a_file_by_its_name():
+    config = Config(env=probes.ConstantReward())
+    assert config.to_dict()["env"] == config.env_name == "ConstantReward"
 
-        def step_env(self): ...
 
-        def reset_env(self): ...
-
-    with pytest.raises(ConfigError, match=r"env: mine .* gymnax.register"):
-        Config(env=Env()).to_dict()
+@pytest.mark.parametrize(
+    "env",
+    [probes.ConstantReward, StickyActionWrapper(probes.ConstantReward(), 0.5), object()],
+    ids=["class", "wrapper", "object"],
+)
+def test_what_is_no_environment(env):
+    # A wrapper of gymnax passes step_env on to what it wraps: it would train unwrapped.
+    with pytest.raises(ConfigError, match="env: .* not a wrapper or a class"):
+        Config(env=env)
 
 
 def test_every_field_is_documented():
@@ -122,6 +128,10 @@ def test_files(tmp_path):
     assert load_config(path, num_envs=32).num_envs == 32
     path.write_text("")
     assert load_config(path) == Config()
+    path.write_text("{normalize_advantages: off, hparams: {gamma: 0.9}}")
+    config = load_config(path, hparams={"clip_eps": 0.1})
+    assert config.normalize_advantages == "off"
+    assert (config.hparams.gamma, config.hparams.clip_eps) == (0.9, 0.1)
     for text, word in [
         ("num_envs: 1\nnum_envs: 2", "twice"),
         ("- 1", "list"),

@@ -87,6 +87,53 @@ def test_each_environment_has_its_own_randomness():
     assert len(np.unique(envs.obs[:, 0])) == 4
 
 
+class Broken(probes.Probe):
+    def reward(self, state, action):
+        return 1 / 0
+
+
+class Awkward(probes.Probe):
+    """A random key in its state, flags of shape [1], observations of another dtype after reset."""
+
+    def reset_env(self, key, params):
+        return jnp.zeros(1, jnp.int32), (key, probes.State(obs=jnp.zeros(1), time=0))
+
+    def step_env(self, key, state, action, params):
+        own, inner = state
+        after = probes.State(obs=jnp.zeros(1), time=inner.time + 1)
+        return jnp.ones(1), (jax.random.split(own)[0], after), 1, jnp.array([True]), {}
+
+    def is_truncated(self, state, params):
+        return jnp.array([False])
+
+
+def test_awkward_but_usable_environments():
+    env = make_env(Awkward())
+    _, (_, _, result) = play(env)
+    assert result.terminated.all()
+    assert result.final_obs.dtype == jnp.int32
+
+
+class Matrix(MultiDiscrete):
+    def __init__(self):
+        self.nvec, self.shape, self.dtype = ((2, 3), (4, 5)), (2, 2), jnp.int32
+
+
+def test_multi_discrete_actions_of_any_shape():
+    class Shaped(probes.Probe):
+        def action_space(self, params=None):
+            return Matrix()
+
+        def reward(self, state, action):
+            assert action.shape == (2, 2)
+            return action[1, 1]
+
+    env = make_env(Shaped())
+    assert env.action.sizes == (2, 3, 4, 5)
+    _, (_, actions, result) = play(env)
+    np.testing.assert_array_equal(actions[..., 3], result.rewards)
+
+
 def frozen(**changes):
     from ppg_jax.config import FrozenMapping
 
@@ -106,6 +153,15 @@ def frozen(**changes):
             lambda: make_env("CartPole-v1", env_params=frozen(gravity="x")),
             ["env_params.gravity: 'x'", "number"],
         ),
+        (
+            lambda: make_env("CartPole-v1", env_params=frozen(gravity=None)),
+            ["env_params.gravity: None", "number"],
+        ),
+        (
+            lambda: make_env("CartPole-v1", env_params=frozen(gravity=(1, (2, 3)))),
+            ["env_params.gravity: (1, (2, 3))", "number"],
+        ),
+        (lambda: make_env(Broken()), ["env: Broken", "ZeroDivisionError"]),
         (lambda: make_env("CartPole-v1", env_kwargs=frozen(size=3)), ["env_kwargs", "size"]),
         (
             lambda: make_env("CartPole-v1", observation_dtype="bool"),

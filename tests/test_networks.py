@@ -96,10 +96,11 @@ def test_encoders_by_shape_and_by_name():
     assert encoders(VECTOR) == "mlp"
     assert encoders(IMAGE) == "cnn"
     assert encoders(IMAGE, encoder="impala") == "impala"
+    assert encoders(ObservationSpec((2, 2, 3), jnp.float32)) == "mlp"
     with pytest.raises(ConfigError, match=r"network.encoder: cnn .* \(4,\)"):
         encoders(VECTOR, encoder="cnn")
     with pytest.raises(ConfigError, match=r"network.channels: 5"):
-        encoders(IMAGE, channels=(4,) * 5)
+        encoders(IMAGE, encoder="cnn", channels=(4,) * 5)
 
 
 def test_first_policy_is_nearly_uniform_and_scales_can_be_set():

@@ -1,5 +1,6 @@
 """Whole runs: shapes, purity, segments, hyperparameters, seeds, statistics."""
 
+import dataclasses
 import re
 
 import gymnax
@@ -160,14 +161,22 @@ def test_optimizers_where_epochs_differ():
 def test_observation_statistics_are_frozen_within_a_phase():
     config = small(normalize_observations=True, total_timesteps=128 * 2)
     state = init(config, KEY)
-    hparams = config.hparams.replace(learning_rate=0.0, aux_learning_rate=0.0)
+    np.testing.assert_allclose(state.obs_stats.count, 64, rtol=1e-3)  # of random actions
     phase = jax.jit(train_phases, static_argnums=(0, 3))
-    first, _ = phase(config, hparams, state, 1)
-    np.testing.assert_allclose(first.obs_stats.count, 128, rtol=1e-3)
-    # In the first phase nothing is standardised: it equals a run without.
-    plain = small(total_timesteps=128 * 2)
-    unscaled, _ = phase(plain, hparams, init(plain, KEY), 1)
-    np.testing.assert_array_equal(first.envs.obs, unscaled.envs.obs)
+    first, metrics = phase(config, config.hparams, state, 1)
+    # Acting and learning used what the phase began with; what it saw waits for the next.
+    assert_same(first.obs_stats, state.obs_stats)
+    np.testing.assert_allclose(first.seen_obs_stats.count, 64 + 128, rtol=1e-3)
+    second, _ = phase(config, config.hparams, first, 1)
+    assert_same(second.obs_stats, first.seen_obs_stats)
+    # Within the phase only the statistics at its start count: other later ones change nothing.
+    blank = state.replace(obs_stats=jax.tree.map(jnp.zeros_like, state.obs_stats))
+    assert_same(phase(config, config.hparams, blank, 1)[0], first)
+    # And they do count.
+    seen = state.seen_obs_stats
+    shifted = state.replace(seen_obs_stats=dataclasses.replace(seen, mean=seen.mean + 1.0))
+    _, other = phase(config, config.hparams, shifted, 1)
+    assert not np.array_equal(other["value_loss"], metrics["value_loss"])
 
 
 def head_bias(state):

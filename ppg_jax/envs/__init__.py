@@ -2,7 +2,7 @@
 
 from ppg_jax.envs.base import Environment, StepResult
 from ppg_jax.envs.gymnax_env import available_envs, make_env
-from ppg_jax.envs.spaces import MultiDiscrete
+from ppg_jax.envs.spaces import MultiDiscrete, random_action
 from ppg_jax.envs.vector import VectorStep, reset_envs, step_envs
 
 __all__ = [
@@ -12,6 +12,7 @@ __all__ = [
     "VectorStep",
     "available_envs",
     "make_env",
+    "random_action",
     "reset_envs",
     "step_envs",
 ]

@@ -1,7 +1,6 @@
 """gymnax environments, built-in, registered or handed over as objects, behind one interface."""
 
 import dataclasses
-import difflib
 import functools
 from collections.abc import Mapping
 from typing import Any
@@ -10,8 +9,9 @@ import chex
 import gymnax
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from ppg_jax.config import ConfigError, FrozenMapping
+from ppg_jax.config import ConfigError, FrozenMapping, did_you_mean
 from ppg_jax.envs.base import StepResult
 from ppg_jax.envs.spaces import ToEnv, random_action, read_action_space, read_observation
 from ppg_jax.types import ActionSpec, ObservationSpec
@@ -46,11 +46,18 @@ def make_env(
     """
     # Constants made while somebody traces would be tracers, and outlive the trace in the cache.
     with jax.ensure_compile_time_eval():
-        raw, params = _find(env, env_kwargs)
-        params = _with_params(raw, params, env_params)
-        made = GymnaxEnv(raw, params, observation_dtype)
-        if observation_dtype != "native":
-            _check_lossless(raw, params, made.observation.dtype)
+        try:
+            raw, params = _find(env, env_kwargs)
+            params = _with_params(raw, params, env_params)
+            made = GymnaxEnv(raw, params, observation_dtype)
+            if observation_dtype != "native":
+                _check_lossless(raw, params, made.observation.dtype)
+        except ConfigError:
+            raise
+        except Exception as error:  # whatever somebody's environment raises
+            name = env if isinstance(env, str) else type(env).__name__
+            reason = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+            raise ConfigError(f"env: {name} cannot be reset and stepped: {reason}") from error
     return made
 
 
@@ -62,8 +69,7 @@ def _find(env: Any, env_kwargs: Mapping[str, Any]) -> tuple[Any, Any]:
     if env in NEEDS_DOWNLOAD:
         raise ConfigError(f"env: {env} downloads a data set when it is made; use another")
     if env not in gymnax.registered_envs:
-        near = difflib.get_close_matches(env, available_envs(), 1, cutoff=0.4)
-        hint = f"did you mean {near[0]}? " if near else ""
+        hint = did_you_mean(env, available_envs())
         raise ConfigError(f"env: {env!r} is unknown; {hint}ppg-jax list shows all")
     try:
         return gymnax.make(env, **env_kwargs)
@@ -74,17 +80,26 @@ def _find(env: Any, env_kwargs: Mapping[str, Any]) -> tuple[Any, Any]:
 
 
 def _with_params(env: Any, params: Any, changes: Mapping[str, Any]) -> Any:
+    if not changes:
+        return params
     names = [f.name for f in dataclasses.fields(params)]
+    arrays = {}
     for name, value in changes.items():
         if name not in names:
-            near = difflib.get_close_matches(name, names, 1, cutoff=0.4)
-            hint = f"did you mean {near[0]}? " if near else ""
             raise ConfigError(
-                f"env_params.{name}: unknown to {env.name}; {hint}known are {', '.join(names)}"
+                f"env_params.{name}: unknown to {env.name}; {did_you_mean(name, names)}known are "
+                + ", ".join(names)
             )
-        if isinstance(value, str):
-            raise ConfigError(f"env_params.{name}: {value!r} will not do; it should be a number")
-    return params.replace(**changes)
+        default = np.asarray(getattr(params, name))
+        try:
+            given = np.asarray(value)
+        except ValueError:  # nested lists of different lengths
+            given = np.asarray(None)
+        if given.dtype.kind not in "bif" or given.shape != default.shape:
+            wanted = f"an array {default.shape}" if default.shape else "a number"
+            raise ConfigError(f"env_params.{name}: {value!r} will not do; it should be {wanted}")
+        arrays[name] = jnp.asarray(given, default.dtype) if default.shape else value
+    return params.replace(**arrays)
 
 
 class GymnaxEnv:
@@ -96,7 +111,7 @@ class GymnaxEnv:
 
     def __init__(self, env: Any, params: Any, observation_dtype: str = "native") -> None:
         self._env, self._params = env, params
-        self.name: str = env.name
+        self.name: str = getattr(env, "name", type(env).__name__)
         obs, state = jax.eval_shape(env.reset_env, jax.random.key(0), params)
         self.observation: ObservationSpec = read_observation(
             env.observation_space(params), obs, observation_dtype, self.name
@@ -123,26 +138,34 @@ class GymnaxEnv:
         obs, state, reward, terminated, _ = self._env.step_env(
             key, state, self._to_env(action), self._params
         )
+        truncated = self._env.is_truncated(state, self._params)
         return StepResult(
             obs=self._store(obs),
             state=self._settle(state),
             reward=jnp.asarray(reward, jnp.float32).reshape(()),
             terminated=jnp.asarray(terminated, jnp.bool_).reshape(()),
-            truncated=jnp.asarray(self._env.is_truncated(state, self._params), jnp.bool_),
+            truncated=jnp.asarray(truncated, jnp.bool_).reshape(()),
         )
 
     def _store(self, obs: chex.Array) -> chex.Array:
         return jnp.asarray(obs).astype(self.observation.dtype).reshape(self.observation.shape)
 
     def _settle(self, state: Any) -> Any:
-        return jax.tree.map(
-            lambda x, like: jnp.asarray(x).astype(like.dtype).reshape(like.shape),
-            state,
-            self._state,
-        )
+        def settle(x: Any, like: jax.ShapeDtypeStruct) -> chex.Array:
+            if _is_key(like):
+                return x
+            return jnp.asarray(x).astype(like.dtype).reshape(like.shape)
+
+        return jax.tree.map(settle, state, self._state)
+
+
+def _is_key(x: Any) -> bool:
+    return jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key)
 
 
 def _common(reset: jax.ShapeDtypeStruct, stepped: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
+    if _is_key(reset):
+        return reset
     return jax.ShapeDtypeStruct(reset.shape, jnp.promote_types(reset.dtype, stepped.dtype))
 
 

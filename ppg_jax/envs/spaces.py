@@ -23,7 +23,7 @@ class MultiDiscrete(spaces.Space):
     """
 
     def __init__(self, nvec: tuple[int, ...]) -> None:
-        self.nvec = tuple(int(n) for n in nvec)
+        self.nvec = tuple(int(n) for n in np.ravel(nvec))
         self.shape = (len(self.nvec),)
         self.dtype = jnp.int32
 
@@ -47,11 +47,13 @@ def read_action_space(space: Any, env_name: str) -> tuple[ActionSpec, ToEnv]:
     if isinstance(space, spaces.Dict | spaces.Tuple):
         return _read_composite(space, env_name)
     if hasattr(space, "nvec"):
-        nvec = tuple(int(n) for n in np.asarray(space.nvec).reshape(-1))
-        return ActionSpec("multi_discrete", nvec), lambda action: action
+        nvec = np.asarray(space.nvec)
+        dtype = getattr(space, "dtype", jnp.int32)
+        sizes = tuple(int(n) for n in nvec.ravel())
+        return ActionSpec("multi_discrete", sizes), lambda a: a.reshape(nvec.shape).astype(dtype)
     if hasattr(space, "n"):
         dtype = getattr(space, "dtype", jnp.int32)
-        return ActionSpec("discrete", (int(space.n),)), lambda action: action.astype(dtype)
+        return ActionSpec("discrete", (int(space.n),)), lambda a: a.astype(dtype)
     is_box = hasattr(space, "low") and hasattr(space, "high")
     if is_box and jnp.issubdtype(space.dtype, jnp.floating):
         shape = tuple(space.shape)
@@ -122,7 +124,9 @@ def read_observation(
             f"which lie in [{low:g}, {high:g}]; use native"
         )
     dtype = obs.dtype if limit is None else jnp.dtype(observation_dtype)
-    is_bytes = len(shape) == 3 and high == 255
+    if 0 in shape:
+        raise ConfigError(f"env: {env_name} observes arrays {shape}, which hold nothing")
+    is_bytes = low >= 0 and high == 255
     return ObservationSpec(shape, dtype, scale=255.0 if is_bytes else 1.0)
 
 

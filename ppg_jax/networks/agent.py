@@ -109,7 +109,7 @@ class Branch(nn.Module):
         lead = x.shape[:2]
         encode = ENCODERS[self.config.encoder](self.config, name="encoder")
         features = encode(x.reshape(-1, *x.shape[2:]))
-        memory = MEMORIES[self.config.memory](name="memory")
+        memory = MEMORIES[self.config.memory](self.config, name="memory")
         features, state = memory(features.reshape(*lead, -1), starts, state)
         outputs = {}
         for head in wanted:
@@ -168,7 +168,7 @@ class Agent:
 
     def initial_memory(self, num_envs: int) -> dict[str, Any]:
         """Memories of all networks before any observation, leaves ``[num_envs, ...]``."""
-        memory = MEMORIES[self.network.memory]()
+        memory = MEMORIES[self.network.memory](self.network)
         return {name: memory.initial_state(num_envs) for name in self._branches}
 
     def _input_shape(self) -> tuple[int, ...]:

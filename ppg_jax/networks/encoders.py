@@ -25,7 +25,7 @@ ACTIVATIONS: dict[str, Callable[[chex.Array], chex.Array]] = {
 class MlpEncoder(nn.Module):
     """Dense layers over the flattened observation: ``[N, ...] -> [N, hidden_sizes[-1]]``."""
 
-    config: NetworkConfig  # resolved: nothing in it is None or "auto"
+    config: NetworkConfig  # resolved by resolve_network
 
     @nn.compact
     def __call__(self, x: chex.Array) -> chex.Array:
@@ -39,7 +39,7 @@ class CnnEncoder(nn.Module):
     are MinAtar's network (Young & Tian, arXiv:1903.03176).
     """
 
-    config: NetworkConfig  # resolved: nothing in it is None or "auto"
+    config: NetworkConfig  # resolved by resolve_network
 
     @nn.compact
     def __call__(self, x: chex.Array) -> chex.Array:
@@ -74,7 +74,7 @@ class ImpalaEncoder(nn.Module):
     authors' code).
     """
 
-    config: NetworkConfig  # resolved: nothing in it is None or "auto"
+    config: NetworkConfig  # resolved by resolve_network
 
     @nn.compact
     def __call__(self, x: chex.Array) -> chex.Array:
@@ -102,7 +102,7 @@ ENCODERS: dict[str, type[nn.Module]] = {
 
 
 _DEFAULT_SIZES = {"mlp": (64, 64), "cnn": (128,), "impala": (256,)}
-_DEFAULT_CHANNELS = {"mlp": (16,), "cnn": (16,), "impala": (16, 32, 32)}
+_DEFAULT_CHANNELS = {"cnn": (16,), "impala": (16, 32, 32)}
 
 
 def resolve_network(config: NetworkConfig, observation: ObservationSpec) -> NetworkConfig:
@@ -112,9 +112,10 @@ def resolve_network(config: NetworkConfig, observation: ObservationSpec) -> Netw
       ConfigError: a convolutional encoder for observations that are no images, or too small.
     """
     is_image = len(observation.shape) == 3
+    margin = 2 * len(config.channels or _DEFAULT_CHANNELS["cnn"])  # what the cnn's layers take off
     encoder = config.encoder
     if encoder == "auto":
-        encoder = "cnn" if is_image else "mlp"
+        encoder = "cnn" if is_image and min(observation.shape[:2]) > margin else "mlp"
     init = config.init
     if init == "auto":
         init = "normed" if encoder == "impala" else "orthogonal"
@@ -127,14 +128,13 @@ def resolve_network(config: NetworkConfig, observation: ObservationSpec) -> Netw
         config,
         encoder=encoder,
         hidden_sizes=config.hidden_sizes or _DEFAULT_SIZES[encoder],
-        channels=config.channels or _DEFAULT_CHANNELS[encoder],
+        channels=config.channels or _DEFAULT_CHANNELS.get(encoder),
         init=init,
         conv=resolve_conv(config.conv),
     )
-    layers = len(resolved.channels or ())
-    if encoder == "cnn" and min(observation.shape[:2]) <= 2 * layers:
+    if encoder == "cnn" and min(observation.shape[:2]) <= margin:
         raise ConfigError(
-            f"network.channels: {layers} layers without padding leave nothing of observations "
+            f"network.channels: {margin // 2} layers without padding leave nothing of observations "
             f"{observation.shape}; use fewer, or the encoder mlp"
         )
     return resolved

@@ -5,6 +5,8 @@ from typing import Any
 import chex
 import flax.linen as nn
 
+from ppg_jax.config import NetworkConfig
+
 
 class NoMemory(nn.Module):
     """Passes features on: the policy sees the current observation only.
@@ -12,7 +14,12 @@ class NoMemory(nn.Module):
     Every memory has these two methods. ``initial_state`` may not depend on parameters;
     ``__call__`` unrolls a whole sequence, of length 1 while acting, and starts anew from the
     initial state where ``starts`` says that an observation begins an episode.
+
+    Attributes:
+      config: resolved; a memory finds its sizes there.
     """
+
+    config: NetworkConfig
 
     @nn.nowrap
     def initial_state(self, num_envs: int) -> Any:
