@@ -14,7 +14,8 @@ import pydantic
 import tyro
 import yaml
 
-from ppg_jax.config import Config, ConfigError, Hyperparams, NetworkConfig, all_field_names
+from ppg_jax.config import Config, ConfigError, Hyperparams, NetworkConfig
+from ppg_jax.fields import all_field_names
 
 SECTIONS = {"network": NetworkConfig, "hparams": Hyperparams}
 FREE_MAPPINGS = ("env_params", "env_kwargs")

@@ -6,7 +6,8 @@ from typing import Any
 
 import yaml
 
-from ppg_jax.config import Config, ConfigError, config_from_dict, did_you_mean
+from ppg_jax.config import Config, ConfigError, config_from_dict
+from ppg_jax.fields import did_you_mean
 
 
 class _StrictLoader(yaml.SafeLoader):

@@ -13,9 +13,9 @@ from ppg_jax.config import (
     ConfigError,
     Hyperparams,
     NetworkConfig,
-    all_field_names,
     config_from_dict,
 )
+from ppg_jax.fields import all_field_names
 from ppg_jax.files import load_config, read_config
 from tests import probes
 

@@ -135,7 +135,7 @@ def test_multi_discrete_actions_of_any_shape():
 
 
 def frozen(**changes):
-    from ppg_jax.config import FrozenMapping
+    from ppg_jax.fields import FrozenMapping
 
     return FrozenMapping(changes)
 

@@ -11,9 +11,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ppg_jax.config import ConfigError, FrozenMapping, did_you_mean
 from ppg_jax.envs.base import StepResult
 from ppg_jax.envs.spaces import ToEnv, random_action, read_action_space, read_observation
+from ppg_jax.fields import ConfigError, FrozenMapping, did_you_mean
 from ppg_jax.types import ActionSpec, ObservationSpec
 
 NEEDS_DOWNLOAD = frozenset({"MNISTBandit-bsuite"})

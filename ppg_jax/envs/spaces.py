@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from gymnax.environments import spaces
 
-from ppg_jax.config import ConfigError
+from ppg_jax.fields import ConfigError
 from ppg_jax.types import ActionSpec, ObservationSpec
 
 ToEnv = Callable[[chex.Array], Any]
