@@ -6,7 +6,7 @@ from typing import Any
 
 import jax
 
-from ppg_jax.config import Config
+from ppg_jax.config import Config, ConfigError
 from ppg_jax.train import init
 from ppg_jax.types import TrainState
 
@@ -35,11 +35,11 @@ def load_parameters(directory: Path, config: Config) -> tuple[Any, Any]:
       Parameters and observation statistics (or None), leaves ``[S, ...]``.
 
     Raises:
-      FileNotFoundError: there are none.
+      ConfigError: there are none, or they are damaged or another configuration's.
     """
     path = _path(directory)
     if not path.is_dir():
-        raise FileNotFoundError(f"{directory} holds no finished run: {path} is missing")
+        raise ConfigError(f"DIR: {directory} holds no finished run: {path} is missing")
 
     def initial(key: jax.Array) -> dict[str, Any]:
         return _what_acts(init(config, key))
@@ -48,8 +48,12 @@ def load_parameters(directory: Path, config: Config) -> tuple[Any, Any]:
     like = jax.eval_shape(jax.vmap(initial), keys)
     device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
     like = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=device), like)
-    with _checkpointer() as checkpointer:
-        saved = checkpointer.restore(path, like)
+    try:
+        with _checkpointer() as checkpointer:
+            saved = checkpointer.restore(path, like)
+    except Exception as error:  # orbax and its storage raise many kinds
+        reason = " ".join(str(error).split())[:300]
+        raise ConfigError(f"DIR: {path} cannot be read: {reason}") from error
     return saved["params"], saved["obs_stats"]
 
 

@@ -143,10 +143,7 @@ def _eval(argv: list[str]) -> int:
     from ppg_jax.evaluation import evaluate_seeds
     from ppg_jax.report import mean_interval
 
-    try:
-        params, obs_stats = load_parameters(args.directory, config)
-    except FileNotFoundError as error:
-        raise ConfigError(f"DIR: {error}") from None
+    params, obs_stats = load_parameters(args.directory, config)
     returns, lengths, ended = evaluate_seeds(
         config, params, obs_stats, args.seed, args.episodes, greedy=args.greedy
     )

@@ -38,6 +38,14 @@ def test_train_then_eval(tmp_path, capsys):
     first, second = ((folder / "metrics.csv").read_bytes() for folder in (out, tmp_path / "two"))
     assert first == second
 
+    for file in (out / "checkpoints" / "final").rglob("*"):
+        if file.is_file():
+            file.write_bytes(b"")
+    assert main(["eval", str(out)]) == 2
+    error = capsys.readouterr().err
+    assert "cannot be read" in error
+    assert error.count("\n") == 1
+
     assert main(["train", "--out", str(out), *TINY]) == 2
     assert "already holds something" in capsys.readouterr().err
 
