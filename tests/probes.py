@@ -113,10 +113,10 @@ class EndlessReward(Probe):
 
 
 class HitTheTarget(Probe):
-    """Continuous: reward -(a - 0.5)^2 of the action that arrives, in a box [-1, 1]."""
+    """Continuous: reward -(a - 0.5)^2 of the action that arrives, in a box [-3, 3]."""
 
     def action_space(self, params=None):
-        return spaces.Box(-1.0, 1.0, (1,), jnp.float32)
+        return spaces.Box(-3.0, 3.0, (1,), jnp.float32)
 
     def reward(self, state, action):
         return -jnp.square(action[0] - 0.5)

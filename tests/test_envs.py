@@ -207,9 +207,9 @@ def test_actions_arrive_in_the_spaces_own_form():
     _, (_, actions, result) = play(make_env(probes.TwoDialsTuple()))
     want = (actions[..., 0] == 2).astype(float) + (actions[..., 1] == 0)
     np.testing.assert_array_equal(result.rewards, want)
-    _, (_, actions, result) = play(make_env(probes.HitTheTarget()), num_steps=60)
-    assert jnp.abs(actions).max() > 1
-    want = -((jnp.clip(actions[..., 0], -1, 1) - 0.5) ** 2)
+    _, (_, actions, result) = play(make_env(probes.HitTheTarget()), num_steps=900)
+    assert jnp.abs(actions).max() > 3
+    want = -((jnp.clip(actions[..., 0], -3, 3) - 0.5) ** 2)
     np.testing.assert_allclose(result.rewards, want, rtol=1e-6)
 
 

@@ -89,6 +89,12 @@ def test_given_and_built_in_hyperparameters_are_the_same_bits(run):
     assert_same(state, whole)
 
 
+def test_hyperparameters_closed_over_are_the_same_bits_too(run):
+    config, whole, _ = run
+    state, _ = jax.jit(lambda key: make_train(config)(key, config.hparams))(KEY)
+    assert_same(state, whole)
+
+
 def test_one_program_for_every_hyperparameter():
     config = small(total_timesteps=128)
     traces = []
