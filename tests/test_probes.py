@@ -19,7 +19,9 @@ def solve(env, arch="dual", **changes):
     fields = {
         "env": env, "arch": arch, "num_envs": 8, "num_steps": 8, "num_minibatches": 2, "n_pi": 4,
         "num_aux_minibatches": 2, "e_aux": 0 if arch == "separate" else 2, "e_pi": 2, "e_v": 2,
-        "normalize_rewards": False, "total_timesteps": 64 * 200, "hparams": hparams,
+        "normalize_rewards": False, "total_timesteps": 64 * 300, "hparams": hparams,
+        # Steps that shrink: what is left at the end is no noise of Adam's.
+        "lr_schedule": "linear", "aux_lr_schedule": "linear",
         "network": {"hidden_sizes": (16,), "activation": "tanh"},
     }  # fmt: skip
     config = Config(**(fields | changes))
@@ -72,7 +74,7 @@ def test_action_that_depends_on_the_observation(arch):
 @pytest.mark.parametrize("arch", ARCHS)
 def test_a_time_limit_is_no_terminal_state(arch):
     # Taken for termination, the value would be below 1 + .9 + .81 + .729 = 3.44.
-    ask, metrics = solve(probes.EndlessReward(), arch, total_timesteps=64 * 400)
+    ask, metrics = solve(probes.EndlessReward(), arch, total_timesteps=64 * 600)
     np.testing.assert_allclose(ask([[0.0]])[0], [10.0], atol=1.0)
     np.testing.assert_array_equal(metrics["episode_length"], 4.0)
 
@@ -102,7 +104,7 @@ def test_byte_images_through_the_cnn():
         {"e_v": 1},
         {"hparams": {"learning_rate": 1e-2, "clip_eps": 0.0, "kl_penalty": 1.0}},
         {"normalize_advantages": "minibatch", "normalize_rewards": True},
-        {"normalize_observations": True, "lr_schedule": "linear", "aux_lr_schedule": "linear"},
+        {"normalize_observations": True, "lr_schedule": "constant", "aux_lr_schedule": "constant"},
         {"hparams": {"learning_rate": 1e-2, "value_clip_eps": 0.5, "max_grad_norm": 0.5}},
         {"e_aux": 0},
     ],
