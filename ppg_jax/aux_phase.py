@@ -5,14 +5,13 @@ from typing import Any
 import chex
 import jax
 import jax.numpy as jnp
-import optax
 
 from ppg_jax.config import Config, Hyperparams
 from ppg_jax.distributions import Distribution
 from ppg_jax.losses import squared_error
 from ppg_jax.minibatch import epoch_indices, take_sequences
 from ppg_jax.networks import AUX_VALUE, POLICY, VALUE, Agent, AgentOutput
-from ppg_jax.optimizer import apply_gradients
+from ppg_jax.optimizer import apply_gradients, global_norm
 from ppg_jax.running_stats import RunningStats
 from ppg_jax.types import AuxBuffer, Metrics
 
@@ -100,7 +99,7 @@ def auxiliary_phase(
         old = jax.tree.map(lambda x: jnp.moveaxis(x[index], 0, 1), old_policy)
         grads, metrics = jax.grad(loss, has_aux=True)(params, part, old)
         params, opt_state = apply_gradients(hparams, learning_rate, params, opt_state, grads)
-        return (params, opt_state), metrics | {"aux_grad_norm": optax.tree.norm(grads)}
+        return (params, opt_state), metrics | {"aux_grad_norm": global_norm(grads)}
 
     indices = epoch_indices(
         key, config.n_pi * config.num_envs, config.num_aux_minibatches, config.e_aux

@@ -6,6 +6,7 @@ import chex
 import jax
 import jax.numpy as jnp
 
+from ppg_jax.prng import permutations
 from ppg_jax.types import AuxBuffer, Batch
 
 
@@ -14,12 +15,15 @@ def epoch_indices(
 ) -> chex.Array:
     """A fresh permutation for each epoch, cut into minibatches.
 
+    A single minibatch holds everything in any order, so then nothing is shuffled.
+
     Returns:
       int32 ``[epochs * num_minibatches, num_items // num_minibatches]``; within an epoch every
       item occurs once.
     """
-    keys = jax.random.split(key, epochs)
-    orders = jax.vmap(lambda k: jax.random.permutation(k, num_items))(keys)
+    if num_minibatches == 1:
+        return jnp.broadcast_to(jnp.arange(num_items), (epochs, num_items))
+    orders = permutations(key, num_items, epochs)
     return orders.reshape(epochs * num_minibatches, num_items // num_minibatches)
 
 
@@ -33,10 +37,12 @@ def take_envs(batch: Batch, index: chex.Array) -> Batch:
 def take_samples(batch: Batch, index: chex.Array) -> Batch:
     """Single samples, for networks without memory: ``[T, B, ...] -> [1, M, ...]``."""
     num_envs = batch.starts.shape[1]
-    step, env = index // num_envs, index % num_envs
-    memory = jax.tree.map(lambda x: x[env], batch.memory)
-    taken = jax.tree.map(lambda x: x[step, env][None], batch.replace(memory=()))
-    return taken.replace(memory=memory)
+    memory = jax.tree.map(lambda x: x[index % num_envs], batch.memory)
+
+    def take(x: chex.Array) -> chex.Array:
+        return x.reshape(-1, *x.shape[2:])[index][None]
+
+    return jax.tree.map(take, batch.replace(memory=())).replace(memory=memory)
 
 
 def take_sequences(buffer: AuxBuffer, index: chex.Array) -> AuxBuffer:

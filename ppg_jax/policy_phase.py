@@ -5,14 +5,12 @@ from typing import Any
 
 import chex
 import jax
-import jax.numpy as jnp
-import optax
 
 from ppg_jax import losses
 from ppg_jax.config import Config, Hyperparams
 from ppg_jax.minibatch import epoch_indices, take_envs, take_samples
 from ppg_jax.networks import POLICY, VALUE, Agent, AgentOutput
-from ppg_jax.optimizer import apply_gradients
+from ppg_jax.optimizer import apply_gradients, global_norm
 from ppg_jax.running_stats import RunningStats
 from ppg_jax.types import Batch, Metrics
 
@@ -160,12 +158,12 @@ def _minibatch_step(
 
 def _gradient_norms(agent: Agent, grads: Any, objective: str) -> Metrics:
     """Norms before any cut: of what the policy reads, and of the value network or value head."""
-    policy_part, value_part = agent.split_value_part(grads)
     if objective == "policy":
-        return {"policy_grad_norm": optax.tree.norm(grads)}
+        return {"policy_grad_norm": global_norm(grads)}
     if objective == "value":
-        return {"value_grad_norm": optax.tree.norm(grads)}
+        return {"value_grad_norm": global_norm(grads)}
+    policy_part, value_part = agent.split_value_part(grads)
     return {
-        "policy_grad_norm": jnp.asarray(optax.tree.norm(policy_part)),
-        "value_grad_norm": jnp.asarray(optax.tree.norm(value_part)),
+        "policy_grad_norm": global_norm(policy_part),
+        "value_grad_norm": global_norm(value_part),
     }

@@ -12,6 +12,7 @@ from ppg_jax.envs import Environment, step_envs
 from ppg_jax.gae import generalized_advantages
 from ppg_jax.losses import normalize_advantages
 from ppg_jax.networks import POLICY, VALUE, Agent
+from ppg_jax.prng import fast_key
 from ppg_jax.running_stats import (
     RunningStats,
     discounted_sums,
@@ -60,7 +61,7 @@ def collect_rollout(
         }
         return (after, out.memory), (record, result.episodes)
 
-    action_key, env_key = jax.random.split(key)
+    action_key, env_key = jax.random.split(fast_key(key))
     keys = tuple(jax.random.split(k, config.num_steps) for k in (action_key, env_key))
     (envs, memory), (record, episodes) = jax.lax.scan(step, (envs, memory), keys)
     rollout = Rollout(**record, memory=first_memory, next_obs=envs.obs, next_starts=envs.starts)

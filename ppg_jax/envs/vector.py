@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from ppg_jax.envs.base import Environment
+from ppg_jax.prng import fast_key
 from ppg_jax.types import EnvsState, EpisodeStats
 
 
@@ -30,7 +31,7 @@ class VectorStep(NamedTuple):
 
 def reset_envs(env: Environment, key: chex.PRNGKey, num_envs: int) -> EnvsState:
     """``num_envs`` fresh episodes."""
-    obs, state = jax.vmap(env.reset)(jax.random.split(key, num_envs))
+    obs, state = jax.vmap(env.reset)(jax.random.split(fast_key(key), num_envs))
     return EnvsState(
         env=state,
         obs=obs,
@@ -54,7 +55,7 @@ def step_envs(
     Returns:
       The environments after the step, and what the step gave.
     """
-    step_keys, reset_keys = jax.random.split(key, (2, envs.starts.shape[0]))
+    step_keys, reset_keys = jax.random.split(fast_key(key), (2, envs.starts.shape[0]))
     result = jax.vmap(env.step)(step_keys, envs.env, actions)
     done = result.terminated | result.truncated
     fresh_obs, fresh_state = jax.vmap(env.reset)(reset_keys)
