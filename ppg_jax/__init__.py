@@ -6,10 +6,12 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from ppg_jax.backend import use_all_cores
     from ppg_jax.config import Config, ConfigError, Hyperparams, NetworkConfig
     from ppg_jax.evaluation import evaluate
     from ppg_jax.files import load_config
     from ppg_jax.runner import Result, run
+    from ppg_jax.sweeping import SweepResult, sweep
     from ppg_jax.train import init, make_train, train_phases, train_tail
     from ppg_jax.types import Metrics, TrainState
 
@@ -31,14 +33,17 @@ _HOMES = {
     "Metrics": "types",
     "NetworkConfig": "config",
     "Result": "runner",
+    "SweepResult": "sweeping",
     "TrainState": "types",
     "evaluate": "evaluation",
     "init": "train",
     "load_config": "files",
     "make_train": "train",
     "run": "runner",
+    "sweep": "sweeping",
     "train_phases": "train",
     "train_tail": "train",
+    "use_all_cores": "backend",
 }
 
 __all__ = [
@@ -48,14 +53,17 @@ __all__ = [
     "Metrics",
     "NetworkConfig",
     "Result",
+    "SweepResult",
     "TrainState",
     "evaluate",
     "init",
     "load_config",
     "make_train",
     "run",
+    "sweep",
     "train_phases",
     "train_tail",
+    "use_all_cores",
 ]
 
 

@@ -26,6 +26,7 @@ USAGE = """usage: ppg-jax COMMAND ...
   list
 
 ppg-jax COMMAND --help says more."""
+NO_CACHE = "Compile anew; otherwise compiled programs are kept in the user's cache folder."
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -69,9 +70,11 @@ def _train_command(base: dict[str, Any]) -> type:
         str, tyro.conf.arg(metavar="DIR", help="New folder for everything the run gives.")
     ]
     quiet = Annotated[bool, tyro.conf.FlagCreatePairsOff, tyro.conf.arg(help="No progress.")]
+    no_cache = Annotated[bool, tyro.conf.FlagCreatePairsOff, tyro.conf.arg(help=NO_CACHE)]
     options = config_options(base)
     fields: Any = Annotated[options, tyro.conf.arg(name="")]
     entries: list[Any] = [("config", name, "cartpole"), ("out", out, ""), ("quiet", quiet, False)]
+    entries.append(("no_cache", no_cache, False))
     entries.append(("fields", fields, dataclasses.field(default_factory=options)))
     command = dataclasses.make_dataclass("Train", entries)
     command.__doc__ = "Trains a configuration, any field of it changed, and shows what came of it."
@@ -87,8 +90,11 @@ def _train(argv: list[str]) -> int:
     args = parse(_train_command(base), argv, "ppg-jax train")
     config = config_from_dict(merge(merge(base, changed_fields(args.fields, base)), free))
 
+    from ppg_jax.backend import use_compilation_cache
     from ppg_jax.runner import run
 
+    if not args.no_cache:
+        use_compilation_cache()
     console = Console()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # the table says it
@@ -126,6 +132,7 @@ class _EvalCommand:
         tyro.conf.arg(help="Take the most probable action instead of a sample."),
     ] = False
     seed: Annotated[int, tyro.conf.arg(help="Of the episodes' randomness.")] = 0
+    no_cache: Annotated[bool, tyro.conf.FlagCreatePairsOff, tyro.conf.arg(help=NO_CACHE)] = False
 
 
 def _eval(argv: list[str]) -> int:
@@ -139,10 +146,15 @@ def _eval(argv: list[str]) -> int:
         raise ConfigError(f"DIR: {args.directory} is no run's folder: it has no config.yaml")
     config = load_config(file)
 
+    from ppg_jax.backend import use_all_cores, use_compilation_cache
     from ppg_jax.checkpoint import load_parameters
     from ppg_jax.evaluation import evaluate_seeds
     from ppg_jax.report import mean_interval
 
+    if not args.no_cache:
+        use_compilation_cache()
+    if config.seeds > 1:
+        use_all_cores()
     params, obs_stats = load_parameters(args.directory, config)
     returns, lengths, ended = evaluate_seeds(
         config, params, obs_stats, args.seed, args.episodes, greedy=args.greedy

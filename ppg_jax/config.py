@@ -143,8 +143,16 @@ class Config:
     seeds: Annotated[Count, Field(ge=1)] = Field(
         1, description="How many independent trainings run side by side."
     )
-    strategy: Literal["auto", "vmap", "map"] = Field(
-        "auto", description="How seeds run: together (vmap) or in turn (map), in one program."
+    strategy: Literal["auto", "vmap", "map", "chunk"] = Field(
+        "auto",
+        description="How the seeds of a device run in one program: together (vmap), in turn (map), "
+        "or in turn some together (chunk); auto: map on CPU, otherwise vmap, many in chunks.",
+    )
+    chunk_size: Annotated[Count, Field(ge=1)] | None = Field(
+        None, description="Seeds that run together where strategy is chunk; default 128."
+    )
+    devices: Annotated[Count, Field(ge=1)] | None = Field(
+        None, description="Devices that share the seeds; default all (on CPU: one for each core)."
     )
     # Counted in int32 inside the program.
     total_timesteps: Annotated[Count, Field(ge=1, lt=2**31)] = Field(
@@ -279,6 +287,16 @@ def _size_problems(c: Config):
         yield (
             f"num_aux_minibatches: {c.num_aux_minibatches} does not divide n_pi x num_envs "
             f"{sequences}; {_divisor_hint(sequences, c.num_aux_minibatches)}"
+        )
+    if c.chunk_size is not None and c.strategy not in ("auto", "chunk"):
+        yield (
+            f"chunk_size: {c.chunk_size} does not go with strategy {c.strategy}; set strategy to "
+            "chunk, or leave chunk_size out"
+        )
+    if c.minibatch_by == "sample" and c.steps_per_iteration > 2**24:
+        yield (
+            f"num_steps: {c.num_steps} x num_envs {c.num_envs} samples are too many to shuffle; "
+            f"use at most {2**24}, or minibatch_by env"
         )
     if c.num_iterations < 1:
         yield (

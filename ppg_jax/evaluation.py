@@ -10,7 +10,7 @@ import numpy as np
 from ppg_jax.config import Config
 from ppg_jax.envs import reset_envs, step_envs
 from ppg_jax.networks import POLICY
-from ppg_jax.parallel import compiler_options, over_seeds, resolve_strategy
+from ppg_jax.parallel import choose_layout, collect, compiler_options, fill, over_rows
 from ppg_jax.running_stats import RunningStats
 from ppg_jax.train import build
 from ppg_jax.types import EnvsState
@@ -97,7 +97,9 @@ def evaluate_seeds(
         return evaluate(config, *one, num_episodes, greedy=greedy)
 
     keys = jax.random.split(jax.random.key(seed), config.seeds)
-    strategy = resolve_strategy(config)
-    mapped = jax.jit(over_seeds(play, strategy), compiler_options=compiler_options())
-    returns, lengths, ended = mapped(None, (params, obs_stats, keys))
-    return np.asarray(returns), np.asarray(lengths), np.asarray(ended)
+    # The run may have had other devices than this machine.
+    layout = choose_layout(config.replace(devices=None), config.seeds)
+    mapped = jax.jit(over_rows(play, layout), compiler_options=compiler_options())
+    played = mapped(None, fill((params, obs_stats, keys), layout))
+    returns, lengths, ended = map(np.asarray, collect(played, layout))
+    return returns, lengths, ended

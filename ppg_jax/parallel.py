@@ -1,23 +1,85 @@
-"""Running many seeds in one program: all at once, or in turn."""
+"""Many independent trainings in one program: together, in turn, in chunks, over devices.
 
+A row is one training: a seed, or a seed with a setting of the hyperparameters. Rows never exchange
+anything, so the program has no communication, and what a row computes depends on where and beside
+which others it runs by rounding at most.
+"""
+
+import dataclasses
+import math
 from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from ppg_jax.config import Config
 
+AXIS = "seed"
+VMAP_LIMIT = 128
+"""Rows that ``auto`` lets an accelerator run together; more go in chunks of this size."""
 
-def resolve_strategy(config: Config) -> str:
-    """What ``auto`` means on this machine for a configuration.
 
-    On an accelerator small networks leave most of the chip idle, so seeds run together
-    (``vmap``). A CPU is full with one seed, and batching over parameters only makes its matrix
-    products and its working set worse: there seeds run in turn (``map``).
+@dataclasses.dataclass(frozen=True)
+class Layout:
+    """Where and how rows run.
+
+    Attributes:
+      strategy: ``vmap`` (together), ``map`` (in turn) or ``chunk`` (in turn, some together).
+      devices: how many share the rows; each runs its part by the strategy.
+      chunk_size: rows that run together on a device.
+      rows: how many there are.
     """
-    if config.strategy != "auto":
-        return config.strategy
-    return "map" if jax.default_backend() == "cpu" else "vmap"
+
+    strategy: str
+    devices: int
+    chunk_size: int
+    rows: int
+
+    @property
+    def slots(self) -> int:
+        """Rows with those added that fill every device and chunk evenly."""
+        return math.ceil(self.rows / self.devices / self.chunk_size) * (
+            self.chunk_size * self.devices
+        )
+
+    def __str__(self) -> str:
+        how = f"{self.strategy} of {self.chunk_size}" if self.strategy == "chunk" else self.strategy
+        return how + (f" on {self.devices} devices" if self.devices > 1 else "")
+
+
+def choose_layout(config: Config, rows: int) -> Layout:
+    """How a number of rows of a configuration run on this machine.
+
+    What the configuration leaves open is chosen so:
+
+    - devices: of those JAX has as many as shorten the work.
+    - on CPU ``map``: one row fills a core, and batching over parameters only makes its matrix
+      products, convolutions and working set worse (``benchmarks/seeds.py``).
+    - elsewhere ``vmap``, since small networks leave most of an accelerator idle; from
+      ``VMAP_LIMIT`` rows a device on ``chunk``, which bounds the memory.
+    """
+    devices = min(config.devices or jax.local_device_count(), rows)
+    if config.devices is None:  # nine rows keep eight devices no less long than five
+        devices = math.ceil(rows / math.ceil(rows / devices))
+    share = math.ceil(rows / devices)
+    strategy = config.strategy
+    if strategy == "auto" and config.chunk_size:
+        strategy = "chunk"
+    if strategy == "auto":
+        strategy = _best_strategy(share)
+    size = {"map": 1, "vmap": share, "chunk": min(config.chunk_size or VMAP_LIMIT, share)}[strategy]
+    if strategy == "chunk":  # as equal as they can be
+        size = math.ceil(share / math.ceil(share / size))
+    return Layout(strategy, devices, size, rows)
+
+
+def _best_strategy(share: int) -> str:
+    if jax.default_backend() == "cpu":
+        return "map"
+    return "vmap" if share <= VMAP_LIMIT else "chunk"
 
 
 def compiler_options() -> dict[str, str] | None:
@@ -29,16 +91,58 @@ def compiler_options() -> dict[str, str] | None:
     return {"xla_backend_optimization_level": "1"} if jax.default_backend() == "cpu" else None
 
 
-def over_seeds(fn: Callable[..., Any], strategy: str) -> Callable[..., Any]:
-    """Maps ``fn(shared, per_seed)`` over the leading axis of its second argument.
+def over_rows(
+    fn: Callable[[Any, Any], Any], layout: Layout, *, shared: bool = True
+) -> Callable[[Any, Any], Any]:
+    """Maps ``fn(first, row)`` over the leading axis of its second argument.
 
     Args:
-      fn: pure function of one seed.
-      strategy: ``vmap`` or ``map``.
+      fn: pure function of one row.
+      layout: how the rows run.
+      shared: the first argument is the same for all rows; otherwise it has the axis too.
 
     Returns:
-      The same function on ``[S, ...]`` leaves, ready for ``jax.jit``.
+      The same function on ``[layout.slots, ...]`` leaves (``fill``), ready for ``jax.jit``.
     """
-    if strategy == "vmap":
-        return jax.vmap(fn, in_axes=(None, 0))
-    return lambda shared, per_seed: jax.lax.map(lambda one: fn(shared, one), per_seed)
+
+    def on_one_device(first: Any, rows: Any) -> Any:
+        if layout.strategy == "vmap":
+            return jax.vmap(fn, in_axes=(None if shared else 0, 0))(first, rows)
+
+        def one(row: Any) -> Any:
+            return fn(first, row) if shared else fn(*row)
+
+        each = rows if shared else (first, rows)
+        size = None if layout.strategy == "map" else layout.chunk_size
+        return jax.lax.map(one, each, batch_size=size)
+
+    if layout.devices == 1:
+        return on_one_device
+    split = PartitionSpec(AXIS)
+    return jax.shard_map(
+        on_one_device,
+        mesh=_mesh(layout),
+        in_specs=(PartitionSpec() if shared else split, split),
+        out_specs=split,
+        check_vma=False,
+    )
+
+
+def _mesh(layout: Layout) -> Mesh:
+    return Mesh(np.array(jax.local_devices()[: layout.devices]), (AXIS,))
+
+
+def fill(tree: Any, layout: Layout) -> Any:
+    """Leaves ``[rows, ...]`` to ``[slots, ...]``, by repeating the first row, on their devices."""
+    extra = layout.slots - layout.rows
+    if extra:
+        tree = jax.tree.map(lambda x: jnp.concatenate([x, jnp.repeat(x[:1], extra, 0)]), tree)
+    if layout.devices > 1:
+        tree = jax.device_put(tree, NamedSharding(_mesh(layout), PartitionSpec(AXIS)))
+    return tree
+
+
+def collect(tree: Any, layout: Layout) -> Any:
+    """Leaves ``[slots, ...]`` of any placement to ``[rows, ...]`` on the first device."""
+    device = jax.local_devices()[0]
+    return jax.tree.map(lambda x: jax.device_put(x, device)[: layout.rows], tree)

@@ -27,6 +27,12 @@ def final_returns(metrics: MetricArrays, share: float = 0.1) -> np.ndarray:
     return np.divide(total, episodes, out=np.full(len(total), np.nan), where=episodes > 0)
 
 
+def mean_return(metrics: MetricArrays) -> float:
+    """Mean over rows of their mean return in all these iterations; NaN where no episode ended."""
+    returns = final_returns(metrics, 1.0)
+    return float(np.nanmean(returns)) if np.isfinite(returns).any() else np.nan
+
+
 def first_bad_iteration(metrics: MetricArrays, config: Config) -> list[int | None]:
     """For each seed the first iteration whose loss is NaN or infinite, None if all are finite."""
     bad = ~np.isfinite(metrics["policy_loss"]) | ~np.isfinite(metrics["value_loss"])

@@ -3,35 +3,32 @@
 import dataclasses
 import json
 import platform
-import time
 import warnings
-from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import yaml
 from matplotlib.figure import Figure
 from rich.console import Console
 
+from ppg_jax.backend import lay_out
 from ppg_jax.checkpoint import save_parameters
 from ppg_jax.config import Config, ConfigError
 from ppg_jax.logging import CsvLogger
-from ppg_jax.parallel import compiler_options, over_seeds, resolve_strategy
+from ppg_jax.parallel import Layout
 from ppg_jax.progress import Display, make_display
 from ppg_jax.report import (
     MetricArrays,
     final_returns,
     first_bad_iteration,
+    mean_return,
     plot_learning_curve,
 )
-from ppg_jax.train import build, init, train_phases, train_tail
+from ppg_jax.segments import train_rows
+from ppg_jax.train import build
 from ppg_jax.types import TrainState
-
-SEGMENTS = 100  # about how often a run comes back to the host
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,92 +94,59 @@ def run(
     """
     if seeds is not None:
         config = config.replace(seeds=seeds)
-    config = resolve(config)
+    layout = lay_out(config, config.seeds)
+    config = resolve(config, layout)
     folder = _new_folder(Path(out), config) if out is not None else None
     shown = (console or Console()) if progress else None
     with make_display(shown, config.num_iterations) as display:
-        result = _train(config, folder, display)
+        result = _train(config, layout, folder, display)
     if folder is not None:
         _write_results(folder, result)
     _warn_of_bad_seeds(result)
     return result
 
 
-def resolve(config: Config) -> Config:
+def resolve(config: Config, layout: Layout) -> Config:
     """The configuration with every ``auto`` and default replaced by what it means here.
 
     Raises:
       ConfigError: the environment or the networks cannot be made.
     """
     _, agent = build(config)
-    return config.replace(network=agent.network, strategy=resolve_strategy(config))
+    return config.replace(
+        network=agent.network,
+        strategy=layout.strategy,
+        devices=layout.devices,
+        chunk_size=layout.chunk_size if layout.strategy == "chunk" else None,
+    )
 
 
-def _train(config: Config, folder: Path | None, display: Display) -> Result:
+def _train(config: Config, layout: Layout, folder: Path | None, display: Display) -> Result:
     logger = CsvLogger(folder / "metrics.csv") if folder else None
-    hparams = jax.tree.map(jnp.float32, config.hparams)
     keys = jax.random.split(jax.random.key(config.seed), config.seeds)
-    display.note(_headline(config))
+    display.note(_headline(config, layout))
+    done = 0
 
-    compile_seconds, run_seconds, iterations = 0.0, 0.0, 0
-    parts: list[MetricArrays] = []
-    state: Any = keys
-    for program, calls in _programs(config):
-        began = time.perf_counter()
-        compiled = program.lower(hparams, state).compile()
-        compile_seconds += time.perf_counter() - began
-        for _ in range(calls):
-            began = time.perf_counter()
-            state, metrics = jax.block_until_ready(compiled(hparams, state))
-            run_seconds += time.perf_counter() - began
-            if not metrics:
-                continue
-            parts.append({name: np.asarray(x) for name, x in metrics.items()})
-            if logger:
-                logger.write(parts[-1], iterations)
-            iterations += parts[-1]["env_steps"].shape[1]
-            steps = config.seeds * iterations * config.steps_per_iteration
-            recent = final_returns(parts[-1], 1.0)
-            mean = float(np.nanmean(recent)) if np.isfinite(recent).any() else np.nan
-            display.update(iterations, steps / run_seconds, mean)
-    metrics = {name: np.concatenate([p[name] for p in parts], 1) for name in parts[0]}
-    bad = first_bad_iteration(metrics, config)
-    display.note(f"compiled in {compile_seconds:.1f} s, ran in {run_seconds:.1f} s")
-    return Result(config, metrics, state, compile_seconds, run_seconds, bad)
+    def report(part: MetricArrays, seconds: float) -> None:
+        nonlocal done
+        if logger:
+            logger.write(part, done)
+        done += part["env_steps"].shape[1]
+        steps = config.seeds * done * config.steps_per_iteration
+        display.update(done, steps / seconds, mean_return(part))
+
+    trained = train_rows(config, layout, config.hparams, keys, shared=True, report=report)
+    display.note(f"compiled in {trained.compile_seconds:.1f} s, ran in {trained.run_seconds:.1f} s")
+    bad = first_bad_iteration(trained.metrics, config)
+    return Result(**vars(trained), config=config, first_bad_iteration=bad)
 
 
-def _programs(config: Config) -> list[tuple[Any, int]]:
-    """The compiled parts of a run in their order, and how often each is called."""
-    phases_per_call = _segment_phases(config.num_phases)
-
-    def jitted(fn: Callable[..., Any], donate: bool = True) -> Any:
-        return jax.jit(
-            over_seeds(fn, config.strategy),
-            donate_argnums=(1,) if donate else (),
-            compiler_options=compiler_options(),
-        )
-
-    programs = [(jitted(lambda _, key: (init(config, key), {}), donate=False), 1)]
-    if config.num_phases:
-        phases = jitted(lambda h, s: train_phases(config, h, s, phases_per_call))
-        programs.append((phases, config.num_phases // phases_per_call))
-    if config.num_tail_iterations:
-        programs.append((jitted(lambda h, s: train_tail(config, h, s)), 1))
-    return programs
-
-
-def _segment_phases(num_phases: int) -> int:
-    """Phases between two returns to the host: a divisor, so that one program does for all."""
-    most = max(1, num_phases // SEGMENTS)
-    return max(d for d in range(1, most + 1) if num_phases % d == 0) if num_phases else 0
-
-
-def _headline(config: Config) -> str:
+def _headline(config: Config, layout: Layout) -> str:
     algorithm = "PPG" if config.e_aux else "PPO"
     device = jax.devices()[0]
     seeds = f"{config.seeds} seed" + ("s" if config.seeds > 1 else "")
     return (
-        f"{algorithm} {config.arch} on {config.env_name}: {seeds} by {config.strategy} x "
+        f"{algorithm} {config.arch} on {config.env_name}: {seeds} by {layout} x "
         f"{config.num_iterations} iterations of {config.steps_per_iteration:,} steps; compiling "
         f"for {device.device_kind}"
     )

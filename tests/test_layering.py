@@ -17,7 +17,19 @@ LAYERS = [
     {"minibatch", "optimizer", "rollout", "policy_phase", "aux_phase"},
     {"train"},
     {"parallel", "evaluation"},
-    {"report", "logging", "progress", "checkpoint", "files", "runner", "cli_args", "cli"},
+    {
+        "backend",
+        "report",
+        "logging",
+        "progress",
+        "checkpoint",
+        "files",
+        "segments",
+        "runner",
+        "sweeping",
+        "cli_args",
+        "cli",
+    },  # fmt: skip
     {"__main__", "__init__"},
 ]
 HOST = 6

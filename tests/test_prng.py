@@ -46,9 +46,7 @@ def test_a_key_is_made_fast_once_and_other_kinds_are_left_alone():
 def test_permutations_hold_every_item_once(num_items):
     orders = permutations(jax.random.key(1), num_items, 3)
     assert orders.dtype == jnp.int32
-    np.testing.assert_array_equal(
-        np.sort(orders, axis=1), np.tile(np.arange(num_items), (3, 1))
-    )
+    np.testing.assert_array_equal(np.sort(orders, axis=1), np.tile(np.arange(num_items), (3, 1)))
 
 
 def test_every_order_is_equally_likely():

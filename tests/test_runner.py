@@ -23,7 +23,7 @@ def small(**changes):
     fields = {
         "env": "CartPole-v1", "num_envs": 4, "num_steps": 16, "num_minibatches": 2, "n_pi": 2,
         "num_aux_minibatches": 2, "e_aux": 2, "total_timesteps": 64 * 5, "seeds": 2,
-        "network": {"hidden_sizes": (8,)}, "normalize_observations": True,
+        "network": {"hidden_sizes": (8,)}, "normalize_observations": True, "devices": 1,
     }  # fmt: skip
     return Config(**(fields | changes))
 
@@ -45,6 +45,18 @@ def test_the_same_numbers_as_the_pure_function(finished):
     for name, x in metrics.items():
         np.testing.assert_array_equal(result.metrics[name], x, name)
     assert result.metrics["episode_return"].shape == (2, 5)
+
+
+def test_devices_share_the_seeds(finished):
+    _, on_one = finished
+    on_two = run(small(devices=2, seeds=3), progress=False)
+    for a, b in zip(
+        jax.tree.leaves(on_one.state.params), jax.tree.leaves(on_two.state.params), strict=True
+    ):
+        np.testing.assert_array_equal(a, b[:2])
+    for name, x in on_one.metrics.items():
+        np.testing.assert_allclose(on_two.metrics[name][:2], x, rtol=1e-6, err_msg=name)
+    assert on_two.metrics["episode_return"].shape == (3, 5)
 
 
 def test_what_it_says(finished):

@@ -1,0 +1,90 @@
+"""What JAX itself is told before it starts: how many devices, and where compiled programs are kept.
+
+Everything here is a process's own business, so only the host calls it; the layers below take JAX as
+they find it.
+"""
+
+import hashlib
+import os
+import platform
+from pathlib import Path
+
+import jax
+
+from ppg_jax.config import Config, ConfigError
+from ppg_jax.parallel import Layout, choose_layout
+
+
+def use_all_cores() -> int:
+    """Makes every CPU core a JAX device of its own, so that seeds can be spread over them.
+
+    JAX reads this once, before its first computation; afterwards, or where the number was set by
+    hand (``JAX_NUM_CPU_DEVICES`` or ``XLA_FLAGS``), nothing changes.
+
+    Returns:
+      Devices of JAX's default backend.
+    """
+    by_hand = "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", "")
+    if not by_hand and jax.config.jax_num_cpu_devices < 0:
+        try:
+            jax.config.update("jax_num_cpu_devices", _cores())
+        except RuntimeError:  # a computation has already run
+            pass
+    return jax.local_device_count()
+
+
+def _cores() -> int:
+    """Cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def lay_out(config: Config, rows: int) -> Layout:
+    """``choose_layout`` after CPU cores have become devices, if the rows can use them.
+
+    Raises:
+      ConfigError: more devices than there are.
+    """
+    available = use_all_cores() if rows > 1 and config.devices != 1 else jax.local_device_count()
+    if (config.devices or 1) > available:
+        raise ConfigError(
+            f"devices: {config.devices} will not do; JAX has {available} here (CPU cores become "
+            "devices only before JAX's first computation: call ppg_jax.use_all_cores() early)"
+        )
+    return choose_layout(config, rows)
+
+
+def use_compilation_cache() -> Path | None:
+    """Keeps compiled programs in the user's cache folder, so that a run compiles only once.
+
+    A folder that was chosen by hand (``JAX_COMPILATION_CACHE_DIR``) stays. Programs for CPU hold
+    this processor's instructions, so each kind of processor has a folder of its own: homes are
+    shared between machines.
+
+    Returns:
+      The folder, None if there is no writable one.
+    """
+    chosen: str | None = jax.config.jax_compilation_cache_dir
+    if chosen:
+        return Path(chosen)
+    home = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    folder = Path(home).expanduser() / "ppg_jax" / _processor()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except (OSError, RuntimeError):  # read-only, or no home at all
+        return None
+    if not os.access(folder, os.W_OK):
+        return None
+    jax.config.update("jax_compilation_cache_dir", str(folder))
+    return folder
+
+
+def _processor() -> str:
+    """A name for this kind of processor."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        told = sorted({line for line in lines if line.startswith(("flags", "Features", "model"))})
+    except OSError:
+        told = [platform.processor()]
+    return f"{platform.machine()}-{hashlib.sha256(repr(told).encode()).hexdigest()[:12]}"

@@ -1,0 +1,170 @@
+"""Many settings of the hyperparameters, each with many seeds, in one program."""
+
+import dataclasses
+import itertools
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from rich.console import Console
+
+from ppg_jax.backend import lay_out
+from ppg_jax.config import Config, ConfigError, Hyperparams
+from ppg_jax.fields import did_you_mean
+from ppg_jax.progress import make_display
+from ppg_jax.report import MetricArrays, final_returns, first_bad_iteration, mean_return
+from ppg_jax.runner import resolve
+from ppg_jax.segments import train_rows
+from ppg_jax.types import TrainState
+
+NAMES = [field.name for field in dataclasses.fields(Hyperparams)]
+
+
+@dataclasses.dataclass(frozen=True)
+class SweepResult:
+    """What a sweep gave, for H settings and S seeds.
+
+    Attributes:
+      config: resolved; its own hyperparameters hold where a setting names none.
+      settings: the H settings, each by name.
+      metrics: by name, each ``[H, S, iterations]``.
+      state: final states, leaves ``[H, S, ...]``.
+      compile_seconds: tracing and compiling, all programs.
+      run_seconds: running them.
+      first_bad_iteration: ``[H][S]``, where the loss first was NaN or infinite, or None.
+    """
+
+    config: Config
+    settings: list[dict[str, float]]
+    metrics: MetricArrays
+    state: TrainState
+    compile_seconds: float
+    run_seconds: float
+    first_bad_iteration: list[list[int | None]]
+
+    @property
+    def final_returns(self) -> np.ndarray:
+        """Mean return of the last tenth of the run, ``[H, S]``."""
+        rows = {name: x.reshape(-1, x.shape[-1]) for name, x in self.metrics.items()}
+        return final_returns(rows).reshape(len(self.settings), -1)
+
+    @property
+    def env_steps_per_second(self) -> float:
+        """Environment steps of all trainings over the seconds that the programs ran."""
+        return float(self.metrics["env_steps"][..., -1].sum()) / self.run_seconds
+
+
+def sweep(
+    config: Config,
+    values: Mapping[str, Sequence[float]],
+    seeds: int | None = None,
+    *,
+    zipped: bool = False,
+    progress: bool = True,
+    console: Console | None = None,
+) -> SweepResult:
+    """Trains every setting of some hyperparameters with every seed, all in one program.
+
+    Every setting starts from the same seeds, those of ``ppg_jax.run``, so that settings differ in
+    nothing else.
+
+    Args:
+      config: what to train.
+      values: for each name of ``config.hparams`` what it takes.
+      seeds: how many, instead of ``config.seeds``.
+      zipped: the lists are columns of a table of settings, equally long; otherwise every
+        combination is a setting, the last name varying fastest.
+      progress: show a progress bar (lines, where there is no terminal).
+      console: where to show it; default standard output.
+
+    Returns:
+      The settings, and metrics ``[H, S, iterations]`` in their order.
+
+    Raises:
+      ConfigError: a name or a value will not do.
+    """
+    if seeds is not None:
+        config = config.replace(seeds=seeds)
+    settings = make_settings(values, zipped=zipped)
+    hparams = [_with_setting(config, setting) for setting in settings]
+    shape = (len(settings), config.seeds)
+    rows = len(settings) * config.seeds
+    layout = lay_out(config, rows)
+    config = resolve(config, layout)
+    per_row = jax.tree.map(lambda *x: jnp.repeat(jnp.float32(x), config.seeds), *hparams)
+    keys = jnp.tile(jax.random.split(jax.random.key(config.seed), config.seeds), len(settings))
+    shown = (console or Console()) if progress else None
+    with make_display(shown, config.num_iterations) as display:
+        display.note(
+            f"{config.env_name}: {shape[0]} settings x {shape[1]} seeds by {layout}; compiling"
+        )
+        done = 0
+
+        def report(part: MetricArrays, seconds: float) -> None:
+            nonlocal done
+            done += part["env_steps"].shape[1]
+            rate = rows * done * config.steps_per_iteration / seconds
+            display.update(done, rate, mean_return(part))
+
+        trained = train_rows(config, layout, per_row, keys, shared=False, report=report)
+    bad = first_bad_iteration(trained.metrics, config)
+
+    def unflatten(x: Any) -> Any:
+        return x.reshape(*shape, *x.shape[1:])
+
+    return SweepResult(
+        config=config,
+        settings=settings,
+        metrics={name: unflatten(x) for name, x in trained.metrics.items()},
+        state=jax.tree.map(unflatten, trained.state),
+        compile_seconds=trained.compile_seconds,
+        run_seconds=trained.run_seconds,
+        first_bad_iteration=[bad[i : i + shape[1]] for i in range(0, rows, shape[1])],
+    )
+
+
+def make_settings(
+    values: Mapping[str, Sequence[float]], *, zipped: bool = False
+) -> list[dict[str, float]]:
+    """The settings of a sweep: every combination, or the rows of a table.
+
+    Raises:
+      ConfigError: no values, unknown names, or columns of different lengths.
+    """
+    if not isinstance(values, Mapping) or not values:
+        raise ConfigError(f"values: {values!r} will not do; it should map names to lists")
+    columns = {_name(name): _column(name, column) for name, column in values.items()}
+    lengths = {name: len(column) for name, column in columns.items()}
+    if zipped and len(set(lengths.values())) > 1:
+        raise ConfigError(f"values: zipped lists should be equally long, these are {lengths}")
+    combined = zip(*columns.values(), strict=True) if zipped else itertools.product(
+        *columns.values()
+    )  # fmt: skip
+    return [dict(zip(columns, row, strict=True)) for row in combined]
+
+
+def _name(name: Any) -> str:
+    short = str(name).removeprefix("hparams.")
+    if short in NAMES:
+        return short
+    if short in {field.name for field in dataclasses.fields(Config)}:
+        raise ConfigError(
+            f"{short}: shapes the program, so one program cannot sweep it; call run for each value"
+        )
+    hint = did_you_mean(short, NAMES).strip() or f"the names are {', '.join(NAMES)}"
+    raise ConfigError(f"{short}: is no hyperparameter; {hint}")
+
+
+def _column(name: str, column: Any) -> list[Any]:
+    listed = column.tolist() if hasattr(column, "tolist") else column
+    if isinstance(listed, str) or not isinstance(listed, Sequence) or not listed:
+        raise ConfigError(f"{name}: {column!r} will not do; it should be a list of numbers")
+    return list(listed)
+
+
+def _with_setting(config: Config, setting: Mapping[str, Any]) -> Hyperparams:
+    """The configuration's hyperparameters with a setting's values, checked like any others."""
+    fields = dataclasses.asdict(config.hparams) | dict(setting)
+    return config.replace(hparams=fields).hparams
