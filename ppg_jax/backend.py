@@ -4,6 +4,7 @@ Everything here is a process's own business, so only the host calls it; the laye
 they find it.
 """
 
+import contextlib
 import hashlib
 import os
 import platform
@@ -25,11 +26,9 @@ def use_all_cores() -> int:
       Devices of JAX's default backend.
     """
     by_hand = "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", "")
-    if not by_hand and jax.config.jax_num_cpu_devices < 0:
-        try:
+    if not by_hand and jax.config.read("jax_num_cpu_devices") < 0:
+        with contextlib.suppress(RuntimeError):  # a computation has already run
             jax.config.update("jax_num_cpu_devices", _cores())
-        except RuntimeError:  # a computation has already run
-            pass
     return jax.local_device_count()
 
 
@@ -65,7 +64,7 @@ def use_compilation_cache() -> Path | None:
     Returns:
       The folder, None if there is no writable one.
     """
-    chosen: str | None = jax.config.jax_compilation_cache_dir
+    chosen: str | None = jax.config.read("jax_compilation_cache_dir")
     if chosen:
         return Path(chosen)
     home = os.environ.get("XDG_CACHE_HOME") or "~/.cache"

@@ -8,7 +8,7 @@ which others it runs by rounding at most.
 import dataclasses
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -33,7 +33,7 @@ class Layout:
       rows: how many there are.
     """
 
-    strategy: str
+    strategy: Literal["vmap", "map", "chunk"]
     devices: int
     chunk_size: int
     rows: int
@@ -65,18 +65,16 @@ def choose_layout(config: Config, rows: int) -> Layout:
     if config.devices is None:  # nine rows keep eight devices no less long than five
         devices = math.ceil(rows / math.ceil(rows / devices))
     share = math.ceil(rows / devices)
-    strategy = config.strategy
-    if strategy == "auto" and config.chunk_size:
-        strategy = "chunk"
-    if strategy == "auto":
-        strategy = _best_strategy(share)
+    strategy = _best_strategy(config, share) if config.strategy == "auto" else config.strategy
     size = {"map": 1, "vmap": share, "chunk": min(config.chunk_size or VMAP_LIMIT, share)}[strategy]
     if strategy == "chunk":  # as equal as they can be
         size = math.ceil(share / math.ceil(share / size))
     return Layout(strategy, devices, size, rows)
 
 
-def _best_strategy(share: int) -> str:
+def _best_strategy(config: Config, share: int) -> Literal["vmap", "map", "chunk"]:
+    if config.chunk_size:
+        return "chunk"
     if jax.default_backend() == "cpu":
         return "map"
     return "vmap" if share <= VMAP_LIMIT else "chunk"

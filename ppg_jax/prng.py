@@ -88,8 +88,8 @@ def fast_key(key: chex.PRNGKey) -> chex.PRNGKey:
 def permutations(key: chex.PRNGKey, num_items: int, count: int) -> chex.Array:
     """Independent random orders of ``num_items`` things.
 
-    Numbers whose low bits say which thing they stand for are sorted: with a single operand XLA sorts
-    several times faster than ``jax.random.permutation``'s pairs. Two things whose random
+    Numbers whose low bits say which thing they stand for are sorted: with a single operand XLA is
+    several times faster than with ``jax.random.permutation``'s pairs. Two things whose random
     bits agree would keep their order, so there are as many rounds as make that happen in all of
     them with a probability below 2^-32.
 

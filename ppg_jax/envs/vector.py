@@ -1,6 +1,6 @@
 """B environments side by side: stepping, resetting where an episode ended, counting returns."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import chex
 import jax
@@ -9,6 +9,10 @@ import jax.numpy as jnp
 from ppg_jax.envs.base import Environment
 from ppg_jax.prng import fast_key
 from ppg_jax.types import EnvsState, EpisodeStats
+
+
+HEAVY = 4096
+"""Numbers in all environments' states and observations from which resets are worth avoiding."""
 
 
 class VectorStep(NamedTuple):
@@ -58,11 +62,7 @@ def step_envs(
     step_keys, reset_keys = jax.random.split(fast_key(key), (2, envs.starts.shape[0]))
     result = jax.vmap(env.step)(step_keys, envs.env, actions)
     done = result.terminated | result.truncated
-    fresh_obs, fresh_state = jax.vmap(env.reset)(reset_keys)
-
-    def where_done(fresh: chex.Array, stepped: chex.Array) -> chex.Array:
-        return jnp.where(done.reshape(done.shape + (1,) * (fresh.ndim - 1)), fresh, stepped)
-
+    obs, state = _begin_episodes(env, reset_keys, done, (result.obs, result.state))
     returns, lengths = envs.returns + result.reward, envs.lengths + 1
     episodes = EpisodeStats(
         count=done.sum(dtype=jnp.int32),
@@ -70,11 +70,48 @@ def step_envs(
         length_sum=jnp.where(done, lengths, 0).sum(dtype=jnp.int32),
     )
     envs = EnvsState(
-        env=jax.tree.map(where_done, fresh_state, result.state),
-        obs=where_done(fresh_obs, result.obs),
+        env=state,
+        obs=obs,
         starts=done,
         returns=jnp.where(done, 0.0, returns),
         lengths=jnp.where(done, 0, lengths),
     )
     step = VectorStep(result.obs, result.reward, result.terminated, result.truncated, episodes)
     return envs, step
+
+
+def _begin_episodes(
+    env: Environment, keys: chex.PRNGKey, done: chex.Array, stepped: tuple[chex.Array, Any]
+) -> tuple[chex.Array, Any]:
+    """Observations and states ``[B, ...]`` with a fresh episode where ``done``.
+
+    On CPU, where states are heavy, resets run a quarter of the environments at a time and only as
+    often as the episodes that ended need: mostly not at all. Elsewhere, and where a loop would cost
+    more than it saves, all environments are reset and the fresh ones chosen. Both give the same.
+    """
+    num_envs = done.shape[0]
+    some = num_envs // 4
+
+    def choose(where: chex.Array, fresh: Any, old: Any) -> Any:
+        def leaf(fresh: chex.Array, old: chex.Array) -> chex.Array:
+            return jnp.where(where.reshape(where.shape + (1,) * (old.ndim - 1)), fresh, old)
+
+        return jax.tree.map(leaf, fresh, old)
+
+    size = sum(x.size for x in jax.tree.leaves(stepped))
+    if jax.default_backend() != "cpu" or size < HEAVY or some == 0:
+        return choose(done, jax.vmap(env.reset)(keys), stepped)
+    rank = jnp.cumsum(done) - 1  # of an environment among those whose episode ended
+
+    def reset_some(carry: tuple[chex.Array, Any]):
+        first, current = carry
+        slot = rank - first
+        here = done & (slot >= 0) & (slot < some)
+        index = jnp.argmax(here & (slot == jnp.arange(some)[:, None]), axis=1)
+        fresh = jax.vmap(env.reset)(keys[index])
+        fresh = jax.tree.map(lambda x: x[jnp.clip(slot, 0, some - 1)], fresh)
+        return first + some, choose(here, fresh, current)
+
+    ended = done.sum()
+    start = jnp.int32(0), stepped
+    return jax.lax.while_loop(lambda carry: carry[0] < ended, reset_some, start)[1]

@@ -1,0 +1,110 @@
+"""What the benchmarks share: options, timing in turn, the machine beside the figures."""
+
+import argparse
+import json
+import platform
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from ppg_jax.config import Config, ConfigError
+from ppg_jax.parallel import Layout, compiler_options, fill, over_rows
+from ppg_jax.train import init, train_phases
+
+
+class Phases:
+    """One phase for every row of a layout, compiled; each call runs it and gives the seconds."""
+
+    def __init__(self, config: Config, layout: Layout) -> None:
+        self.config, self.layout = config, layout
+        hparams = jax.tree.map(jnp.float32, config.hparams)
+        keys = fill(jax.random.split(jax.random.key(config.seed), layout.rows), layout)
+        options = compiler_options()
+        start = jax.jit(over_rows(lambda _, key: init(config, key), layout))
+        self._state = start(hparams, keys)
+        phase = over_rows(lambda h, s: train_phases(config, h, s, 1), layout)
+        began = time.perf_counter()
+        program = jax.jit(phase, donate_argnums=(1,), compiler_options=options)
+        lowered = program.lower(hparams, self._state)
+        self.trace_seconds = time.perf_counter() - began
+        self._compiled = lowered.compile()
+        self.compile_seconds = time.perf_counter() - began - self.trace_seconds
+        self.memory = self._compiled.memory_analysis()
+        self._hparams = hparams
+        self.steps = layout.rows * config.n_pi * config.steps_per_iteration
+        self()
+
+    def __call__(self) -> float:
+        began = time.perf_counter()
+        self._state, _ = jax.block_until_ready(self._compiled(self._hparams, self._state))
+        return time.perf_counter() - began
+
+
+def in_turn(timers: Mapping[Any, Callable[[], float]], repeats: int) -> dict[Any, list[float]]:
+    """Seconds of every timer, ``repeats`` rounds of all: what else the machine does hits all."""
+    seconds: dict[Any, list[float]] = {name: [] for name in timers}
+    for _ in range(repeats):
+        for name, timer in timers.items():
+            seconds[name].append(timer())
+    return seconds
+
+
+def ratio(ours: list[float], theirs: list[float]) -> float:
+    """How many times as fast ours is: median over rounds of the quotient within a round."""
+    return statistics.median(b / a for a, b in zip(ours, theirs, strict=True))
+
+
+def one_phase(config: Config) -> Config:
+    """The same with a run of one phase: that is what is timed, however long its own run is."""
+    return config.replace(total_timesteps=config.n_pi * config.steps_per_iteration)
+
+
+def fresh_process(script: str, *args: Any, timeout: float | None = None) -> Any:
+    """The JSON that a script prints in a process of its own."""
+    command = [sys.executable, script, *map(str, args)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=timeout)
+    if done.returncode:
+        raise SystemExit(done.stderr)
+    return json.loads(done.stdout)
+
+
+def environment() -> dict[str, Any]:
+    """Device and versions, to stand beside every figure."""
+    device = jax.devices()[0]
+    return {
+        "platform": device.platform,
+        "device": device.device_kind,
+        "device_count": jax.device_count(),
+        "machine": platform.machine(),
+        "python": platform.python_version(),
+        "versions": {name: version(name) for name in ("ppg-jax", "jax", "jaxlib", "flax")},
+    }
+
+
+def options(doc: str | None) -> argparse.ArgumentParser:
+    """A parser with the option that all scripts have."""
+    parser = argparse.ArgumentParser(description=(doc or "").splitlines()[0])
+    parser.add_argument("--out", type=Path, help="write the JSON here, not only to the screen")
+    return parser
+
+
+def finish(args: argparse.Namespace, measure: Callable[[], Any]) -> int:
+    """Measures, prints the report as JSON and keeps it where ``--out`` says; an exit code."""
+    try:
+        results = measure()
+    except ConfigError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    text = json.dumps({**environment(), "results": results}, indent=2)
+    print(text)
+    if args.out:
+        args.out.write_text(text + "\n")
+    return 0

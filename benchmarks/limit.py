@@ -1,0 +1,181 @@
+"""How near each part of training comes to what its matrix products alone would take.
+
+    python benchmarks/limit.py minatar/breakout ppo/minatar/breakout
+
+For rollout, policy phase and auxiliary phase apart: the matrix products in the traced program are
+counted, each kind is timed alone in a loop, in the same shapes and on the same threads, and their
+sum is the limit. ``of_limit`` is limit over measured time: what is missing from 1 went to
+everything else (environments, gathering, activations, optimizer, dispatch). ``parts`` times what
+that is made of.
+"""
+
+import collections
+import math
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from common import finish, in_turn, options
+
+from ppg_jax.aux_phase import auxiliary_phase
+from ppg_jax.config import Config
+from ppg_jax.envs import random_action, step_envs
+from ppg_jax.files import load_config
+from ppg_jax.minibatch import take_envs, take_samples
+from ppg_jax.parallel import compiler_options
+from ppg_jax.policy_phase import _minibatch_indices, learn_from_batch
+from ppg_jax.rollout import collect_rollout, make_batch
+from ppg_jax.train import build, init
+from ppg_jax.types import AuxBuffer
+
+Product = tuple[tuple[int, ...], tuple[int, ...], Any]
+
+
+def products(jaxpr: Any, times: int = 1) -> collections.Counter[Product]:
+    """Matrix products of a program, and how often each runs; loops by their length.
+
+    A ``while`` of unknown length counts once.
+    """
+    found: collections.Counter[Product] = collections.Counter()
+    for eqn in jaxpr.eqns:
+        if eqn.primitive.name == "dot_general":
+            left, right = (v.aval.shape for v in eqn.invars)
+            if min(len(left), len(right)) > 1:  # norms are products of vectors
+                found[left, right, eqn.params["dimension_numbers"]] += times
+        inside = times * eqn.params.get("length", 1) if eqn.primitive.name == "scan" else times
+        for sub in jax.core.jaxprs_in_params(eqn.params):
+            found += products(sub, inside)
+    return found
+
+
+def flops(product: Product) -> int:
+    """Multiplications and additions of one product."""
+    left, right, ((contracted, _), (batch, _)) = product
+    shared = math.prod(left[i] for i in (*contracted, *batch))
+    return 2 * math.prod(left) * math.prod(right) // shared
+
+
+def product_seconds(product: Product, repeats: int = 5) -> float:
+    """Seconds of one product, run many times in a loop as training does."""
+    left, right, numbers = product
+    count = max(4, int(2e9 / flops(product)))
+    a, b = jnp.ones(left), jnp.full(right, 1e-3)
+
+    def body(_: Any, carry: tuple[Any, Any]):
+        a, out = carry
+        # The loop must not be emptied: the next operand depends on the last result, by nothing.
+        a = a.at[(0,) * a.ndim].add(0.0 * out.reshape(-1)[0])
+        return a, jax.lax.dot_general(a, b, numbers)
+
+    out = jax.eval_shape(lambda a, b: jax.lax.dot_general(a, b, numbers), a, b)
+    loop = jax.jit(lambda a: jax.lax.fori_loop(0, count, body, (a, jnp.zeros(out.shape))))
+    loop = loop.lower(a).compile(compiler_options())
+    jax.block_until_ready(loop(a))
+    return statistics.median(timed(lambda: loop(a)) for _ in range(repeats)) / count
+
+
+def timed(call: Callable[[], Any]) -> float:
+    began = time.perf_counter()
+    jax.block_until_ready(call())
+    return time.perf_counter() - began
+
+
+def training_parts(config: Config) -> dict[str, tuple[Callable[..., Any], tuple[Any, ...]]]:
+    """The three parts of training and two of their ingredients, with arguments of a real run."""
+    env, agent = build(config)
+    hparams = jax.tree.map(jnp.float32, config.hparams)
+    state = jax.jit(lambda k: init(config, k))(jax.random.key(config.seed))
+    key = jax.random.key(1)
+
+    def rollout(params: Any, envs: Any, key: Any):
+        stats = state.obs_stats
+        _, _, rollout, _ = collect_rollout(
+            config, env, agent, params, stats, envs, state.memory, key
+        )
+        scaler = state.reward_scaler
+        return make_batch(config, hparams, agent, params, stats, scaler, rollout)[0]
+
+    def policy(params: Any, opt_states: Any, batch: Any, key: Any):
+        rate = hparams.learning_rate
+        return learn_from_batch(
+            config, hparams, agent, params, opt_states, state.obs_stats, batch, rate, key
+        )
+
+    def auxiliary(params: Any, opt_state: Any, buffer: Any, key: Any):
+        rate = hparams.aux_learning_rate
+        return auxiliary_phase(
+            config, hparams, agent, params, opt_state, state.obs_stats, buffer, rate, key
+        )
+
+    def stepping(envs: Any, key: Any):
+        def step(envs: Any, key: Any):
+            keys = jax.random.split(key, config.num_envs)
+            actions = jax.vmap(lambda k: random_action(env.action, k))(keys)
+            return step_envs(env, key, envs, actions)
+
+        return jax.lax.scan(step, envs, jax.random.split(key, config.num_steps))
+
+    def gathering(batch: Any, key: Any):
+        take = take_envs if config.minibatch_by == "env" else take_samples
+        indices = _minibatch_indices(config, key, config.e_pi)
+        return jax.lax.scan(lambda c, i: (c, take(batch, i)), None, indices)
+
+    batch = jax.jit(rollout)(state.params, state.envs, key)
+    parts: dict[str, tuple[Callable[..., Any], tuple[Any, ...]]] = {
+        "rollout": (rollout, (state.params, state.envs, key)),
+        "policy_phase": (policy, (state.params, state.opt_states, batch, key)),
+        "environments_alone": (stepping, (state.envs, key)),
+        "gathering_alone": (gathering, (batch, key)),
+    }
+    if config.e_aux:
+        record = AuxBuffer(batch.obs, batch.starts, batch.memory, batch.value_targets)
+        buffer = jax.tree.map(lambda x: jnp.stack([x] * config.n_pi), record)
+        parts["aux_phase"] = (auxiliary, (state.params, state.opt_states["aux"], buffer, key))
+    return parts
+
+
+def measure(name: str, repeats: int) -> dict:
+    """All parts of one configuration."""
+    config = load_config(name)
+    parts = training_parts(config)
+    compiled = {
+        part: jax.jit(fn).lower(*args).compile(compiler_options())
+        for part, (fn, args) in parts.items()
+    }
+    timers = {
+        part: lambda run=compiled[part], args=args: timed(lambda: run(*args))
+        for part, (_, args) in parts.items()
+    }
+    in_turn(timers, 1)
+    seconds = {part: statistics.median(x) for part, x in in_turn(timers, repeats).items()}
+    report: dict[str, Any] = {"config": name, "env_steps_per_iteration": config.steps_per_iteration}
+    for part, (fn, args) in parts.items():
+        report[part] = {"seconds": round(seconds[part], 5)}
+        if part.endswith("_alone"):
+            continue
+        counted = products(jax.make_jaxpr(fn)(*args).jaxpr)
+        work = sum(flops(p) * n for p, n in counted.items())
+        limit = sum(product_seconds(p) * n for p, n in counted.items())
+        report[part] |= {
+            "gflop": round(work / 1e9, 3),
+            "gflop_per_second": round(work / seconds[part] / 1e9, 1),
+            "products_alone_gflop_per_second": round(work / limit / 1e9, 1),
+            "of_limit": round(limit / seconds[part], 3),
+        }
+    return report
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = options(__doc__)
+    parser.add_argument("configs", nargs="*", default=["minatar/breakout", "ppo/minatar/breakout"])
+    parser.add_argument("--repeats", type=int, default=7)
+    args = parser.parse_args(argv)
+    return finish(args, lambda: [measure(name, args.repeats) for name in args.configs])
+
+
+if __name__ == "__main__":
+    sys.exit(main())
