@@ -37,7 +37,9 @@ class Phases:
         self.trace_seconds = time.perf_counter() - began
         self._compiled = lowered.compile()
         self.compile_seconds = time.perf_counter() - began - self.trace_seconds
-        self.memory = self._compiled.memory_analysis()
+        used = self._compiled.memory_analysis()
+        held = used.argument_size_in_bytes + used.output_size_in_bytes + used.temp_size_in_bytes
+        self.memory_mib = (held - used.alias_size_in_bytes) / 2**20
         self._hparams = hparams
         self.steps = layout.rows * config.n_pi * config.steps_per_iteration
         self()

@@ -26,7 +26,8 @@ def use_all_cores() -> int:
       Devices of JAX's default backend.
     """
     by_hand = "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", "")
-    if not by_hand and jax.config.read("jax_num_cpu_devices") < 0:
+    unset = jax.config.jax_num_cpu_devices < 0  # type: ignore[attr-defined]
+    if unset and not by_hand:
         with contextlib.suppress(RuntimeError):  # a computation has already run
             jax.config.update("jax_num_cpu_devices", _cores())
     return jax.local_device_count()
@@ -64,7 +65,7 @@ def use_compilation_cache() -> Path | None:
     Returns:
       The folder, None if there is no writable one.
     """
-    chosen: str | None = jax.config.read("jax_compilation_cache_dir")
+    chosen: str | None = jax.config.jax_compilation_cache_dir  # type: ignore[attr-defined]
     if chosen:
         return Path(chosen)
     home = os.environ.get("XDG_CACHE_HOME") or "~/.cache"

@@ -110,6 +110,11 @@ class NetworkConfig:
         description="How a convolution is computed, same parameters and numbers: lax, or patches "
         "and a matrix product; auto: patches on CPU.",
     )
+    compute_dtype: Literal["float32", "bfloat16"] = Field(
+        "float32",
+        description="What encoders compute in. Parameters, heads, log-probabilities, losses and "
+        "statistics are float32 either way.",
+    )
 
 
 _DEFAULT_NETWORK: Any = NetworkConfig()  # type: ignore[call-arg]  # every field has a default

@@ -1,5 +1,6 @@
 """Environments: every gymnax id, spaces, resets, truncation, episode counting."""
 
+import chex
 import gymnax
 import jax
 import jax.numpy as jnp
@@ -8,6 +9,7 @@ import pytest
 
 from ppg_jax.config import ConfigError
 from ppg_jax.envs import MultiDiscrete, available_envs, make_env, reset_envs, step_envs
+from ppg_jax.envs import vector
 from ppg_jax.envs.spaces import random_action
 from tests import probes
 
@@ -239,3 +241,25 @@ def test_made_under_a_trace_it_can_be_used_outside():
 
     f(jax.random.key(0))
     assert make_env("Asterix-MinAtar").reset(jax.random.key(0))[0].shape == (10, 10, 4)
+
+
+@pytest.mark.parametrize("num_envs", [4, 10])
+def test_resetting_only_where_an_episode_ended_changes_nothing(num_envs, monkeypatch):
+    env = make_env("CartPole-v1", env_params={"max_steps_in_episode": 12})
+
+    def play():
+        def step(envs, key):
+            action = jax.random.bernoulli(key, 0.5, (num_envs,)).astype(jnp.int32)
+            after, result = step_envs(env, key, envs, action)
+            return after, (after.obs, result)
+
+        envs = reset_envs(env, jax.random.key(0), num_envs)
+        return jax.jit(lambda: jax.lax.scan(step, envs, jax.random.split(jax.random.key(1), 40)))()
+
+    monkeypatch.setattr(vector, "HEAVY", 10**9)
+    everywhere = play()
+    monkeypatch.setattr(vector, "HEAVY", 0)
+    chex.assert_trees_all_equal(play(), everywhere)
+    ended = everywhere[1][1].episodes.count
+    assert ended.max() > max(1, num_envs // 4)  # more than one round of resets
+    assert ended.min() == 0

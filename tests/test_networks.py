@@ -1,5 +1,7 @@
 """Networks: convolutions, pooling, initial weights, heads, reading of observations."""
 
+import chex
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -21,29 +23,80 @@ from ppg_jax.types import ActionSpec, ObservationSpec
 KEY = jax.random.key(0)
 
 
+@pytest.mark.parametrize("where", ["alone", "scan", "vmap"])
 @pytest.mark.parametrize("padding", [0, 1])
-def test_both_convolutions_are_one(padding):
-    x = jax.random.normal(KEY, (5, 7, 9, 3))
-    kernel = jax.random.normal(jax.random.key(1), (3, 3, 3, 4))
+def test_our_convolutions_are_flax_s(padding, where):
+    """Forward and both gradients; in a loop, and with a kernel for each row."""
+    flax_s = nn.Conv(4, (3, 3), padding=padding, use_bias=False)
+    implementations = {
+        "flax": lambda x, k: flax_s.apply({"params": {"kernel": k}}, x),
+        "lax": lambda x, k: conv_by_lax(x, k, padding),
+        "patches": lambda x, k: conv_by_patches(x, k, padding),
+    }
+    x = jax.random.normal(KEY, (2, 5, 7, 9, 3))
+    kernel = jax.random.normal(jax.random.key(1), (2, 3, 3, 3, 4))
 
-    def loss(convolve):
-        return jax.value_and_grad(lambda x, k: jnp.sin(convolve(x, k, padding)).sum(), (0, 1))(
-            x, kernel
+    def outcome(convolve):
+        def both(x, k):
+            out, pull = jax.vjp(convolve, x, k)
+            return out, pull(jnp.sin(out))
+
+        if where == "vmap":
+            return jax.vmap(both)(x, kernel)
+        if where == "scan":
+            return jax.lax.scan(lambda c, xk: (c, both(*xk)), 0, (x, kernel))[1]
+        return both(x[0], kernel[0])
+
+    want = outcome(implementations.pop("flax"))
+    for convolve in implementations.values():
+        for mine, theirs in zip(
+            jax.tree.leaves(outcome(convolve)), jax.tree.leaves(want), strict=True
+        ):
+            np.testing.assert_allclose(mine, theirs, rtol=1e-3, atol=1e-4)
+
+
+def test_parameters_do_not_depend_on_the_implementation():
+    obs = jax.random.bernoulli(KEY, 0.3, (2, 3, 10, 10, 4))
+    for encoder, channels in (("cnn", (4, 4)), ("impala", (4,))):
+        by_lax, by_patches = (
+            agent(IMAGE, encoder=encoder, channels=channels, conv=conv)
+            for conv in ("lax", "patches")
+        )
+        chex.assert_trees_all_equal(by_lax.init(KEY), by_patches.init(KEY))
+        np.testing.assert_allclose(
+            unroll(by_lax, obs).values, unroll(by_patches, obs).values, rtol=1e-4, atol=1e-5
         )
 
-    (a, a_grads), (b, b_grads) = loss(conv_by_lax), loss(conv_by_patches)
-    np.testing.assert_allclose(a, b, rtol=1e-4)
-    for mine, theirs in zip(a_grads, b_grads, strict=True):
-        np.testing.assert_allclose(mine, theirs, rtol=1e-3, atol=1e-4)
 
-
+@pytest.mark.parametrize("ties", [False, True])
 @pytest.mark.parametrize("size", [5, 8])
-def test_max_pool_pads_both_sides(size):
+def test_max_pool_is_xla_s_and_pads_both_sides(size, ties):
     x = jax.random.normal(KEY, (2, size, size, 3))
-    want = jax.lax.reduce_window(
-        x, -jnp.inf, jax.lax.max, (1, 3, 3, 1), (1, 2, 2, 1), ((0, 0), (1, 1), (1, 1), (0, 0))
+    x = jnp.round(x) if ties else x
+
+    def plain(x):
+        return jax.lax.reduce_window(
+            x, -jnp.inf, jax.lax.max, (1, 3, 3, 1), (1, 2, 2, 1), ((0, 0), (1, 1), (1, 1), (0, 0))
+        )
+
+    np.testing.assert_array_equal(max_pool(x), plain(x))
+    weights = jax.random.normal(jax.random.key(1), plain(x).shape)
+    mine, theirs = (jax.grad(lambda x, p=p: (weights * p(x)).sum())(x) for p in (max_pool, plain))
+    np.testing.assert_allclose(mine, theirs, rtol=1e-6)
+    assert jnp.isnan(max_pool(x.at[0, 2, 2, 0].set(jnp.nan))).any()
+
+
+@pytest.mark.parametrize("encoder", ["mlp", "cnn", "impala"])
+def test_bfloat16_is_only_for_the_encoders_arithmetic(encoder):
+    obs = jax.random.bernoulli(KEY, 0.3, (4, 3, 10, 10, 4))
+    exact, rough = (
+        agent(IMAGE, encoder=encoder, compute_dtype=dtype) for dtype in ("float32", "bfloat16")
     )
-    np.testing.assert_array_equal(max_pool(x), want)
+    chex.assert_trees_all_equal(exact.init(KEY), rough.init(KEY))
+    a, b = unroll(exact, obs), unroll(rough, obs)
+    assert {x.dtype for x in jax.tree.leaves(b)} == {jnp.dtype("float32")}
+    assert not np.array_equal(a.values, b.values)
+    np.testing.assert_allclose(a.values, b.values, atol=0.02 * np.abs(a.values).max())
 
 
 def test_initial_weights():

@@ -108,7 +108,8 @@ class Branch(nn.Module):
     ) -> tuple[dict[str, Any], Any]:
         lead = x.shape[:2]
         encode = ENCODERS[self.config.encoder](self.config, name="encoder")
-        features = encode(x.reshape(-1, *x.shape[2:]))
+        x = x.reshape(-1, *x.shape[2:]).astype(self.config.compute_dtype)
+        features = encode(x).astype(jnp.float32)
         memory = MEMORIES[self.config.memory](self.config, name="memory")
         features, state = memory(features.reshape(*lead, -1), starts, state)
         outputs = {}

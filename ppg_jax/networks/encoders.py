@@ -1,4 +1,7 @@
-"""Encoders: observations to feature vectors. A new one is a class here and a name in ENCODERS."""
+"""Encoders: observations to feature vectors. A new one is a class here and a name in ENCODERS.
+
+An encoder computes in the dtype of its input; its parameters are float32.
+"""
 
 import dataclasses
 import math
@@ -61,7 +64,8 @@ def _dense_layers(
     """``hidden_sizes`` over ``x [N, ...]`` flattened; called inside an encoder's own scope."""
     x = x.reshape(x.shape[0], -1)
     for i, width in enumerate(config.hidden_sizes or ()):
-        dense = nn.Dense(width, kernel_init=make_initializer(config.init, scale), name=f"dense_{i}")
+        init = make_initializer(config.init, scale)
+        dense = nn.Dense(width, dtype=x.dtype, kernel_init=init, name=f"dense_{i}")
         x = activation(dense(x))
     return x
 

@@ -69,7 +69,7 @@ class Conv(nn.Module):
         kernel = self.param("kernel", self.kernel_init, shape)
         bias = self.param("bias", nn.initializers.zeros_init(), (self.features,))
         convolve = {"lax": conv_by_lax, "patches": conv_by_patches}[self.implementation]
-        return convolve(x, kernel, self.padding) + bias
+        return convolve(x, kernel.astype(x.dtype), self.padding) + bias.astype(x.dtype)
 
 
 def resolve_conv(implementation: Literal["auto", "lax", "patches"]) -> Literal["lax", "patches"]:
@@ -99,11 +99,12 @@ def conv_by_patches(x: chex.Array, kernel: chex.Array, padding: int) -> chex.Arr
 def max_pool(x: chex.Array) -> chex.Array:
     """Maximum over 3x3 windows with stride 2, padded by 1 on both sides: ``[N, H, W, C]``.
 
-    Not ``SAME``: that pads even sizes by (0, 1), the paper's code by (1, 1).
+    Not ``SAME``: that pads even sizes by (0, 1), the paper's code by (1, 1). Of equal maxima the
+    first of a window takes the gradient, as with XLA's own pooling and PyTorch's; images have many.
     """
     out = math.ceil(x.shape[1] / 2), math.ceil(x.shape[2] / 2)
     x = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)), constant_values=-jnp.inf)
     pooled, *others = shifted_views(x, 3, 2, out)
     for view in others:
-        pooled = jnp.maximum(pooled, view)
+        pooled = jnp.where((view > pooled) | jnp.isnan(view), view, pooled)
     return pooled

@@ -1,0 +1,85 @@
+"""Many seeds by every strategy, on one device and on all: environment steps per second in all.
+
+    python benchmarks/seeds.py minatar/breakout configs/minatar/breakout_cnn.yaml --seeds 1 8
+
+This is what ``auto`` rests on (``ppg_jax/parallel.py``). Programs run in turn; ``over_vmap`` and
+``over_one_seed`` are medians of the quotients within a round. Memory is XLA's account of a device's
+arguments, outputs and temporaries.
+"""
+
+import statistics
+import sys
+from typing import Any
+
+import jax
+from common import Phases, finish, in_turn, one_phase, options, ratio
+
+from ppg_jax.backend import use_all_cores
+from ppg_jax.config import Config
+from ppg_jax.files import load_config
+from ppg_jax.parallel import choose_layout
+
+CHUNK = 4
+
+
+def layouts(config: Config, seeds: int, strategies: list[str]) -> dict[str, Config]:
+    """Configurations that differ in how the seeds run, by what they are called."""
+    found = {"auto": config.replace(seeds=seeds)}
+    if seeds == 1:  # one seed runs alike by every strategy
+        return found
+    for devices in sorted({1, min(jax.local_device_count(), seeds)}):
+        for strategy in strategies:
+            if strategy == "chunk" and seeds // devices <= CHUNK:
+                continue
+            changed = config.replace(
+                seeds=seeds,
+                strategy=strategy,
+                devices=devices,
+                chunk_size=CHUNK if strategy == "chunk" else None,
+            )
+            found[str(choose_layout(changed, seeds))] = changed
+    return found
+
+
+def measure(name: str, args: Any) -> list[dict]:
+    """All strategies for all seed counts of one configuration."""
+    base = one_phase(load_config(name))
+    programs: dict[tuple[int, str], Phases] = {}
+    for seeds in args.seeds:
+        for how, config in layouts(base, seeds, args.strategies).items():
+            programs[seeds, how] = Phases(config, choose_layout(config, seeds))
+    seconds = in_turn(programs, args.repeats)
+    rows = []
+    for (seeds, how), program in programs.items():
+        own = [s / program.steps for s in seconds[seeds, how]]
+        row = {
+            "config": name,
+            "seeds": seeds,
+            "strategy": how,
+            "layout": str(program.layout),
+            "env_steps_per_second": round(1 / statistics.median(own)),
+            "trace_seconds": round(program.trace_seconds, 2),
+            "compile_seconds": round(program.compile_seconds, 2),
+            "memory_mib": round(program.memory_mib, 1),
+        }
+        for other, title in (((seeds, "vmap"), "over_vmap"), ((1, "auto"), "over_one_seed")):
+            if other in programs and other != (seeds, how):
+                theirs = [s / programs[other].steps for s in seconds[other]]
+                row[title] = round(ratio(own, theirs), 3)
+        rows.append(row)
+    return rows
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = options(__doc__)
+    parser.add_argument("configs", nargs="*", default=["minatar/breakout"])
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 8])
+    parser.add_argument("--strategies", nargs="+", default=["vmap", "map", "chunk"])
+    parser.add_argument("--repeats", type=int, default=5)
+    args = parser.parse_args(argv)
+    use_all_cores()
+    return finish(args, lambda: [row for name in args.configs for row in measure(name, args)])
+
+
+if __name__ == "__main__":
+    sys.exit(main())
