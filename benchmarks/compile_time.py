@@ -1,74 +1,83 @@
 """Seconds to trace and to compile a configuration's whole run, each time in a fresh process.
 
-    python benchmarks/compile_time.py minatar/breakout cartpole --repeats 5
+    python benchmarks/compile_time.py minatar/breakout cartpole --seeds 1 8 64
 
-``default`` is ``jax.jit(make_train(config))`` as anyone writes it; ``runner`` compiles the same
-program with the options that ``ppg_jax.run`` and the command line use. Both in turn; medians.
+``options``: ``ours`` is what ``ppg_jax.run`` and the command line tell XLA, ``none`` is what
+``jax.jit`` does by itself. All in turn, medians; ``over_fewest`` is the median quotient of all
+seconds over those of the fewest seeds in the same round.
 """
 
 import argparse
 import json
 import statistics
-import subprocess
 import sys
 import time
-from pathlib import Path
+from typing import Any
 
-from throughput import environment
+from common import finish, fresh_process, in_turn, options, ratio
 
 
-def measure(name: str, how: str) -> dict:
-    """Traces and compiles once, in this process."""
+def once(name: str, seeds: int, ours: bool) -> dict[str, float]:
+    """Traces and compiles all programs of a run, in this process."""
     import jax
 
+    from ppg_jax import segments
+    from ppg_jax.backend import lay_out
     from ppg_jax.files import load_config
-    from ppg_jax.parallel import compiler_options
-    from ppg_jax.train import make_train
+    from ppg_jax.parallel import fill
 
-    train, key = make_train(load_config(name)), jax.random.key(0)
-    options = compiler_options() if how == "runner" else None
-    began = time.perf_counter()
-    lowered = jax.jit(train, compiler_options=options).lower(key)
-    traced = time.perf_counter()
-    lowered.compile()
-    return {"trace": traced - began, "compile": time.perf_counter() - traced}
+    if not ours:
+        segments.compiler_options = lambda: None
+    config = load_config(name)
+    layout = lay_out(config, seeds)
+    hparams = jax.tree.map(jax.numpy.float32, config.hparams)
+    state: Any = fill(jax.random.split(jax.random.key(config.seed), seeds), layout)
+    tracing = compiling = 0.0
+    for number, (program, _) in enumerate(segments.programs(config, layout, shared=True)):
+        began = time.perf_counter()
+        lowered = program.lower(hparams, state)
+        traced = time.perf_counter()
+        compiled = lowered.compile()
+        tracing, compiling = tracing + traced - began, compiling + time.perf_counter() - traced
+        if number == 0:  # the first makes the state that the others are called with
+            state, _ = compiled(hparams, state)
+    return {"layout": str(layout), "trace": tracing, "compile": compiling}
 
 
-def in_fresh_process(name: str, how: str) -> dict:
-    """``measure`` where nothing has been traced or compiled before."""
-    command = [sys.executable, __file__, name, "--once", how]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise SystemExit(done.stderr)
-    return json.loads(done.stdout)
+def measure(args: argparse.Namespace) -> list[dict]:
+    """Rows for every configuration, seed count and kind of options."""
+    kinds = [(n, s, o) for n in args.configs for s in args.seeds for o in args.options]
+    parts: dict[tuple, list[dict]] = {kind: [] for kind in kinds}
 
+    def timer(kind: tuple) -> float:
+        name, seeds, given = kind
+        found = fresh_process(__file__, name, "--seeds", seeds, "--options", given, "--once")
+        parts[kind].append(found)
+        return found["trace"] + found["compile"]
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("configs", nargs="*", default=["minatar/breakout", "cartpole"])
-    parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--once", choices=["default", "runner"], help=argparse.SUPPRESS)
-    parser.add_argument("--out", type=Path, help="write the JSON here, not only to the screen")
-    args = parser.parse_args()
-    if args.once:
-        print(json.dumps(measure(args.configs[0], args.once)))
-        return 0
+    seconds = in_turn({kind: lambda kind=kind: timer(kind) for kind in kinds}, args.repeats)
     rows = []
-    for name in args.configs:
-        runs: dict[str, list[dict]] = {"default": [], "runner": []}
-        for _ in range(args.repeats):
-            for how, found in runs.items():
-                found.append(in_fresh_process(name, how))
-        for how, found in runs.items():
-            row = {"config": name, "how": how, "repeats": args.repeats}
-            for part in ("trace", "compile"):
-                row[f"{part}_seconds"] = round(statistics.median(r[part] for r in found), 2)
-            rows.append(row)
-    text = json.dumps({**environment(), "results": rows}, indent=2)
-    print(text)
-    if args.out:
-        args.out.write_text(text + "\n")
-    return 0
+    for name, seeds, given in kinds:
+        kind, fewest = (name, seeds, given), (name, args.seeds[0], given)
+        row = {"config": name, "seeds": seeds, "layout": parts[kind][0]["layout"], "options": given}
+        for part in ("trace", "compile"):
+            row[f"{part}_seconds"] = round(statistics.median(f[part] for f in parts[kind]), 2)
+        rows.append(row | {"over_fewest": round(1 / ratio(seconds[kind], seconds[fewest]), 3)})
+    return rows
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = options(__doc__)
+    parser.add_argument("configs", nargs="*", default=["minatar/breakout", "cartpole"])
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 8, 64])
+    parser.add_argument("--options", nargs="+", default=["ours"], choices=["ours", "none"])
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--once", action="store_true", help=argparse.SUPPRESS)
+    args = parser.parse_args(argv)
+    if args.once:
+        print(json.dumps(once(args.configs[0], args.seeds[0], args.options == ["ours"])))
+        return 0
+    return finish(args, lambda: measure(args))
 
 
 if __name__ == "__main__":

@@ -41,12 +41,12 @@ def program(how: str, seeds: int, args: Any) -> Phases:
         env="Breakout-MinAtar",
         observation_dtype="bool",
         num_envs=args.num_envs,
-        num_steps=128,
+        num_steps=args.num_steps,
         n_pi=args.n_pi,
         num_minibatches=8,
         minibatch_by="sample",
         num_aux_minibatches=4 * args.n_pi,
-        total_timesteps=args.n_pi * args.num_envs * 128,
+        total_timesteps=args.n_pi * args.num_envs * args.num_steps,
         seeds=seeds,
         network={"encoder": "cnn", "conv": "lax" if how == "flax nn.Conv" else how},
     )
@@ -82,6 +82,7 @@ def main(argv: list[str] | None = None) -> int:
     parser = options(__doc__)
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 8])
     parser.add_argument("--num-envs", type=int, default=64)
+    parser.add_argument("--num-steps", type=int, default=128)
     parser.add_argument("--n-pi", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=5)
     args = parser.parse_args(argv)

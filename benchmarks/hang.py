@@ -15,20 +15,20 @@ from typing import Any
 from common import options
 
 CHILD = """
-import sys, jax
+import platform, sys, jax
 import ppg_jax
 config = ppg_jax.load_config(
-    sys.argv[1], strategy=sys.argv[2], n_pi=4, num_aux_minibatches=16,
-    total_timesteps=int(sys.argv[4]),
+    sys.argv[1], strategy=sys.argv[2], total_timesteps=int(sys.argv[4]), n_pi=int(sys.argv[5])
 )
 result = ppg_jax.run(config, seeds=int(sys.argv[3]), progress=False)
-print(jax.__version__, result.config.strategy, result.config.devices, result.run_seconds)
+print(platform.python_version(), jax.__version__)
+print(result.config.strategy, result.config.devices, result.run_seconds)
 """
 
 
 def once(python: str, strategy: str, args: Any) -> dict:
     """One run; ``hung`` if it had to be killed."""
-    numbers = map(str, (args.seeds, args.timesteps))
+    numbers = map(str, (args.seeds, args.timesteps, args.n_pi))
     command = [python, "-W", "ignore", "-c", CHILD, args.config, strategy, *numbers]
     began = time.perf_counter()
     try:
@@ -39,10 +39,10 @@ def once(python: str, strategy: str, args: Any) -> dict:
         return {"hung": True}
     if done.returncode:
         raise SystemExit(f"{python}: {done.stderr[-2000:]}")
-    version, how, devices, seconds = done.stdout.split()
+    python_version, jax_version, how, devices, seconds = done.stdout.split()
     return {
         "hung": False,
-        "jax": version,
+        "jax": f"{jax_version} on Python {python_version}",
         "layout": f"{how} on {devices} devices",
         "run_seconds": float(seconds),
         "seconds": time.perf_counter() - began,
@@ -56,6 +56,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--strategies", nargs="+", default=["vmap", "auto"])
     parser.add_argument("--seeds", type=int, default=8)
     parser.add_argument("--timesteps", type=int, default=4 * 8192, help="of each seed")
+    parser.add_argument("--n-pi", type=int, default=4, help="so that a short run has phases")
     parser.add_argument("--repeats", type=int, default=20)
     parser.add_argument("--limit", type=float, default=180, help="seconds until a run has hung")
     args = parser.parse_args(argv)
@@ -65,11 +66,12 @@ def main(argv: list[str] | None = None) -> int:
             runs = []
             for _ in range(args.repeats):
                 runs.append(once(python, strategy, args))
-                print(f"{strategy} {len(runs)}/{args.repeats}: {runs[-1]}", file=sys.stderr)
+                print(
+                    f"{python} {strategy} {len(runs)}/{args.repeats}: {runs[-1]}", file=sys.stderr
+                )
             ended = [run for run in runs if not run["hung"]]
             rows.append(
                 {
-                    "python": python,
                     "jax": sorted({run["jax"] for run in ended}),
                     "strategy": strategy,
                     "layout": sorted({run["layout"] for run in ended}),

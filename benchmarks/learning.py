@@ -6,16 +6,13 @@ Every configuration runs as it stands, with the same seeds. The last figure is t
 interval of the difference between the first two configurations' mean returns.
 """
 
-import argparse
-import json
 import sys
-from pathlib import Path
+from typing import Any
 
 import numpy as np
+from common import finish, options
 from rich.console import Console
-from throughput import environment
 
-from ppg_jax.config import ConfigError
 from ppg_jax.files import load_config
 from ppg_jax.report import mean_interval, smooth_returns
 from ppg_jax.runner import Result, run
@@ -51,34 +48,27 @@ def difference(a: np.ndarray, b: np.ndarray) -> dict:
     return {"mean": round(float(mean), 3), "interval_95": [round(low, 3), round(high, 3)]}
 
 
+def measure(names: list[str], changes: dict[str, Any]) -> dict[str, Any]:
+    """Trains them all, one after the other."""
+    console = Console(stderr=True)
+    results = [run(load_config(name, **changes), console=console) for name in names]
+    runs = [summarize(*pair) for pair in zip(names, results, strict=True)]
+    if len(runs) == 1:
+        return {"runs": runs}
+    first, second = (result.final_returns for result in results[:2])
+    return {"runs": runs, "first_minus_second": difference(first, second)}
+
+
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = options(__doc__)
     parser.add_argument("configs", nargs="+")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--total-timesteps", help="instead of each configuration's own")
-    parser.add_argument("--out", type=Path, help="write the JSON here, not only to the screen")
     args = parser.parse_args(argv)
-    changes = {"seeds": args.seeds}
+    changes: dict[str, Any] = {"seeds": args.seeds}
     if args.total_timesteps:
         changes["total_timesteps"] = args.total_timesteps
-    try:
-        console = Console(stderr=True)
-        results = [run(load_config(name, **changes), console=console) for name in args.configs]
-    except ConfigError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    report = {
-        **environment(),
-        "results": [summarize(*pair) for pair in zip(args.configs, results, strict=True)],
-    }
-    if len(results) > 1:
-        a, b = (r.final_returns for r in results[:2])
-        report["first_minus_second"] = difference(a, b)
-    text = json.dumps(report, indent=2)
-    print(text)
-    if args.out:
-        args.out.write_text(text + "\n")
-    return 0
+    return finish(args, lambda: measure(args.configs, changes))
 
 
 if __name__ == "__main__":

@@ -27,7 +27,7 @@ from ppg_jax.envs import random_action, step_envs
 from ppg_jax.files import load_config
 from ppg_jax.minibatch import take_envs, take_samples
 from ppg_jax.parallel import compiler_options
-from ppg_jax.policy_phase import _minibatch_indices, learn_from_batch
+from ppg_jax.policy_phase import learn_from_batch, minibatch_indices
 from ppg_jax.rollout import collect_rollout, make_batch
 from ppg_jax.train import build, init
 from ppg_jax.types import AuxBuffer
@@ -121,7 +121,7 @@ def training_parts(config: Config) -> dict[str, tuple[Callable[..., Any], tuple[
 
     def gathering(batch: Any, key: Any):
         take = take_envs if config.minibatch_by == "env" else take_samples
-        indices = _minibatch_indices(config, key, config.e_pi)
+        indices = minibatch_indices(config, key, config.e_pi)
         return jax.lax.scan(lambda c, i: (c, take(batch, i)), None, indices)
 
     batch = jax.jit(rollout)(state.params, state.envs, key)
@@ -161,7 +161,7 @@ def measure(name: str, repeats: int) -> dict:
         work = sum(flops(p) * n for p, n in counted.items())
         limit = sum(product_seconds(p) * n for p, n in counted.items())
         report[part] |= {
-            "gflop": round(work / 1e9, 3),
+            "gflop": work / 1e9,
             "gflop_per_second": round(work / seconds[part] / 1e9, 1),
             "products_alone_gflop_per_second": round(work / limit / 1e9, 1),
             "of_limit": round(limit / seconds[part], 3),

@@ -8,15 +8,14 @@ backward pass needs). What it does hold: arguments, outputs and temporaries of t
 program, by XLA's own account (``compiled.memory_analysis()``).
 """
 
-import argparse
-import json
 import math
 import sys
 
 import flax.linen as nn
 import jax
+from common import finish, options
 
-from ppg_jax.config import Config, ConfigError
+from ppg_jax.config import Config
 from ppg_jax.files import load_config
 from ppg_jax.networks import AUX_VALUE, POLICY, VALUE
 from ppg_jax.train import build, init, make_train
@@ -81,16 +80,10 @@ def report(config: Config) -> dict:
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = options(__doc__)
     parser.add_argument("config", nargs="?", default="minatar/breakout")
     args = parser.parse_args(argv)
-    try:
-        found = report(load_config(args.config))
-    except ConfigError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    print(json.dumps({"config": args.config, "platform": jax.default_backend(), **found}, indent=2))
-    return 0
+    return finish(args, lambda: [{"config": args.config} | report(load_config(args.config))])
 
 
 if __name__ == "__main__":

@@ -17,10 +17,12 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-if version("jaxlib").startswith("0.10."):
+_jaxlib = version("jaxlib")
+if _jaxlib.startswith("0.10."):
     warnings.warn(
-        "jaxlib 0.10 deadlocks at random on CPU in vmapped training programs; install another, as "
-        "this package's dependencies say",
+        f"jaxlib {_jaxlib} deadlocks at random on CPU in vmapped training programs; install one "
+        "that this package's dependencies allow, or keep to strategy auto, which does not vmap "
+        "there",
         stacklevel=2,
     )
 

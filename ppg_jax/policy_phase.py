@@ -101,7 +101,7 @@ def learn_from_batch(
     for (objective, optimizer, epochs), run_key in zip(
         runs, jax.random.split(key, len(runs)), strict=True
     ):
-        indices = _minibatch_indices(config, run_key, epochs)
+        indices = minibatch_indices(config, run_key, epochs)
         (params, opt_states[optimizer]), measured = jax.lax.scan(
             _minibatch_step(config, hparams, agent, obs_stats, batch, learning_rate, objective),
             (params, opt_states[optimizer]),
@@ -111,7 +111,7 @@ def learn_from_batch(
     return params, opt_states, metrics
 
 
-def _minibatch_indices(config: Config, key: chex.PRNGKey, epochs: int) -> chex.Array:
+def minibatch_indices(config: Config, key: chex.PRNGKey, epochs: int) -> chex.Array:
     by_env = config.minibatch_by == "env"
     items = config.num_envs if by_env else config.steps_per_iteration
     return epoch_indices(key, items, config.num_minibatches, epochs)

@@ -61,7 +61,7 @@ def train_rows(
     hparams = jax.tree.map(jax.numpy.float32, hparams)
     hparams = hparams if shared else fill(hparams, layout)
     state: Any = fill(keys, layout)
-    for program, calls in _programs(config, layout, shared):
+    for program, calls in programs(config, layout, shared):
         began = time.perf_counter()
         compiled = program.lower(hparams, state).compile()
         compile_seconds += time.perf_counter() - began
@@ -77,7 +77,7 @@ def train_rows(
     return Trained(metrics, collect(state, layout), compile_seconds, run_seconds)
 
 
-def _programs(config: Config, layout: Layout, shared: bool) -> list[tuple[Any, int]]:
+def programs(config: Config, layout: Layout, shared: bool) -> list[tuple[Any, int]]:
     """The compiled parts of a run in their order, and how often each is called."""
     phases_per_call = _segment_phases(config.num_phases)
 

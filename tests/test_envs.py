@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from ppg_jax.config import ConfigError
-from ppg_jax.envs import MultiDiscrete, available_envs, make_env, reset_envs, step_envs
-from ppg_jax.envs import vector
+from ppg_jax.envs import MultiDiscrete, available_envs, make_env, reset_envs, step_envs, vector
 from ppg_jax.envs.spaces import random_action
+from ppg_jax.fields import FrozenMapping
 from tests import probes
 
 
@@ -245,7 +245,7 @@ def test_made_under_a_trace_it_can_be_used_outside():
 
 @pytest.mark.parametrize("num_envs", [4, 10])
 def test_resetting_only_where_an_episode_ended_changes_nothing(num_envs, monkeypatch):
-    env = make_env("CartPole-v1", env_params={"max_steps_in_episode": 12})
+    env = make_env("CartPole-v1", FrozenMapping({"max_steps_in_episode": 12}))
 
     def play():
         def step(envs, key):

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import chex
-import gymnax
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -22,6 +21,8 @@ NEEDS_DOWNLOAD = frozenset({"MNISTBandit-bsuite"})
 
 def available_envs() -> list[str]:
     """Ids that ``Config.env`` takes: gymnax's, and what ``gymnax.register`` has added."""
+    import gymnax  # here: importing it computes, and CPU cores become devices only before that
+
     return [name for name in gymnax.registered_envs if name not in NEEDS_DOWNLOAD]
 
 
@@ -62,6 +63,8 @@ def make_env(
 
 
 def _find(env: Any, env_kwargs: Mapping[str, Any]) -> tuple[Any, Any]:
+    import gymnax  # here, for the same reason as in available_envs
+
     if not isinstance(env, str):
         if env_kwargs:
             raise ConfigError("env_kwargs: only an environment made from its id takes arguments")

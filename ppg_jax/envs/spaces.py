@@ -1,13 +1,12 @@
 """Reading action and observation spaces: gymnax's own, and look-alikes by their attributes."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
-from gymnax.environments import spaces
 
 from ppg_jax.fields import ConfigError
 from ppg_jax.types import ActionSpec, ObservationSpec
@@ -15,7 +14,7 @@ from ppg_jax.types import ActionSpec, ObservationSpec
 ToEnv = Callable[[chex.Array], Any]
 
 
-class MultiDiscrete(spaces.Space):
+class MultiDiscrete:
     """K independent choices, for environments of your own: gymnax has no such space.
 
     Args:
@@ -44,7 +43,7 @@ def read_action_space(space: Any, env_name: str) -> tuple[ActionSpec, ToEnv]:
     Raises:
       ConfigError: a space no policy here can act in.
     """
-    if isinstance(space, spaces.Dict | spaces.Tuple):
+    if hasattr(space, "spaces"):
         return _read_composite(space, env_name)
     if hasattr(space, "nvec"):
         nvec = np.asarray(space.nvec)
@@ -78,7 +77,7 @@ def random_action(spec: ActionSpec, key: chex.PRNGKey) -> chex.Array:
 
 def _read_composite(space: Any, env_name: str) -> tuple[ActionSpec, ToEnv]:
     """A Tuple or Dict of Discrete, acted in as one multi-discrete action."""
-    named = isinstance(space, spaces.Dict)
+    named = isinstance(space.spaces, Mapping)
     names, parts = zip(*space.spaces.items(), strict=True) if named else ((), space.spaces)
     if not all(hasattr(part, "n") for part in parts):
         raise ConfigError(

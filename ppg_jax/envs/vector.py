@@ -10,7 +10,6 @@ from ppg_jax.envs.base import Environment
 from ppg_jax.prng import fast_key
 from ppg_jax.types import EnvsState, EpisodeStats
 
-
 HEAVY = 4096
 """Numbers in all environments' states and observations from which resets are worth avoiding."""
 

@@ -1,0 +1,92 @@
+"""What JAX is told at the start, seen in fresh processes: devices and the compilation cache."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+TINY = [
+    "--num-envs", "2", "--num-steps", "4", "--num-minibatches", "1", "--n-pi", "1",
+    "--num-aux-minibatches", "1", "--total-timesteps", "8", "--network.hidden-sizes", "4",
+    "--quiet",
+]  # fmt: skip
+
+
+def python(*args, **env):
+    """A process without what the tests themselves tell JAX."""
+    told = ("JAX_NUM_CPU_DEVICES", "XLA_FLAGS")
+    kept = {k: v for k, v in os.environ.items() if k not in told}
+    if "XDG_CACHE_HOME" in env:
+        kept.pop("JAX_COMPILATION_CACHE_DIR", None)
+    done = subprocess.run(
+        [sys.executable, *map(str, args)],
+        env=kept | {k: str(v) for k, v in env.items()},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return done.stdout.split()
+
+
+COUNT = "import os, jax, ppg_jax; print(ppg_jax.use_all_cores(), len(os.sched_getaffinity(0)))"
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="counts cores its own way")
+def test_every_core_is_a_device():
+    devices, cores = python("-c", COUNT)
+    assert devices == cores
+
+
+@pytest.mark.parametrize(
+    "by_hand",
+    [
+        {"JAX_NUM_CPU_DEVICES": "3"},
+        {"XLA_FLAGS": "--xla_force_host_platform_device_count=3"},
+    ],
+)
+def test_a_number_of_devices_set_by_hand_stays(by_hand):
+    assert python("-c", COUNT, **by_hand)[0] == "3"
+
+
+def test_run_makes_cores_devices_by_itself():
+    tiny = "num_envs=1, num_minibatches=1, num_steps=2, total_timesteps=2, n_pi=1, e_aux=0"
+    code = f"""
+import os, ppg_jax
+config = ppg_jax.load_config('cartpole', {tiny})
+result = ppg_jax.run(config, seeds=3, progress=False)
+print(result.config.devices, min(3, len(os.sched_getaffinity(0))))
+"""
+    assert len(set(python("-c", code))) == 1
+
+
+def test_once_jax_runs_devices_stay():
+    started = COUNT.replace("print", "jax.numpy.ones(3) + 1; print")
+    assert python("-c", started)[0] == "1"
+
+
+def compiled(folder):
+    """Programs in a cache."""
+    return {path for path in folder.rglob("*-cache") if path.is_file()}
+
+
+def test_the_command_line_keeps_compiled_programs(tmp_path):
+    out = iter(tmp_path / f"run{i}" for i in range(9))
+    train = ["-m", "ppg_jax", "train", *TINY, "--out"]
+    ours, chosen = tmp_path / "ppg_jax", tmp_path / "chosen"
+    python(*train, next(out), "--no-cache", XDG_CACHE_HOME=tmp_path)
+    assert not ours.exists()
+    python(*train, next(out), XDG_CACHE_HOME=tmp_path, JAX_COMPILATION_CACHE_DIR=chosen)
+    assert compiled(chosen)
+    assert not ours.exists()
+    python(*train, next(out), XDG_CACHE_HOME=tmp_path)
+    first = compiled(ours)
+    assert first
+    python(*train, next(out), XDG_CACHE_HOME=tmp_path)
+    assert compiled(ours) == first
+
+
+def test_a_cache_folder_that_cannot_be_made(tmp_path):
+    (tmp_path / "file").write_text("")
+    out = tmp_path / "run"
+    python("-m", "ppg_jax", "train", *TINY, "--out", out, XDG_CACHE_HOME=tmp_path / "file")
+    assert (out / "config.yaml").exists()

@@ -1,0 +1,137 @@
+"""Rows in every layout: the same results, in order, on the devices that were asked for."""
+
+import importlib
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import ppg_jax
+from ppg_jax import parallel
+from ppg_jax.backend import lay_out
+from ppg_jax.config import Config, ConfigError
+from ppg_jax.parallel import Layout, choose_layout, collect, fill, over_rows
+
+
+def layout_for(rows, **changes):
+    return choose_layout(Config(seeds=rows, **changes), rows)
+
+
+def row(factor, x):
+    """Something with a product, a loop and two outputs."""
+    total, steps = jax.lax.scan(lambda c, _: (0.5 * c + x @ x, c), factor, None, length=3)
+    return {"total": total, "steps": steps}
+
+
+@pytest.mark.parametrize("shared", [True, False])
+@pytest.mark.parametrize(
+    ("strategy", "devices", "rows"),
+    list(itertools.product(["vmap", "map", "chunk"], [1, 2], [1, 2, 5, 7])),
+)
+def test_every_layout_gives_the_same(strategy, devices, rows, shared):
+    chunk = 2 if strategy == "chunk" else None
+    layout = layout_for(rows, strategy=strategy, devices=devices, chunk_size=chunk)
+    x = jax.random.normal(jax.random.key(0), (rows, 4))
+    factor = jnp.float32(2) if shared else jnp.arange(rows, dtype=jnp.float32)
+    first = factor if shared else fill(factor, layout)
+    out = jax.jit(over_rows(row, layout, shared=shared))(first, fill(x, layout))
+    expected = [row(factor if shared else factor[i], x[i]) for i in range(rows)]
+    for name, found in collect(out, layout).items():
+        assert found.shape[0] == rows
+        assert len(found.devices()) == 1
+        np.testing.assert_allclose(found, [e[name] for e in expected], rtol=1e-6)
+
+
+def test_rows_lie_on_their_devices():
+    layout = layout_for(5, strategy="map", devices=2)
+    out = jax.jit(over_rows(row, layout))(jnp.float32(1), fill(jnp.ones((5, 4)), layout))
+    assert out["total"].sharding.spec == jax.sharding.PartitionSpec("seed")
+    shards = {shard.device: shard.data.shape for shard in out["total"].addressable_shards}
+    assert shards == dict.fromkeys(jax.devices()[:2], (3,))
+
+
+@pytest.mark.parametrize(
+    ("rows", "changes", "expected"),
+    [
+        (1, {}, Layout("map", 1, 1, 1)),
+        (8, {}, Layout("map", 2, 1, 8)),
+        (8, {"strategy": "vmap"}, Layout("vmap", 2, 4, 8)),
+        (8, {"strategy": "vmap", "devices": 1}, Layout("vmap", 1, 8, 8)),
+        (7, {"strategy": "vmap"}, Layout("vmap", 2, 4, 7)),
+        (10, {"strategy": "chunk", "devices": 1, "chunk_size": 4}, Layout("chunk", 1, 4, 10)),
+        # 13 in chunks of at most 6 need three chunks: 5, 5 and 5 rather than 6, 6 and 6.
+        (13, {"devices": 1, "chunk_size": 6}, Layout("chunk", 1, 5, 13)),
+        (3, {"devices": 1, "chunk_size": 100}, Layout("chunk", 1, 3, 3)),
+    ],
+)
+def test_choice_on_cpu(rows, changes, expected):
+    assert layout_for(rows, **changes) == expected
+
+
+@pytest.mark.parametrize(
+    ("rows", "devices", "expected"),
+    [
+        (1, 1, Layout("vmap", 1, 1, 1)),
+        (128, 1, Layout("vmap", 1, 128, 128)),
+        (129, 1, Layout("chunk", 1, 65, 129)),
+        (1024, 8, Layout("vmap", 8, 128, 1024)),
+        (9, 8, Layout("vmap", 5, 2, 9)),  # three devices fewer take no longer
+        (3, 8, Layout("vmap", 3, 1, 3)),
+    ],
+)
+def test_choice_on_an_accelerator(rows, devices, expected, monkeypatch):
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    monkeypatch.setattr(jax, "local_device_count", lambda: devices)
+    assert layout_for(rows) == expected
+
+
+@pytest.mark.parametrize(
+    ("layout", "slots"),
+    [
+        (Layout("map", 2, 1, 7), 8),
+        (Layout("vmap", 2, 4, 7), 8),
+        (Layout("chunk", 1, 5, 13), 15),
+        (Layout("chunk", 2, 3, 10), 12),
+    ],
+)
+def test_slots(layout, slots):
+    assert layout.slots == slots
+    assert fill(jnp.arange(layout.rows), layout).shape == (slots,)
+
+
+def test_layouts_are_shown():
+    assert str(Layout("map", 1, 1, 3)) == "map"
+    assert str(Layout("vmap", 2, 4, 7)) == "vmap on 2 devices"
+    assert str(Layout("chunk", 2, 3, 10)) == "chunk of 3 on 2 devices"
+
+
+def test_more_devices_than_there_are():
+    with pytest.raises(ConfigError, match=r"^devices: 99 will not do; JAX has 2 here"):
+        lay_out(Config(devices=99, seeds=200), 200)
+
+
+def test_auto_never_vmaps_on_cpu():
+    """Where jaxlib 0.10 deadlocks; ``vmap`` has to be asked for."""
+    for rows in (1, 2, 3, 8, 64, 129, 5000):
+        assert layout_for(rows).strategy == "map"
+
+
+@pytest.mark.parametrize("release", ["0.10.0", "0.10.2"])
+def test_jaxlib_that_deadlocks_is_named_at_import(release, monkeypatch):
+    monkeypatch.setattr("importlib.metadata.version", lambda name: release)
+    with pytest.warns(UserWarning, match=rf"jaxlib {release} deadlocks"):
+        importlib.reload(ppg_jax)
+
+
+@pytest.mark.parametrize("release", ["0.9.2", "0.11.2"])
+def test_other_releases_are_not(release, monkeypatch):
+    monkeypatch.setattr("importlib.metadata.version", lambda name: release)
+    importlib.reload(ppg_jax)
+
+
+def test_compiler_options_are_for_cpu(monkeypatch):
+    assert parallel.compiler_options() == {"xla_backend_optimization_level": "1"}
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    assert parallel.compiler_options() is None
