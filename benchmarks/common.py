@@ -23,7 +23,7 @@ from ppg_jax.train import init, train_phases
 class Phases:
     """One phase for every row of a layout, compiled; each call runs it and gives the seconds."""
 
-    def __init__(self, config: Config, layout: Layout) -> None:
+    def __init__(self, config: Config, layout: Layout, *, donate: bool = True) -> None:
         self.config, self.layout = config, layout
         hparams = jax.tree.map(jnp.float32, config.hparams)
         keys = fill(jax.random.split(jax.random.key(config.seed), layout.rows), layout)
@@ -32,7 +32,8 @@ class Phases:
         self._state = start(hparams, keys)
         phase = over_rows(lambda h, s: train_phases(config, h, s, 1), layout)
         began = time.perf_counter()
-        program = jax.jit(phase, donate_argnums=(1,), compiler_options=options)
+        donated = (1,) if donate else ()
+        program = jax.jit(phase, donate_argnums=donated, compiler_options=options)
         lowered = program.lower(hparams, self._state)
         self.trace_seconds = time.perf_counter() - began
         self._compiled = lowered.compile()

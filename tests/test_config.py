@@ -49,6 +49,14 @@ from tests import probes
         ({"network": {"memory": "lstm"}}, ["network.memory: 'lstm'", "'none'"]),
         ({"network": {"hidden_sizes": []}}, ["network.hidden_sizes"]),
         ({"network": 3}, ["network: 3"]),
+        ({"network": {"compute_dtype": "float16"}}, ["compute_dtype: 'float16'", "bfloat16"]),
+        ({"devices": 0}, ["devices: 0", "greater than or equal to 1"]),
+        ({"strategy": "pmap"}, ["strategy: 'pmap'", "'vmap'"]),
+        ({"strategy": "vmap", "chunk_size": 4}, ["chunk_size: 4", "strategy vmap"]),
+        (
+            {"minibatch_by": "sample", "num_steps": 2**19, "total_timesteps": 2**30},
+            ["num_steps: 524288", "num_envs 64", "at most 16777216", "minibatch_by env"],
+        ),
     ],
 )
 def test_bad_values_are_named_in_one_line(fields, words):

@@ -1,0 +1,183 @@
+"""What each thing that was done for speed gives: training as it is against that one thing undone.
+
+    python benchmarks/levers.py minatar/breakout cartpole --levers observations resets
+
+``gain`` is how many times as fast a phase is as with the lever undone, a median over rounds that
+run every program in turn. One seed on one device.
+"""
+
+import contextlib
+import statistics
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import common
+import jax
+import jax.numpy as jnp
+from common import Phases, finish, in_turn, one_phase, options, ratio
+
+from ppg_jax import aux_phase, minibatch, optimizer, policy_phase, prng, rollout, train
+from ppg_jax.config import Config, ConfigError
+from ppg_jax.envs import vector
+from ppg_jax.files import load_config
+from ppg_jax.networks import VALUE
+from ppg_jax.parallel import choose_layout
+
+Undone = tuple[Config, list[tuple[Any, str, Any]], bool]
+"""A configuration, attributes of modules to change while tracing, and whether to donate."""
+
+
+@contextlib.contextmanager
+def changed(changes: list[tuple[Any, str, Any]]) -> Iterator[None]:
+    """Attributes of modules changed for a while."""
+    kept = [(module, name, getattr(module, name)) for module, name, _ in changes]
+    for module, name, value in changes:
+        setattr(module, name, value)
+    try:
+        yield
+    finally:
+        for module, name, value in kept:
+            setattr(module, name, value)
+
+
+def values_by_step(config: Any, agent: Any, params: Any, stats: Any, stored: Any) -> Any:
+    """``estimate_values`` a step at a time, as the network would run inside the rollout's loop."""
+
+    def step(memory: Any, inputs: Any):
+        out = agent.step(params, stats, *inputs, memory, (VALUE,))
+        return out.memory, out.values
+
+    memory, values = jax.lax.scan(step, stored.memory, (stored.obs, stored.starts))
+    return values, memory
+
+
+def plain_permutations(key: Any, num_items: int, count: int) -> Any:
+    keys = jax.random.split(key, count)
+    return jax.lax.map(lambda k: jax.random.permutation(k, num_items), keys)
+
+
+def norm_by_sums(tree: Any) -> Any:
+    return jnp.sqrt(sum(jnp.sum(jnp.square(x)) for x in jax.tree.leaves(tree)))
+
+
+def associative_advantages(
+    rewards: Any,
+    values: Any,
+    next_values: Any,
+    terminated: Any,
+    truncated: Any,
+    gamma: Any,
+    lam: Any,
+) -> Any:
+    """``generalized_advantages`` by ``jax.lax.associative_scan``."""
+    alive = 1.0 - terminated
+    deltas = rewards + gamma * alive * next_values - values
+    keep = gamma * lam * alive * (1.0 - truncated)
+
+    def combine(later: Any, earlier: Any):
+        return earlier[0] * later[0], earlier[1] + earlier[0] * later[1]
+
+    _, advantages = jax.lax.associative_scan(combine, (keep, deltas), reverse=True)
+    return advantages, advantages + values
+
+
+def apart(
+    config: Any, hparams: Any, agent: Any, params: Any, opt: Any, stats: Any, batch: Any, rate: Any,
+    key: Any,
+) -> Any:  # fmt: skip
+    """``learn_from_batch`` with policy and value epochs apart, each minibatch gathered twice."""
+    carry, metrics = (params, opt["policy"]), {}
+    for objective, run_key in zip(("value", "policy"), jax.random.split(key), strict=True):
+        indices = policy_phase.minibatch_indices(config, run_key, config.e_pi)
+        step = policy_phase._minibatch_step(config, hparams, agent, stats, batch, rate, objective)
+        carry, measured = jax.lax.scan(step, carry, indices)
+        metrics |= jax.tree.map(lambda x: x.mean(0), measured)
+    return carry[0], opt | {"policy": carry[1]}, metrics
+
+
+def aux_minibatches(times: float) -> Callable[[Config], Undone]:
+    def undo(c: Config) -> Undone:
+        return c.replace(num_aux_minibatches=max(1, int(c.num_aux_minibatches * times))), [], True
+
+    return undo
+
+
+def unshuffled(c: Config) -> Undone:
+    if c.minibatch_by == "env":
+        return c.replace(minibatch_by="sample"), [], True
+    return c.replace(minibatch_by="env"), [], True
+
+
+LEVERS: dict[str, Callable[[Config], Undone]] = {
+    "values after the rollout, in large batches": lambda c: (
+        c, [(rollout, "estimate_values", values_by_step)], True
+    ),
+    "resets only where needed": lambda c: (c, [(vector, "HEAVY", sys.maxsize)], True),
+    "unrolled Threefry": lambda c: (
+        c, [(m, "fast_key", lambda key: key) for m in (vector, rollout, prng)], True
+    ),
+    "permutations by plain sorts": lambda c: (
+        c, [(minibatch, "permutations", plain_permutations)], True
+    ),
+    "norms as dot products": lambda c: (
+        c, [(m, "global_norm", norm_by_sums) for m in (optimizer, policy_phase, aux_phase)], True
+    ),
+    "GAE by an unrolled loop, not an associative scan": lambda c: (
+        c, [(rollout, "generalized_advantages", associative_advantages)], True
+    ),
+    "policy and value loss in one step": lambda c: (c, [(train, "learn_from_batch", apart)], True),
+    "compact observations": lambda c: (c.replace(observation_dtype="native"), [], True),
+    "memory of the state reused (donation)": lambda c: (c, [], False),
+    "XLA at optimisation level 1": lambda c: (c, [(common, "compiler_options", lambda: None)], True),
+    "the other kind of minibatches": unshuffled,
+    "four times as many auxiliary minibatches": aux_minibatches(4),
+    "a quarter of the auxiliary minibatches": aux_minibatches(0.25),
+    "bfloat16": lambda c: (c.replace(network={"compute_dtype": "bfloat16"}), [], True),
+}  # fmt: skip
+
+
+def compiled(undone: Undone) -> Phases:
+    config, changes, donate = undone
+    with changed(changes):
+        return Phases(config, choose_layout(config, 1), donate=donate)
+
+
+def measure(name: str, args: Any) -> list[dict]:
+    config = one_phase(load_config(name)).replace(devices=1, seeds=1)
+    chosen = {
+        k: v for k, v in LEVERS.items() if not args.levers or any(w in k for w in args.levers)
+    }
+    programs = {"as it is": Phases(config, choose_layout(config, 1))}
+    for lever, undo in chosen.items():
+        try:
+            programs[lever] = compiled(undo(config))
+        except ConfigError as error:  # sizes that do not divide: said, and left out
+            print(f"{lever}: {error}", file=sys.stderr)
+    seconds = in_turn(programs, args.repeats)
+    ours = seconds["as it is"]
+    return [
+        {
+            "config": name,
+            "lever": lever,
+            "env_steps_per_second": round(program.steps / statistics.median(seconds[lever])),
+            "gain": round(ratio(ours, seconds[lever]), 3),
+            "memory_mib": round(program.memory_mib, 1),
+        }
+        for lever, program in programs.items()
+    ]
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = options(__doc__)
+    parser.add_argument("configs", nargs="*", default=["minatar/breakout", "cartpole"])
+    parser.add_argument(
+        "--levers", nargs="+", help="only those whose names hold one of these words"
+    )
+    parser.add_argument("--repeats", type=int, default=7)
+    args = parser.parse_args(argv)
+    return finish(args, lambda: [row for name in args.configs for row in measure(name, args)])
+
+
+if __name__ == "__main__":
+    sys.exit(main())
