@@ -129,7 +129,9 @@ LEVERS: dict[str, Callable[[Config], Undone]] = {
     "policy and value loss in one step": lambda c: (c, [(train, "learn_from_batch", apart)], True),
     "compact observations": lambda c: (c.replace(observation_dtype="native"), [], True),
     "memory of the state reused (donation)": lambda c: (c, [], False),
-    "XLA at optimisation level 1": lambda c: (c, [(common, "compiler_options", lambda: None)], True),
+    "XLA at optimisation level 1": lambda c: (
+        c, [(common, "compiler_options", lambda: None)], True
+    ),
     "the other kind of minibatches": unshuffled,
     "four times as many auxiliary minibatches": aux_minibatches(4),
     "a quarter of the auxiliary minibatches": aux_minibatches(0.25),
