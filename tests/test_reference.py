@@ -156,7 +156,9 @@ def test_whole_phase(phase):
         rtol=0,
         atol=noise,
     )
-    assert_params_close(params, want_params, **CLOSE)
+    # What the head's noise does to the encoder through later gradients of the KL is another matter
+    # on every processor: up to 3e-6, half a percent of one of Adam's steps.
+    assert_params_close(params, want_params, rtol=1e-4, atol=1e-5)
 
 
 def impala_params(data):
