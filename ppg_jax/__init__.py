@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from ppg_jax.config import Config, ConfigError, Hyperparams, NetworkConfig
     from ppg_jax.evaluation import evaluate
     from ppg_jax.files import load_config
-    from ppg_jax.runner import Result, run
+    from ppg_jax.runner import Result, resume, run
     from ppg_jax.sweeping import SweepResult, sweep
     from ppg_jax.train import init, make_train, train_phases, train_tail
     from ppg_jax.types import Metrics, TrainState
@@ -41,6 +41,7 @@ _HOMES = {
     "init": "train",
     "load_config": "files",
     "make_train": "train",
+    "resume": "runner",
     "run": "runner",
     "sweep": "sweeping",
     "train_phases": "train",
@@ -61,6 +62,7 @@ __all__ = [
     "init",
     "load_config",
     "make_train",
+    "resume",
     "run",
     "sweep",
     "train_phases",

@@ -9,9 +9,16 @@ def main() -> int:
     # Read when jaxlib is loaded, so it stands before that. XLA's warnings are addressed to its own
     # developers (one for every program taken from the cache); its errors still show.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    from ppg_jax.cli import STOPPED
     from ppg_jax.cli import main as run
 
-    return run()
+    code = run()
+    if code == STOPPED:
+        # A compiled program may still be running in another thread: nothing waits for it.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    return code
 
 
 if __name__ == "__main__":

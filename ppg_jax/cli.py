@@ -14,7 +14,7 @@ from rich.table import Table
 
 from ppg_jax.cli_args import changed_fields, config_options, parse, take_free_mappings
 from ppg_jax.config import ConfigError, config_from_dict
-from ppg_jax.files import available_configs, load_config, merge, read_config
+from ppg_jax.files import available_configs, merge, read_config
 
 if TYPE_CHECKING:
     from ppg_jax.runner import Result
@@ -22,11 +22,25 @@ if TYPE_CHECKING:
 USAGE = """usage: ppg-jax COMMAND ...
 
   train [CONFIG] [--seeds N] [--out DIR] [--field value | --section.field value ...]
+  train --resume DIR [--total-timesteps N]
   eval DIR [--episodes N] [--greedy] [--seed N]
   list
 
 ppg-jax COMMAND --help says more."""
+STOPPED = 130
+"""Exit code after Ctrl-C that did not wait."""
 NO_CACHE = "Compile anew; otherwise compiled programs are kept in the user's cache folder."
+TRAIN_OPTIONS: list[tuple[str, Any, Any, str, str]] = [
+    ("out", str, "", "DIR", "New folder for everything the run gives."),
+    ("resume", str, "", "DIR", "Go on with the run in this folder, instead of CONFIG."),
+    ("checkpoint_every", int, 0, "INT", "Phases between two checkpoints; 0: only by time."),
+    ("checkpoint_minutes", float, 5.0, "FLOAT", "Minutes between two checkpoints."),
+    ("keep", int, 2, "INT", "How many of the newest checkpoints stay, beside the best one."),
+    ("log", tuple[str, ...], (), "{jsonl,tensorboard,wandb}", "Where metrics go beside the CSV."),
+    ("quiet", bool, False, "", "No progress."),
+    ("no_cache", bool, False, "", NO_CACHE),
+]
+"""Name, type, default, how the value is shown, help."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -36,7 +50,8 @@ def main(argv: Sequence[str] | None = None) -> int:
       argv: arguments; default the process's own.
 
     Returns:
-      Exit code: 0, 1 for a failure while running, 2 for a bad argument or configuration.
+      Exit code: 0, 1 for a failure while running, 2 for a bad argument or configuration, 130
+      for Ctrl-C.
     """
     args = list(sys.argv[1:] if argv is None else argv)
     commands = {"train": _train, "eval": _eval, "list": _list}
@@ -52,7 +67,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (OSError, jax.errors.JaxRuntimeError) as error:  # a full disk, or memory run out
         return _fail(" ".join(str(error).split())[:500], 1)
     except KeyboardInterrupt:
-        return _fail("stopped", 130)
+        return _fail("stopped", STOPPED)
 
 
 def _fail(message: str, code: int) -> int:
@@ -66,15 +81,13 @@ def _train_command(base: dict[str, Any]) -> type:
         tyro.conf.Positional[str],
         tyro.conf.arg(metavar="CONFIG", help="Name (ppg-jax list shows them) or .yaml file."),
     ]
-    out = Annotated[
-        str, tyro.conf.arg(metavar="DIR", help="New folder for everything the run gives.")
-    ]
-    quiet = Annotated[bool, tyro.conf.FlagCreatePairsOff, tyro.conf.arg(help="No progress.")]
-    no_cache = Annotated[bool, tyro.conf.FlagCreatePairsOff, tyro.conf.arg(help=NO_CACHE)]
+    entries: list[Any] = [("config", name, "cartpole")]
+    for option, kind, default, metavar, text in TRAIN_OPTIONS:
+        flag = (tyro.conf.FlagCreatePairsOff,) if kind is bool else ()
+        info = tyro.conf.arg(metavar=metavar, help=text) if metavar else tyro.conf.arg(help=text)
+        entries.append((option, Annotated[(kind, *flag, info)], default))
     options = config_options(base)
     fields: Any = Annotated[options, tyro.conf.arg(name="")]
-    entries: list[Any] = [("config", name, "cartpole"), ("out", out, ""), ("quiet", quiet, False)]
-    entries.append(("no_cache", no_cache, False))
     entries.append(("fields", fields, dataclasses.field(default_factory=options)))
     command = dataclasses.make_dataclass("Train", entries)
     command.__doc__ = "Trains a configuration, any field of it changed, and shows what came of it."
@@ -85,24 +98,59 @@ def _train(argv: list[str]) -> int:
     argv, free = take_free_mappings(argv)
     # Parsed twice: first to learn which configuration, then with its values as the defaults.
     without_help = [arg for arg in argv if arg not in ("-h", "--help")]
-    config_name = parse(_train_command({}), without_help, "ppg-jax train").config
-    base = read_config(config_name)
+    first = parse(_train_command({}), without_help, "ppg-jax train")
+    base = read_config(_run_config(first.resume) if first.resume else first.config)
     args = parse(_train_command(base), argv, "ppg-jax train")
-    config = config_from_dict(merge(merge(base, changed_fields(args.fields, base)), free))
+    if args.resume and args.out:
+        raise ConfigError(f"out: {args.out} will not do; a resumed run stays in its own folder")
+    changes = merge(changed_fields(args.fields, base), free)
 
     from ppg_jax.backend import use_compilation_cache
-    from ppg_jax.runner import run
+    from ppg_jax.runner import resume, run
 
     if not args.no_cache:
         use_compilation_cache()
     console = Console()
+    options: dict[str, Any] = {
+        "progress": not args.quiet,
+        "console": console,
+        "log": args.log,
+        "checkpoint_every": args.checkpoint_every or None,
+        "checkpoint_minutes": args.checkpoint_minutes,
+        "keep": args.keep,
+    }
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # the table says it
-        result = run(config, out=args.out or None, progress=not args.quiet, console=console)
+        warnings.simplefilter("ignore", RuntimeWarning)  # the table and the lines below say it
+        if args.resume:
+            result = resume(args.resume, **options, **changes)
+        else:
+            result = run(config_from_dict(merge(base, changes)), out=args.out or None, **options)
+    return _tell(result, args.resume or args.out, console)
+
+
+def _run_config(directory: str) -> Path:
+    """The configuration's file in a run's folder."""
+    file = Path(directory) / "config.yaml"
+    if not file.is_file():
+        raise ConfigError(f"resume: {directory} is no run's folder: it has no config.yaml")
+    return file
+
+
+def _tell(result: "Result", folder: str, console: Console) -> int:
+    """What came of a run; the exit code."""
     console.print(_seed_table(result))
-    if args.out:
-        console.print(f"written to {args.out}", highlight=False)
-    return 0
+    if folder:
+        console.print(f"written to {folder}", highlight=False)
+    if not result.finished:
+        done = result.metrics["env_steps"].shape[1]
+        how = f"; go on with: ppg-jax train --resume {folder}" if folder else ""
+        console.print(
+            f"stopped after iteration {done} of {result.config.num_iterations}{how}",
+            highlight=False, soft_wrap=True,
+        )  # fmt: skip
+    for problem in result.problems:
+        print(f"error: {problem}", file=sys.stderr)
+    return 1 if result.problems else 0
 
 
 def _seed_table(result: "Result") -> Table:
@@ -141,10 +189,9 @@ def _eval(argv: list[str]) -> int:
         raise ConfigError(f"episodes: {args.episodes} will not do; it should be at least 1")
     if not 0 <= args.seed < 2**32:
         raise ConfigError(f"seed: {args.seed} will not do; it should be from 0 to 4294967295")
-    file = args.directory / "config.yaml"
-    if not file.is_file():
-        raise ConfigError(f"DIR: {args.directory} is no run's folder: it has no config.yaml")
-    config = load_config(file)
+    from ppg_jax.folder import folder_config
+
+    config = folder_config(args.directory)
 
     from ppg_jax.backend import use_all_cores, use_compilation_cache
     from ppg_jax.checkpoint import load_parameters

@@ -1,34 +1,51 @@
-"""A run from the host: compile, train in segments, show, log and save."""
+"""A run from the host: compile, train in segments, show, log, save, and go on where one stopped."""
 
+import contextlib
 import dataclasses
-import json
-import platform
 import warnings
-from importlib.metadata import version
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+import chex
 import jax
 import numpy as np
-import yaml
 from matplotlib.figure import Figure
 from rich.console import Console
 
 from ppg_jax.backend import lay_out
-from ppg_jax.checkpoint import save_parameters
-from ppg_jax.config import Config, ConfigError
-from ppg_jax.logging import CsvLogger
-from ppg_jax.parallel import Layout
+from ppg_jax.checkpoint import Checkpoints, Saved, save_parameters
+from ppg_jax.config import Config, ConfigError, config_from_dict
+from ppg_jax.folder import (
+    METRICS,
+    finite_or_none,
+    folder_config,
+    held,
+    new_folder,
+    write_config,
+    write_summary,
+)
+from ppg_jax.interrupts import StopRequest
+from ppg_jax.logging import Logger, read_metrics
+from ppg_jax.parallel import Layout, collect
 from ppg_jax.progress import Display, make_display
+from ppg_jax.recorder import Recorder, Saving
 from ppg_jax.report import (
     MetricArrays,
     final_returns,
     first_bad_iteration,
-    mean_return,
     plot_learning_curve,
 )
-from ppg_jax.segments import train_rows
+from ppg_jax.segments import Segment, Start, train_segments
 from ppg_jax.train import build
 from ppg_jax.types import TrainState
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+STOPPING = "stopping after this segment; Ctrl-C once more stops at once"
+LAYOUT_FIELDS = ("strategy", "chunk_size", "devices")
+"""What may differ when a run goes on: where seeds run changes their numbers by rounding at most."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,6 +59,8 @@ class Result:
       compile_seconds: tracing and compiling, all programs.
       run_seconds: running them.
       first_bad_iteration: for each seed where its loss first was NaN or infinite, or None.
+      finished: False if it was stopped before its last iteration.
+      problems: what could not be written or logged, one line each.
     """
 
     config: Config
@@ -50,6 +69,8 @@ class Result:
     compile_seconds: float
     run_seconds: float
     first_bad_iteration: list[int | None]
+    finished: bool = True
+    problems: tuple[str, ...] = ()
 
     @property
     def final_returns(self) -> np.ndarray:
@@ -65,6 +86,17 @@ class Result:
         """The learning curve: mean return with a 95% bootstrap interval over seeds."""
         return plot_learning_curve(self.config, self.metrics)
 
+    def to_dataframe(self) -> "pd.DataFrame":
+        """The metrics as a table, one row for each seed and iteration."""
+        import pandas as pd
+
+        seeds, iterations = self.metrics["env_steps"].shape
+        index = {
+            "seed": np.repeat(np.arange(seeds), iterations),
+            "iteration": np.tile(np.arange(iterations), seeds),
+        }
+        return pd.DataFrame(index | {name: x.reshape(-1) for name, x in self.metrics.items()})
+
 
 def run(
     config: Config,
@@ -73,11 +105,19 @@ def run(
     out: str | Path | None = None,
     progress: bool = True,
     console: Console | None = None,
+    log: Sequence[str | Logger] = (),
+    checkpoint_every: int | None = None,
+    checkpoint_minutes: float | None = 5.0,
+    keep: int = 2,
 ) -> Result:
     """Trains every seed of a configuration; the same numbers as ``make_train`` gives.
 
     Seed i starts from ``jax.random.split(jax.random.key(config.seed), seeds)[i]``, which does
     not depend on how many seeds there are.
+
+    A first Ctrl-C or SIGTERM ends the run after the segment that is under way (about a hundredth
+    of the run); with ``out`` the state is saved, and ``resume`` goes on from it. What cannot be
+    written or logged does not end a run: see ``Result.problems``.
 
     Args:
       config: what to train.
@@ -85,25 +125,153 @@ def run(
       out: folder to write to; it must be new or empty.
       progress: show a progress bar (lines, where there is no terminal).
       console: where to show it; default standard output.
+      log: where metrics go beside ``metrics.csv``: ``jsonl``, ``tensorboard``, ``wandb``, or
+        objects of your own (``ppg_jax.logging.Logger``).
+      checkpoint_every: phases between two checkpoints.
+      checkpoint_minutes: minutes between two checkpoints.
+      keep: how many of the newest checkpoints stay, beside the one with the best return.
 
     Returns:
       Metrics, final states and timings.
 
     Raises:
-      ConfigError: something in the configuration, or ``out``, will not do.
+      ConfigError: something in the configuration, ``out`` or the options will not do.
     """
     if seeds is not None:
         config = config.replace(seeds=seeds)
+    saving = Saving(checkpoint_every, checkpoint_minutes, keep)
     layout = lay_out(config, config.seeds)
     config = resolve(config, layout)
-    folder = _new_folder(Path(out), config) if out is not None else None
+    folder = new_folder(Path(out), config) if out is not None else None
     shown = (console or Console()) if progress else None
-    with make_display(shown, config.num_iterations) as display:
-        result = _train(config, layout, folder, display)
-    if folder is not None:
-        _write_results(folder, result)
-    _warn_of_bad_seeds(result)
-    return result
+    keys = _seed_keys(config)
+    with contextlib.ExitStack() as stack:
+        checkpoints = None
+        if folder is not None:
+            stack.enter_context(held(folder))
+            checkpoints = Checkpoints(folder, saving.keep)
+        display = stack.enter_context(make_display(shown, config))
+        recorder = Recorder(
+            config, display, folder=folder, loggers=log, saving=saving, checkpoints=checkpoints,
+            before=None,
+        )  # fmt: skip
+        return _train(config, layout, keys, folder, display, recorder)
+
+
+def resume(
+    directory: str | Path,
+    *,
+    env: Any = None,
+    progress: bool = True,
+    console: Console | None = None,
+    log: Sequence[str | Logger] = (),
+    checkpoint_every: int | None = None,
+    checkpoint_minutes: float | None = 5.0,
+    keep: int = 2,
+    **changes: Any,
+) -> Result:
+    """Goes on with a run that was stopped, killed, or is to be longer.
+
+    On the same device, with the same seeds and strategy, everything comes out bit for bit as if
+    the run had never been interrupted. It goes on from the newest whole checkpoint, or from the
+    beginning if there is none yet.
+
+    Args:
+      directory: the run's folder.
+      env: the environment, where it was an object.
+      progress: as in ``run``, like ``console``, ``log``, ``checkpoint_every``,
+        ``checkpoint_minutes`` and ``keep``.
+      console: see there.
+      log: see there.
+      checkpoint_every: see there.
+      checkpoint_minutes: see there.
+      keep: see there.
+      **changes: ``total_timesteps``, if no learning rate depends on it; ``strategy``,
+        ``chunk_size`` and ``devices``. Others may be given, but must be what they were.
+
+    Returns:
+      The whole run: metrics from its first iteration on.
+
+    Raises:
+      ConfigError: there is no run, its checkpoint will not do, or a change is none of these.
+    """
+    folder = Path(directory)
+    saving = Saving(checkpoint_every, checkpoint_minutes, keep)
+    before = folder_config(folder, env)
+    config = _changed(before, changes)
+    layout = lay_out(config, config.seeds)
+    config = resolve(config, layout)
+    shown = (console or Console()) if progress else None
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(held(folder))
+        checkpoints = Checkpoints(folder, saving.keep)
+        display = stack.enter_context(make_display(shown, config))
+        saved = checkpoints.newest(config, config.num_phases)
+        start, metrics = _start(config, folder, saved, display)
+        checkpoints.forget_after(saved.phases if saved else 0)
+        write_config(folder, config)
+        recorder = Recorder(
+            config, display, folder=folder, loggers=log, saving=saving, checkpoints=checkpoints,
+            before=metrics,
+        )  # fmt: skip
+        return _train(config, layout, start, folder, display, recorder)
+
+
+def _start(
+    config: Config, folder: Path, saved: Saved | None, display: Display
+) -> tuple[Start | chex.PRNGKey, tuple[MetricArrays, int] | None]:
+    """Where to go on, and the metrics up to there with their bytes in the file."""
+    if saved is None:
+        display.note("no checkpoint yet: from the beginning")
+        return _seed_keys(config), None
+    for line in saved.skipped:
+        display.note(f"warning: {line}")
+    display.note(f"going on after phase {saved.phases} of {config.num_phases}")
+    metrics = read_metrics(folder / METRICS, config.seeds, saved.phases * config.n_pi)
+    return Start(saved.state, saved.phases, saved.compile_seconds, saved.run_seconds), metrics
+
+
+def _changed(before: Config, changes: dict[str, Any]) -> Config:
+    """The configuration with changes that a run can go on with.
+
+    Raises:
+      ConfigError: others; the line names all of them.
+    """
+    fields = before.to_dict() | {"env": before.env}
+    for name, value in changes.items():
+        old = fields.get(name)
+        merged = old | value if isinstance(old, dict) and isinstance(value, dict) else value
+        fields[name] = merged
+    after = config_from_dict(fields)
+    old, new = _flat(before.to_dict()), _flat(after.to_dict())
+    wrong = [
+        f"{name} ({old.get(name)!r} to {new.get(name)!r})"
+        for name in sorted(old.keys() | new.keys())
+        if old.get(name) != new.get(name) and name not in (*LAYOUT_FIELDS, "total_timesteps")
+    ]
+    if wrong:
+        raise ConfigError(
+            f"resume: a run goes on as it began; these differ: {', '.join(wrong)}; train anew"
+        )
+    scheduled = [
+        name
+        for name, used in (("lr_schedule", True), ("aux_lr_schedule", before.e_aux > 0))
+        if used and getattr(before, name) != "constant"
+    ]
+    if before.total_timesteps != after.total_timesteps and scheduled:
+        raise ConfigError(
+            f"total_timesteps: {after.total_timesteps} will not do; {' and '.join(scheduled)} "
+            f"depends on it, so it stays {before.total_timesteps}"
+        )
+    return after
+
+
+def _flat(fields: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in fields.items():
+        nested = isinstance(value, dict)
+        flat |= _flat(value, f"{prefix}{name}.") if nested else {prefix + name: value}
+    return flat
 
 
 def resolve(config: Config, layout: Layout) -> Config:
@@ -121,24 +289,52 @@ def resolve(config: Config, layout: Layout) -> Config:
     )
 
 
-def _train(config: Config, layout: Layout, folder: Path | None, display: Display) -> Result:
-    logger = CsvLogger(folder / "metrics.csv") if folder else None
-    keys = jax.random.split(jax.random.key(config.seed), config.seeds)
+def _seed_keys(config: Config) -> chex.PRNGKey:
+    return jax.random.split(jax.random.key(config.seed), config.seeds)
+
+
+def _train(
+    config: Config,
+    layout: Layout,
+    start: chex.PRNGKey | Start,
+    folder: Path | None,
+    display: Display,
+    recorder: Recorder,
+) -> Result:
+    """All segments from the start on, and what stands in the folder at the end."""
     display.note(_headline(config, layout))
-    done = 0
-
-    def report(part: MetricArrays, seconds: float) -> None:
-        nonlocal done
-        if logger:
-            logger.write(part, done)
-        done += part["env_steps"].shape[1]
-        steps = config.seeds * done * config.steps_per_iteration
-        display.update(done, steps / seconds, mean_return(part))
-
-    trained = train_rows(config, layout, config.hparams, keys, shared=True, report=report)
-    display.note(f"compiled in {trained.compile_seconds:.1f} s, ran in {trained.run_seconds:.1f} s")
-    bad = first_bad_iteration(trained.metrics, config)
-    return Result(**vars(trained), config=config, first_bad_iteration=bad)
+    segment: Segment | None = None
+    with StopRequest(lambda: display.note(STOPPING)) as stop:
+        for segment in train_segments(
+            config, layout, config.hparams, start, shared=True, attend=stop.attend,
+            most_phases=recorder.most_phases,
+        ):  # fmt: skip
+            recorder.take(segment)
+            if stop.requested:
+                break
+        if segment is not None:
+            recorder.save(segment)
+        recorder.close()
+    if isinstance(start, Start) and segment is None:  # it had nothing left to do
+        spent = start.compile_seconds, start.run_seconds
+        segment = Segment({}, start.phases, True, start.state, *spent)
+    assert segment is not None
+    metrics = recorder.metrics
+    result = Result(
+        config=config,
+        metrics=metrics,
+        state=collect(segment.state, layout),
+        compile_seconds=segment.compile_seconds,
+        run_seconds=segment.run_seconds,
+        first_bad_iteration=first_bad_iteration(metrics, config),
+        finished=metrics["env_steps"].shape[1] == config.num_iterations,
+    )
+    display.note(f"compiled in {result.compile_seconds:.1f} s, ran in {result.run_seconds:.1f} s")
+    if folder is not None:
+        _write_results(folder, result, recorder)
+    result = dataclasses.replace(result, problems=tuple(recorder.problems))
+    _warn(result)
+    return result
 
 
 def _headline(config: Config, layout: Layout) -> str:
@@ -152,54 +348,31 @@ def _headline(config: Config, layout: Layout) -> str:
     )
 
 
-def _warn_of_bad_seeds(result: Result) -> None:
+def _warn(result: Result) -> None:
     for seed, iteration in enumerate(result.first_bad_iteration):
         if iteration is not None:
             warnings.warn(
                 f"seed {seed}: the loss is NaN or infinite from iteration {iteration} on; the "
                 "other seeds are not affected",
                 RuntimeWarning,
-                stacklevel=3,
+                stacklevel=4,
             )
+    for problem in result.problems:
+        warnings.warn(problem, RuntimeWarning, stacklevel=4)
 
 
-def _new_folder(folder: Path, config: Config) -> Path:
-    """Makes the run's folder, never one that already holds something."""
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise ConfigError(f"out: {folder} already holds something; name a new folder")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(f"out: {folder} cannot be made: {error.strerror}") from None
-    header = "# Feed this file back to ppg-jax train to repeat the run.\n"
-    if not isinstance(config.env, str):
-        header = (
-            "# The environment was an object: load_config(this file, env=...) takes it again.\n"
-        )
-    text = yaml.safe_dump(config.to_dict(), sort_keys=False)
-    (folder / "config.yaml").write_text(header + text)
-    return folder
-
-
-def _write_results(folder: Path, result: Result) -> None:
-    _config, returns = result.config, result.final_returns
-    device = jax.devices()[0]
-    packages = ("ppg-jax", "jax", "jaxlib", "flax", "optax", "gymnax")
+def _write_results(folder: Path, result: Result, recorder: Recorder) -> None:
+    """Summary, curve and what plays; the fields of ``config.yaml`` stand beside them already."""
     summary = {
-        "device": {
-            "platform": device.platform,
-            "kind": device.device_kind,
-            "count": jax.device_count(),
-        },
-        "versions": {name: version(name) for name in packages}
-        | {"python": platform.python_version()},
+        "finished": result.finished,
         "compile_seconds": round(result.compile_seconds, 3),
         "run_seconds": round(result.run_seconds, 3),
         "env_steps": int(result.metrics["env_steps"][:, -1].sum()),
         "env_steps_per_second": round(result.env_steps_per_second, 1),
-        "final_episode_return": [float(x) if np.isfinite(x) else None for x in returns],
+        "final_episode_return": finite_or_none(result.final_returns),
         "first_bad_iteration": result.first_bad_iteration,
     }
-    (folder / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
-    result.plot().savefig(folder / "learning_curve.png", dpi=150)
-    save_parameters(folder, result.state)
+    recorder.guard("summary.json", lambda: write_summary(folder, summary))
+    curve = folder / "learning_curve.png"
+    recorder.guard(curve.name, lambda: result.plot().savefig(curve, dpi=150))
+    recorder.guard("parameters", lambda: save_parameters(folder, result.state))

@@ -2,7 +2,7 @@
 
 import dataclasses
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import chex
@@ -10,76 +10,118 @@ import jax
 import numpy as np
 
 from ppg_jax.config import Config, Hyperparams
-from ppg_jax.parallel import Layout, collect, compiler_options, fill, over_rows
+from ppg_jax.parallel import Layout, compiler_options, fill, over_rows
 from ppg_jax.report import MetricArrays
 from ppg_jax.train import init, train_phases, train_tail
 
 SEGMENTS = 100  # about how often a run comes back to the host
 
-Report = Callable[[MetricArrays, float], None]
-
 
 @dataclasses.dataclass(frozen=True)
-class Trained:
-    """What a run's programs gave.
+class Segment:
+    """A part of a run that was one call of a compiled program.
 
     Attributes:
-      metrics: by name, each ``[rows, iterations]``.
-      state: final states, leaves ``[rows, ...]``.
-      compile_seconds: tracing and compiling, all programs.
-      run_seconds: running them.
+      metrics: by name, each ``[rows, iterations of the segment]``.
+      phases: that the run has behind it, all segments so far.
+      at_phase_end: no iterations of an unfinished phase stand behind the last of these.
+      state: after it, leaves ``[slots, ...]``; gone when the next segment is asked for.
+      compile_seconds: tracing and compiling, in all so far.
+      run_seconds: running, in all so far.
     """
 
     metrics: MetricArrays
+    phases: int
+    at_phase_end: bool
     state: Any
     compile_seconds: float
     run_seconds: float
 
 
-def train_rows(
+@dataclasses.dataclass(frozen=True)
+class Start:
+    """Where a run begins, if not at its beginning.
+
+    Attributes:
+      state: leaves ``[rows, ...]``.
+      phases: behind it.
+      compile_seconds: that it took to get there.
+      run_seconds: likewise.
+    """
+
+    state: Any
+    phases: int
+    compile_seconds: float = 0.0
+    run_seconds: float = 0.0
+
+
+def train_segments(
     config: Config,
     layout: Layout,
     hparams: Hyperparams,
-    keys: chex.PRNGKey,
+    start: chex.PRNGKey | Start,
     *,
     shared: bool,
-    report: Report,
-) -> Trained:
-    """Trains every row from its key.
+    most_phases: int | None = None,
+    attend: Callable[[Callable[[], Any]], Any] = lambda call: call(),
+) -> Iterator[Segment]:
+    """Trains every row, segment by segment.
 
     Args:
       config: what to train.
       layout: how the rows run.
       hparams: scalars, or leaves ``[rows]``.
-      keys: ``[rows]``.
+      start: keys ``[rows]``, or where to go on.
       shared: the hyperparameters are scalars, the same for all rows.
-      report: called between segments with their metrics ``[rows, iterations of the segment]`` and
-        the seconds that programs have run so far.
+      most_phases: of a segment.
+      attend: calls a function that takes long.
     """
-    compile_seconds, run_seconds = 0.0, 0.0
-    parts: list[MetricArrays] = []
     hparams = jax.tree.map(jax.numpy.float32, hparams)
     hparams = hparams if shared else fill(hparams, layout)
-    state: Any = fill(keys, layout)
-    for program, calls in programs(config, layout, shared):
+    phases, compiling, running = 0, 0.0, 0.0
+    fresh = not isinstance(start, Start)
+    if isinstance(start, Start):
+        phases, compiling, running = start.phases, start.compile_seconds, start.run_seconds
+    state: Any = fill(start.state if isinstance(start, Start) else start, layout)
+    for program, calls, phases_per_call in programs(
+        config, layout, shared, done=None if fresh else phases, most_phases=most_phases
+    ):
         began = time.perf_counter()
-        compiled = program.lower(hparams, state).compile()
-        compile_seconds += time.perf_counter() - began
+        compiled = attend(program.lower(hparams, state).compile)
+        compiling += time.perf_counter() - began
         for _ in range(calls):
             began = time.perf_counter()
-            state, metrics = jax.block_until_ready(compiled(hparams, state))
-            run_seconds += time.perf_counter() - began
+            call = _call(compiled, hparams, state)
+            state, metrics = attend(call)
+            running += time.perf_counter() - began
+            phases += phases_per_call
             if metrics:
                 part = {name: np.asarray(x)[: layout.rows] for name, x in metrics.items()}
-                parts.append(part)
-                report(part, run_seconds)
-    metrics = {name: np.concatenate([p[name] for p in parts], 1) for name in parts[0]}
-    return Trained(metrics, collect(state, layout), compile_seconds, run_seconds)
+                at_end = phases_per_call > 0
+                yield Segment(part, phases, at_end, state, compiling, running)
 
 
-def programs(config: Config, layout: Layout, shared: bool) -> list[tuple[Any, int]]:
-    """The compiled parts of a run in their order, and how often each is called."""
-    phases_per_call = _segment_phases(config.num_phases)
+def _call(compiled: Any, hparams: Any, state: Any) -> Callable[[], Any]:
+    return lambda: jax.block_until_ready(compiled(hparams, state))
+
+
+def programs(
+    config: Config,
+    layout: Layout,
+    shared: bool,
+    *,
+    done: int | None = None,
+    most_phases: int | None = None,
+) -> list[tuple[Any, int, int]]:
+    """The parts of a run in their order, how often each is called, and its phases.
+
+    Args:
+      config: what to train.
+      layout: how the rows run.
+      shared: as in ``train_segments``.
+      done: phases that the state to go on from has behind it; None: there is no state yet.
+      most_phases: of a call.
+    """
 
     def jitted(fn: Callable[..., Any], donate: bool = True) -> Any:
         return jax.jit(
@@ -88,16 +130,20 @@ def programs(config: Config, layout: Layout, shared: bool) -> list[tuple[Any, in
             compiler_options=compiler_options(),
         )
 
-    programs = [(jitted(lambda _, key: (init(config, key), {}), donate=False), 1)]
-    if config.num_phases:
-        phases = jitted(lambda h, s: train_phases(config, h, s, phases_per_call))
-        programs.append((phases, config.num_phases // phases_per_call))
+    programs = []
+    if done is None:
+        programs.append((jitted(lambda _, key: (init(config, key), {}), donate=False), 1, 0))
+    left = config.num_phases - (done or 0)
+    if left:
+        each = _segment_phases(left, most_phases)
+        phases = jitted(lambda h, s: train_phases(config, h, s, each))
+        programs.append((phases, left // each, each))
     if config.num_tail_iterations:
-        programs.append((jitted(lambda h, s: train_tail(config, h, s)), 1))
+        programs.append((jitted(lambda h, s: train_tail(config, h, s)), 1, 0))
     return programs
 
 
-def _segment_phases(num_phases: int) -> int:
+def _segment_phases(num_phases: int, most: int | None) -> int:
     """Phases between two returns to the host: a divisor, so that one program does for all."""
-    most = max(1, num_phases // SEGMENTS)
-    return max(d for d in range(1, most + 1) if num_phases % d == 0) if num_phases else 0
+    most = min(max(1, num_phases // SEGMENTS), most or num_phases)
+    return max(d for d in range(1, most + 1) if num_phases % d == 0)

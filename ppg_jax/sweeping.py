@@ -13,10 +13,12 @@ from rich.console import Console
 from ppg_jax.backend import lay_out
 from ppg_jax.config import Config, ConfigError, Hyperparams
 from ppg_jax.fields import did_you_mean
+from ppg_jax.parallel import collect
 from ppg_jax.progress import make_display
-from ppg_jax.report import MetricArrays, final_returns, first_bad_iteration, mean_return
+from ppg_jax.recorder import snapshot
+from ppg_jax.report import MetricArrays, final_returns, first_bad_iteration
 from ppg_jax.runner import resolve
-from ppg_jax.segments import train_rows
+from ppg_jax.segments import train_segments
 from ppg_jax.types import TrainState
 
 NAMES = [field.name for field in dataclasses.fields(Hyperparams)]
@@ -96,20 +98,16 @@ def sweep(
     per_row = jax.tree.map(lambda *x: jnp.repeat(jnp.float32(x), config.seeds), *hparams)
     keys = jnp.tile(jax.random.split(jax.random.key(config.seed), config.seeds), len(settings))
     shown = (console or Console()) if progress else None
-    with make_display(shown, config.num_iterations) as display:
+    parts: list[MetricArrays] = []
+    with make_display(shown, config) as display:
         display.note(
             f"{config.env_name}: {shape[0]} settings x {shape[1]} seeds by {layout}; compiling"
         )
-        done = 0
-
-        def report(part: MetricArrays, seconds: float) -> None:
-            nonlocal done
-            done += part["env_steps"].shape[1]
-            rate = rows * done * config.steps_per_iteration / seconds
-            display.update(done, rate, mean_return(part))
-
-        trained = train_rows(config, layout, per_row, keys, shared=False, report=report)
-    bad = first_bad_iteration(trained.metrics, config)
+        for segment in train_segments(config, layout, per_row, keys, shared=False):
+            parts.append(segment.metrics)
+            display.update(snapshot(config, segment, rows))
+    metrics = {name: np.concatenate([p[name] for p in parts], 1) for name in parts[0]}
+    bad = first_bad_iteration(metrics, config)
 
     def unflatten(x: Any) -> Any:
         return x.reshape(*shape, *x.shape[1:])
@@ -117,10 +115,10 @@ def sweep(
     return SweepResult(
         config=config,
         settings=settings,
-        metrics={name: unflatten(x) for name, x in trained.metrics.items()},
-        state=jax.tree.map(unflatten, trained.state),
-        compile_seconds=trained.compile_seconds,
-        run_seconds=trained.run_seconds,
+        metrics={name: unflatten(x) for name, x in metrics.items()},
+        state=jax.tree.map(unflatten, collect(segment.state, layout)),
+        compile_seconds=segment.compile_seconds,
+        run_seconds=segment.run_seconds,
         first_bad_iteration=[bad[i : i + shape[1]] for i in range(0, rows, shape[1])],
     )
 

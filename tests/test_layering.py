@@ -17,8 +17,8 @@ LAYERS = [
     {"minibatch", "optimizer", "rollout", "policy_phase", "aux_phase"},
     {"train"},
     {"parallel", "evaluation"},
-    {"backend", "report", "logging", "progress", "checkpoint", "files", "segments", "runner"}
-    | {"sweeping", "cli_args", "cli"},
+    {"backend", "files", "folder", "report", "logging", "progress", "interrupts", "checkpoint"}
+    | {"segments", "recorder", "runner", "sweeping", "cli_args", "cli"},
     {"__main__", "__init__"},
 ]
 HOST = 6

@@ -1,0 +1,71 @@
+"""Ctrl-C and SIGTERM as a wish to stop at the next good moment."""
+
+import queue
+import signal
+import threading
+from collections.abc import Callable
+from types import FrameType, TracebackType
+from typing import Any, Self, TypeVar
+
+T = TypeVar("T")
+
+
+class StopRequest:
+    """While entered, a first Ctrl-C or SIGTERM only sets ``requested``; a second Ctrl-C raises.
+
+    Signals reach Python in its main thread and between two of its instructions, and a compiled
+    program may keep it for minutes. ``attend`` therefore runs such a call in another thread. Away
+    from the main thread, where Python takes no signals, everything is as it is without.
+
+    Args:
+      told: called when a stop is first asked for.
+    """
+
+    def __init__(self, told: Callable[[], None] = lambda: None) -> None:
+        self.requested = False
+        self._told = told
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> Self:
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._before[number] = signal.signal(number, self._on_signal)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _on_signal(self, number: int, _frame: FrameType | None) -> None:
+        if self.requested and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        if not self.requested:
+            self.requested = True
+            self._told()
+
+    def attend(self, call: Callable[[], T]) -> T:
+        """What ``call`` returns or raises; signals are answered while it works.
+
+        Raises:
+          KeyboardInterrupt: at the second Ctrl-C; the call then goes on alone until it ends.
+        """
+        if not self._before:
+            return call()
+        outcome: queue.SimpleQueue[tuple[bool, Any]] = queue.SimpleQueue()
+
+        def work() -> None:
+            try:
+                outcome.put((True, call()))
+            except BaseException as error:
+                outcome.put((False, error))
+
+        threading.Thread(target=work, daemon=True).start()
+        ended, result = outcome.get()
+        if ended:
+            return result
+        raise result

@@ -1,0 +1,195 @@
+"""What follows a run from outside: loggers, checkpoints and the display, segment by segment."""
+
+import dataclasses
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from ppg_jax.checkpoint import Checkpoints
+from ppg_jax.config import Config, ConfigError
+from ppg_jax.folder import METRICS
+from ppg_jax.logging import CsvLogger, Logger, make_logger
+from ppg_jax.progress import Display, Snapshot
+from ppg_jax.report import MetricArrays, final_returns
+from ppg_jax.segments import Segment
+
+
+@dataclasses.dataclass(frozen=True)
+class Saving:
+    """When a run is saved.
+
+    Attributes:
+      every: phases between two checkpoints; None: only by time.
+      minutes: between two checkpoints; None: only by phases.
+      keep: how many of the newest stay, beside the one with the best return.
+    """
+
+    every: int | None = None
+    minutes: float | None = 5.0
+    keep: int = 2
+
+    def __post_init__(self) -> None:
+        for name, least in (("every", 1), ("minutes", 0), ("keep", 1)):
+            value = getattr(self, name)
+            if value is not None and not (_is_number(value) and value >= least):
+                option = name if name == "keep" else f"checkpoint_{name}"
+                raise ConfigError(f"{option}: {value!r} will not do; it should be at least {least}")
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+class Recorder:
+    """Takes every segment of a run: logs it, shows it, and saves the state when that is due.
+
+    Nothing that fails here ends a run. What failed is in ``problems``, one line each.
+
+    Args:
+      config: of the run.
+      display: where it shows.
+      folder: of the run, or None.
+      loggers: more than the CSV file, which is always written: objects, or names.
+      saving: when to save.
+      before: metrics of the part of the run that was earlier, and their bytes in the file.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        display: Display,
+        *,
+        folder: Path | None,
+        loggers: Sequence[str | Logger],
+        saving: Saving,
+        checkpoints: Checkpoints | None,
+        before: tuple[MetricArrays, int] | None,
+    ) -> None:
+        self._config, self._display = config, display
+        self._saving, self._checkpoints = saving, checkpoints
+        self._parts = [before[0]] if before else []
+        self._iterations = before[0]["env_steps"].shape[1] if before else 0
+        self._csv = CsvLogger(folder / METRICS, before[1] if before else 0) if folder else None
+        self._loggers = [
+            make_logger(x, folder, config, self._iterations) if isinstance(x, str) else x
+            for x in loggers
+        ]
+        self.problems: list[str] = []
+        self._written = True  # the CSV file is up to date
+        self._saved_phases = self._iterations // config.n_pi
+        self._saved_at = time.monotonic()
+
+    @property
+    def most_phases(self) -> int | None:
+        """Phases of a segment, if checkpoints are to come in time."""
+        return self._saving.every if self._checkpoints else None
+
+    @property
+    def metrics(self) -> MetricArrays:
+        """Of the whole run so far, ``[S, iterations]``."""
+        names = self._parts[0]
+        return {name: np.concatenate([part[name] for part in self._parts], 1) for name in names}
+
+    def take(self, segment: Segment) -> None:
+        """A segment is done."""
+        self._log(segment.metrics)
+        self._parts.append(segment.metrics)
+        self._iterations += segment.metrics["env_steps"].shape[1]
+        self._display.update(snapshot(self._config, segment, self._config.seeds))
+        if segment.at_phase_end and self._due(segment):
+            self.save(segment)
+
+    def save(self, segment: Segment) -> bool:
+        """Saves the state after a segment now; whether there is a checkpoint of it."""
+        if self._checkpoints is None or not segment.at_phase_end:
+            return False
+        if segment.phases == self._saved_phases:
+            return True
+        if not self._written:
+            self._problem("checkpoint", "not saved, since metrics.csv could not be written")
+            return False
+        returns = final_returns(segment.metrics, 1.0)
+        finite = returns[np.isfinite(returns)]
+        self._saved_at = time.monotonic()
+        try:
+            self._checkpoints.save(
+                segment.phases,
+                segment.state,
+                self._config.seeds,
+                mean_return=float(finite.mean()) if finite.size else np.nan,
+                run_seconds=segment.run_seconds,
+                compile_seconds=segment.compile_seconds,
+            )
+        except OSError as error:
+            self._problem("checkpoint", f"of phase {segment.phases} not saved: {error}")
+            return False
+        self._saved_phases = segment.phases
+        return True
+
+    def close(self) -> None:
+        """Waits for what is being written."""
+        if self._checkpoints is not None:
+            try:
+                self._checkpoints.wait()
+            except OSError as error:
+                self._problem("checkpoint", f"the newest is not saved: {error}")
+            self._checkpoints.close()
+        for logger in self._loggers:
+            try:
+                logger.close()
+            except Exception as error:
+                self._problem(type(logger).__name__, str(error))
+
+    def guard(self, what: str, write: Callable[[], object]) -> None:
+        """Calls what writes a file; that it failed becomes one of the problems."""
+        try:
+            write()
+        except Exception as error:  # a full disk shows in as many ways as there are libraries
+            self._problem(what, f"cannot be written: {error}")
+
+    def _due(self, segment: Segment) -> bool:
+        if segment.phases == self._config.num_phases:  # where a longer run would go on
+            return True
+        every, minutes = self._saving.every, self._saving.minutes
+        if every is not None and segment.phases - self._saved_phases >= every:
+            return True
+        return minutes is not None and time.monotonic() - self._saved_at >= 60 * minutes
+
+    def _log(self, part: MetricArrays) -> None:
+        if self._csv:
+            try:
+                self._csv.write(part, self._iterations)
+                self._written = True
+            except OSError as error:  # kept, and tried again with the next segment
+                self._written = False
+                self._problem(METRICS, f"cannot be written: {error.strerror or error}")
+        for logger in list(self._loggers):
+            try:
+                logger.write(part, self._iterations)
+            except Exception as error:
+                self._loggers.remove(logger)
+                name = type(logger).__name__
+                self._problem(name, f"failed and is not used any more: {error}")
+
+    def _problem(self, what: str, text: str) -> None:
+        line = f"{what}: " + " ".join(text.split())[:300]
+        if line not in self.problems:
+            self.problems.append(line)
+            self._display.note(f"warning: {line}")
+
+
+def snapshot(config: Config, segment: Segment, rows: int) -> Snapshot:
+    """Where a run of so many trainings is after a segment."""
+    part = segment.metrics
+    finite = np.isfinite(part["policy_loss"]) & np.isfinite(part["value_loss"])
+    steps = int(part["env_steps"][0, -1])  # of one training, counted from the run's beginning
+    return Snapshot(
+        iterations=steps // config.steps_per_iteration,
+        phases=segment.phases,
+        env_steps=rows * steps,
+        speed=rows * steps / segment.run_seconds,
+        returns=final_returns(part, 1.0),
+        bad=int((~finite.all(1)).sum()),
+    )
