@@ -14,8 +14,8 @@ from common import finish, options
 from rich.console import Console
 
 from ppg_jax.files import load_config
-from ppg_jax.report import mean_interval, smooth_returns
 from ppg_jax.runner import Result, run
+from ppg_jax.summary import mean_interval, smooth_returns
 
 
 def summarize(name: str, result: Result) -> dict:

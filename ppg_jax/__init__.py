@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from ppg_jax.config import Config, ConfigError, Hyperparams, NetworkConfig
     from ppg_jax.evaluation import evaluate
     from ppg_jax.files import load_config
+    from ppg_jax.loading import SavedRun, load_run
     from ppg_jax.runner import Result, resume, run
     from ppg_jax.sweeping import SweepResult, sweep
     from ppg_jax.train import init, make_train, train_phases, train_tail
@@ -35,11 +36,13 @@ _HOMES = {
     "Metrics": "types",
     "NetworkConfig": "config",
     "Result": "runner",
+    "SavedRun": "loading",
     "SweepResult": "sweeping",
     "TrainState": "types",
     "evaluate": "evaluation",
     "init": "train",
     "load_config": "files",
+    "load_run": "loading",
     "make_train": "train",
     "resume": "runner",
     "run": "runner",
@@ -56,11 +59,13 @@ __all__ = [
     "Metrics",
     "NetworkConfig",
     "Result",
+    "SavedRun",
     "SweepResult",
     "TrainState",
     "evaluate",
     "init",
     "load_config",
+    "load_run",
     "make_train",
     "resume",
     "run",
@@ -71,7 +76,12 @@ __all__ = [
 ]
 
 
+_MODULES = ("envs", "logging", "report")
+
+
 def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return importlib.import_module(f"{__name__}.{name}")
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)

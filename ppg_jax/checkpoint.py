@@ -18,6 +18,7 @@ from ppg_jax.train import init
 from ppg_jax.types import TrainState
 
 FINAL = "final"
+PHASES = "phases"
 FORMAT = 1
 """Of what is stored; raised when an older package could not be continued from any more."""
 
@@ -54,15 +55,16 @@ class Checkpoints:
     Args:
       directory: of the run.
       keep: how many of the newest stay.
+      read_only: nothing is written, or cleared away.
     """
 
-    def __init__(self, directory: Path, keep: int) -> None:
+    def __init__(self, directory: Path, keep: int, *, read_only: bool = False) -> None:
         import orbax.checkpoint as ocp
         from orbax.checkpoint import checkpoint_managers as policies
 
         logging.getLogger("absl").setLevel(logging.ERROR)
         self._ocp = ocp
-        self.folder = directory.absolute() / "checkpoints" / "phases"
+        self.folder = directory.absolute() / "checkpoints" / PHASES
         kept = policies.AnyPreservationPolicy(
             [
                 policies.LatestN(keep),
@@ -72,7 +74,10 @@ class Checkpoints:
         self._manager = ocp.CheckpointManager(
             self.folder,
             options=ocp.CheckpointManagerOptions(
-                step_prefix="phase", preservation_policy=kept, cleanup_tmp_directories=True
+                step_prefix="phase",
+                preservation_policy=None if read_only else kept,
+                cleanup_tmp_directories=not read_only,
+                read_only=read_only,
             ),
         )
 
@@ -268,7 +273,7 @@ def save_parameters(directory: Path, state: TrainState) -> None:
 
 
 def load_parameters(directory: Path, config: Config) -> tuple[Any, Any]:
-    """What ``save_parameters`` wrote.
+    """What ``save_parameters`` wrote; of a run that was killed, what its newest checkpoint holds.
 
     Args:
       directory: of the run.
@@ -282,7 +287,12 @@ def load_parameters(directory: Path, config: Config) -> tuple[Any, Any]:
     """
     path = _path(directory)
     if not path.is_dir():
-        raise ConfigError(f"DIR: {directory} holds no finished run: {path} is missing")
+        saved = None
+        if (path.parent / PHASES).is_dir():
+            saved = Checkpoints(directory, 1, read_only=True).newest(config, config.num_phases)
+        if saved is None:
+            raise ConfigError(f"DIR: {directory} holds no parameters: {path} is missing")
+        return saved.state.params, saved.state.obs_stats
 
     def initial(key: jax.Array) -> dict[str, Any]:
         return _what_acts(init(config, key))

@@ -17,6 +17,7 @@ import yaml
 from ppg_jax.config import Config, ConfigError, Hyperparams, NetworkConfig
 from ppg_jax.fields import all_field_names
 
+NO_CACHE = "Compile anew; otherwise compiled programs are kept in the user's cache folder."
 SECTIONS = {"network": NetworkConfig, "hparams": Hyperparams}
 FREE_MAPPINGS = ("env_params", "env_kwargs")
 

@@ -142,6 +142,13 @@ class Config:
         description="How observations are kept: as the environment gives them, or compactly where "
         "it returns float though every value is 0/1 (bool) or 0..255 (uint8).",
     )
+    num_levels: Annotated[Count, Field(ge=1, lt=2**31)] | None = Field(
+        None,
+        description="Episodes begin in one of so many fixed ways (levels); default: no two alike.",
+    )
+    first_level: Annotated[Count, Field(ge=0, lt=2**31)] = Field(
+        0, description="Number of the first of these levels; others are left to be held out."
+    )
     seed: Annotated[Count, Field(ge=0, lt=2**32)] = Field(
         0, description="Seed of the run's random key; each of the seeds gets a split of it."
     )
@@ -293,6 +300,10 @@ def _size_problems(c: Config):
             f"num_aux_minibatches: {c.num_aux_minibatches} does not divide n_pi x num_envs "
             f"{sequences}; {_divisor_hint(sequences, c.num_aux_minibatches)}"
         )
+    if c.num_levels is None and c.first_level:
+        yield f"first_level: {c.first_level} does not go without num_levels; set that too"
+    if c.num_levels is not None and c.first_level + c.num_levels > 2**31:
+        yield f"first_level: {c.first_level} will not do; levels are numbered below {2**31}"
     if c.chunk_size is not None and c.strategy not in ("auto", "chunk"):
         yield (
             f"chunk_size: {c.chunk_size} does not go with strategy {c.strategy}; set strategy to "

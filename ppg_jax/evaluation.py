@@ -70,6 +70,46 @@ def evaluate(
     return returns, lengths, ended
 
 
+def record_episode(
+    config: Config,
+    params: Any,
+    obs_stats: RunningStats | None,
+    key: chex.PRNGKey,
+    *,
+    greedy: bool = False,
+    max_steps: int = 1_000,
+) -> tuple[Any, chex.Array, chex.Array]:
+    """One episode, step by step; pure like ``evaluate``.
+
+    Args:
+      config: of the run.
+      params: of one seed.
+      obs_stats: of one seed, or None.
+      key: for the reset, the environment and the policy.
+      greedy: take the most probable action instead of a sample.
+      max_steps: T.
+
+    Returns:
+      The environment's states before each step, leaves ``[T, ...]``, rewards ``[T]``, and whether
+      the episode is over after a step, bool ``[T]``; what follows belongs to other episodes.
+    """
+    env, agent = build(config)
+    reset_key, play_key = jax.random.split(key)
+
+    def step(carry: tuple[EnvsState, Any], key: chex.PRNGKey):
+        envs, memory = carry
+        action_key, env_key = jax.random.split(key)
+        out = agent.step(params, obs_stats, envs.obs, envs.starts, memory, (POLICY,))
+        actions = out.policy.mode() if greedy else out.policy.sample(action_key)
+        after, result = step_envs(env, env_key, envs, actions)
+        ended = result.terminated | result.truncated
+        return (after, out.memory), (envs.env, result.rewards, ended)
+
+    start = reset_envs(env, reset_key, 1), agent.initial_memory(1)
+    _, played = jax.lax.scan(step, start, jax.random.split(play_key, max_steps))
+    return jax.tree.map(lambda x: x[:, 0], played)
+
+
 def evaluate_seeds(
     config: Config,
     params: Any,

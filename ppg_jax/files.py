@@ -58,7 +58,15 @@ def read_config(name: str | Path) -> dict[str, Any]:
     Raises:
       ConfigError: there is no such file, or it is no YAML mapping.
     """
-    path = find_config(name)
+    return read_mapping(find_config(name))
+
+
+def read_mapping(path: Path) -> dict[str, Any]:
+    """A YAML file that holds a mapping: plain values only, no key twice.
+
+    Raises:
+      ConfigError: it cannot be read, or is something else.
+    """
     try:
         fields = yaml.load(path.read_text(encoding="utf-8"), _StrictLoader)
     except ConfigError as error:

@@ -13,7 +13,7 @@ import numpy as np
 
 from ppg_jax.config import Config, ConfigError
 from ppg_jax.fields import did_you_mean
-from ppg_jax.report import MetricArrays
+from ppg_jax.summary import MetricArrays
 
 FIRST_COLUMNS = (
     "seed",

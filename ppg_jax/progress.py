@@ -3,7 +3,7 @@
 import dataclasses
 import time
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Any, Protocol, Self
 
 import numpy as np
 from rich.console import Console
@@ -132,7 +132,13 @@ class Bar(Lines):
             TimeRemainingColumn(),
             console=console,
         )
-        blank = {"steps": "-", "speed": "-", "mean_return": "-", "warning": "", "phases": 0}
+        blank: dict[str, Any] = {
+            "steps": "-",
+            "speed": "-",
+            "mean_return": "-",
+            "warning": "",
+            "phases": 0,
+        }
         self._task = self._progress.add_task("", total=config.num_iterations, **blank)
 
     def __enter__(self) -> Self:

@@ -4,16 +4,18 @@ import dataclasses
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from ppg_jax.checkpoint import Checkpoints
 from ppg_jax.config import Config, ConfigError
+from ppg_jax.evaluator import Evaluator
 from ppg_jax.folder import METRICS
 from ppg_jax.logging import CsvLogger, Logger, make_logger
 from ppg_jax.progress import Display, Snapshot
-from ppg_jax.report import MetricArrays, final_returns
 from ppg_jax.segments import Segment
+from ppg_jax.summary import MetricArrays, final_returns
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,6 +55,8 @@ class Recorder:
       folder: of the run, or None.
       loggers: more than the CSV file, which is always written: objects, or names.
       saving: when to save.
+      checkpoints: where to save, or None.
+      evaluator: what plays between segments, or None.
       before: metrics of the part of the run that was earlier, and their bytes in the file.
     """
 
@@ -65,10 +69,11 @@ class Recorder:
         loggers: Sequence[str | Logger],
         saving: Saving,
         checkpoints: Checkpoints | None,
+        evaluator: Evaluator | None,
         before: tuple[MetricArrays, int] | None,
     ) -> None:
         self._config, self._display = config, display
-        self._saving, self._checkpoints = saving, checkpoints
+        self._saving, self._checkpoints, self._evaluator = saving, checkpoints, evaluator
         self._parts = [before[0]] if before else []
         self._iterations = before[0]["env_steps"].shape[1] if before else 0
         self._csv = CsvLogger(folder / METRICS, before[1] if before else 0) if folder else None
@@ -83,8 +88,15 @@ class Recorder:
 
     @property
     def most_phases(self) -> int | None:
-        """Phases of a segment, if checkpoints are to come in time."""
-        return self._saving.every if self._checkpoints else None
+        """Phases of a segment, if checkpoints and evaluations are to come in time."""
+        wanted = [self._saving.every] if self._checkpoints else []
+        wanted += [self._evaluator.every] if self._evaluator else []
+        return min((n for n in wanted if n is not None), default=None)
+
+    @property
+    def evaluations(self) -> tuple[dict[str, Any], ...]:
+        """All rows so far."""
+        return tuple(self._evaluator.rows) if self._evaluator else ()
 
     @property
     def metrics(self) -> MetricArrays:
@@ -97,6 +109,9 @@ class Recorder:
         self._log(segment.metrics)
         self._parts.append(segment.metrics)
         self._iterations += segment.metrics["env_steps"].shape[1]
+        if self._evaluator:
+            evaluator = self._evaluator
+            self.guard("evaluation", lambda: evaluator.take(segment))
         self._display.update(snapshot(self._config, segment, self._config.seeds))
         if segment.at_phase_end and self._due(segment):
             self.save(segment)
@@ -147,7 +162,7 @@ class Recorder:
         try:
             write()
         except Exception as error:  # a full disk shows in as many ways as there are libraries
-            self._problem(what, f"cannot be written: {error}")
+            self._problem(what, f"failed: {error}")
 
     def _due(self, segment: Segment) -> bool:
         if segment.phases == self._config.num_phases:  # where a longer run would go on

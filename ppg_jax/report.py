@@ -1,101 +1,286 @@
-"""What a run came to: summaries over seeds, and the learning curve."""
+"""Runs beside each other: learning curves, profiles and tables, with intervals over seeds.
 
-from typing import Any
+Figures follow Agarwal et al. 2021 (arXiv:2108.13264): interquartile means, stratified bootstrap.
+"""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from ppg_jax.config import Config
+from ppg_jax.config import Config, ConfigError
+from ppg_jax.fields import did_you_mean
+from ppg_jax.summary import (
+    MetricArrays,
+    final_returns,
+    iqm_interval,
+    smooth_returns,
+)
 
-MetricArrays = dict[str, np.ndarray]
+COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000", "#999999")
+"""Told apart by people who see colours differently (Okabe and Ito)."""
+POINTS = 60
+ALIKE = ("seed", "seeds", "strategy", "chunk_size", "devices", "env", "total_timesteps")
+"""Fields by which runs are not told apart of themselves."""
 
 
-def final_returns(metrics: MetricArrays, share: float = 0.1) -> np.ndarray:
-    """Mean raw return of the episodes that ended in the last iterations of each seed.
+class Run(Protocol):
+    """What is compared: ``ppg_jax.Result``, ``ppg_jax.load_run(...)``."""
+
+    @property
+    def config(self) -> Config: ...
+
+    @property
+    def metrics(self) -> MetricArrays: ...
+
+
+@dataclasses.dataclass(frozen=True)
+class Group:
+    """Runs that count as one thing.
+
+    Attributes:
+      label: for people.
+      runs: of one or more environments.
+    """
+
+    label: str
+    runs: tuple[Run, ...]
+
+    def envs(self) -> list[str]:
+        """Environments in the group."""
+        return sorted({run.config.env_name for run in self.runs})
+
+    def scores(self, env: str) -> np.ndarray:
+        """Final returns in an environment, all runs' seeds; NaN where no episode ended."""
+        found = [final_returns(r.metrics) for r in self.runs if r.config.env_name == env]
+        return np.concatenate(found) if found else np.empty(0)
+
+    def curves(self, env: str) -> tuple[np.ndarray, np.ndarray]:
+        """Returns over env steps in an environment: ``[P]`` and ``[seeds, P]``."""
+        found = [smooth_returns(r.metrics, POINTS) for r in self.runs if r.config.env_name == env]
+        grid = np.linspace(
+            min(steps[0] for steps, _ in found), max(steps[-1] for steps, _ in found), POINTS
+        )
+        rows = [_on_grid(grid, steps, row) for steps, rows in found for row in rows]
+        return grid, np.array(rows)
+
+
+def _on_grid(grid: np.ndarray, steps: np.ndarray, row: np.ndarray) -> np.ndarray:
+    known = np.isfinite(row)
+    if not known.any():
+        return np.full(grid.shape, np.nan)
+    return np.interp(grid, steps[known], row[known], left=np.nan, right=np.nan)
+
+
+def group_runs(runs: Sequence[Run], by: Sequence[str] | None = None) -> list[Group]:
+    """Sorts runs into groups.
 
     Args:
-      metrics: ``[S, iterations]`` each.
-      share: of the iterations that count as last, at least one.
+      runs: to be sorted.
+      by: fields of the configuration, ``hparams.gamma`` and the like; those that have the same
+        values are a group. None: all fields in which any two runs differ, but for the
+        environment, the seeds and where they ran.
 
-    Returns:
-      ``[S]``; NaN where no episode ended.
+    Raises:
+      ConfigError: there is no such field.
     """
-    last = max(1, round(share * metrics["episode_return"].shape[1]))
-    count = metrics["num_episodes"][:, -last:]
-    total = np.where(count > 0, metrics["episode_return"][:, -last:] * count, 0.0).sum(1)
-    episodes = count.sum(1)
-    return np.divide(total, episodes, out=np.full(len(total), np.nan), where=episodes > 0)
+    flat = [flatten(run.config.to_dict()) for run in runs]
+    names = list(dict.fromkeys(name for fields in flat for name in fields))
+    for name in by or ():
+        if name not in names:
+            raise ConfigError(f"by: {name!r} is no field; {did_you_mean(name, names)}")
+    chosen = list(by) if by is not None else [
+        name
+        for name in names
+        if name.split(".")[0] not in ALIKE and len({repr(f.get(name)) for f in flat}) > 1
+    ]  # fmt: skip
+    groups: dict[str, list[Run]] = {}
+    for run, fields in zip(runs, flat, strict=True):
+        label = ", ".join(f"{name.split('.')[-1]} {_short(fields.get(name))}" for name in chosen)
+        groups.setdefault(label or _algorithm(run.config), []).append(run)
+    return [Group(label, tuple(members)) for label, members in groups.items()]
 
 
-def mean_return(metrics: MetricArrays) -> float:
-    """Mean over rows of their mean return in all these iterations; NaN where no episode ended."""
-    returns = final_returns(metrics, 1.0)
-    return float(np.nanmean(returns)) if np.isfinite(returns).any() else np.nan
+def flatten(fields: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested fields by their dotted names."""
+    flat: dict[str, Any] = {}
+    for name, value in fields.items():
+        nested = isinstance(value, Mapping)
+        flat |= flatten(value, f"{prefix}{name}.") if nested else {prefix + name: value}
+    return flat
 
 
-def first_bad_iteration(metrics: MetricArrays, config: Config) -> list[int | None]:
-    """For each seed the first iteration whose loss is NaN or infinite, None if all are finite."""
-    bad = ~np.isfinite(metrics["policy_loss"]) | ~np.isfinite(metrics["value_loss"])
-    if config.e_aux > 0:
-        ends = slice(config.n_pi - 1, config.num_phases * config.n_pi, config.n_pi)
-        aux = metrics["aux_value_loss"] + metrics["aux_phase_value_loss"] + metrics["clone_kl"]
-        bad[:, ends] |= ~np.isfinite(aux[:, ends])
-    return [int(row.argmax()) if row.any() else None for row in bad]
+def _short(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def mean_interval(samples: np.ndarray, confidence: float = 0.95) -> tuple[float, float, float]:
-    """Mean and its bootstrap interval (percentile, 10,000 resamples, fixed seed); NaN left out.
+def _algorithm(config: Config) -> str:
+    return f"{'PPG' if config.e_aux else 'PPO'} {config.arch}"
+
+
+def normalized(groups: Sequence[Group]) -> dict[str, dict[str, np.ndarray]]:
+    """Final returns by group and environment; scaled to 0..1 where environments differ.
+
+    The scale of an environment is from the worst to the best seed of all groups.
+    """
+    envs = sorted({env for group in groups for env in group.envs()})
+    found = {group.label: {env: group.scores(env) for env in envs} for group in groups}
+    if len(envs) < 2:
+        return found
+    for env in envs:
+        everything = np.concatenate([found[label][env] for label in found])
+        low, high = np.nanmin(everything), np.nanmax(everything)
+        for label in found:
+            found[label][env] = (found[label][env] - low) / max(high - low, 1e-12)
+    return found
+
+
+def probability_of_improvement(
+    better: Mapping[str, np.ndarray], worse: Mapping[str, np.ndarray], resamples: int = 2_000
+) -> tuple[float, float, float]:
+    """How likely a run of one group beats a run of another, in the same environment.
+
+    Ties count half (the Mann-Whitney statistic over its maximum), environments alike.
 
     Args:
-      samples: any shape.
-      confidence: of the interval.
+      better: final returns of one group by environment.
+      worse: of the other.
+      resamples: of the stratified bootstrap, with a fixed seed.
 
     Returns:
-      ``(mean, low, high)``; the bounds are NaN for fewer than two samples.
+      ``(probability, low, high)`` with a 95% interval.
     """
-    from scipy.stats import bootstrap
+    pairs = [
+        (x[np.isfinite(x)], y[np.isfinite(y)])
+        for x, y in ((better[env], worse[env]) for env in better if env in worse)
+    ]
+    pairs = [(x, y) for x, y in pairs if x.size and y.size]
+    if not pairs:
+        return np.nan, np.nan, np.nan
+    rng = np.random.default_rng(0)
 
-    samples = samples[np.isfinite(samples)].ravel()
-    if samples.size < 2:
-        return (float(samples.mean()) if samples.size else np.nan), np.nan, np.nan
-    if np.ptp(samples) == 0:
-        return (float(samples[0]),) * 3
-    found = bootstrap(
-        (samples,),
-        np.mean,
-        n_resamples=10_000,
-        confidence_level=confidence,
-        method="percentile",
-        rng=np.random.default_rng(0),
-    ).confidence_interval
-    return float(samples.mean()), float(found.low), float(found.high)
+    def chance(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+        above = x[..., :, None] > y[..., None, :]
+        equal = x[..., :, None] == y[..., None, :]
+        return (above + 0.5 * equal).mean((-2, -1))
+
+    def draw(x: np.ndarray) -> np.ndarray:
+        return rng.choice(x, (resamples, x.size))
+
+    middle = float(np.mean([chance(x, y) for x, y in pairs]))
+    drawn = np.mean([chance(draw(x), draw(y)) for x, y in pairs], axis=0)
+    low, high = np.quantile(drawn, [0.025, 0.975])
+    return middle, float(low), float(high)
 
 
-def smooth_returns(metrics: MetricArrays, points: int = 100) -> tuple[np.ndarray, np.ndarray]:
-    """Mean return over bins of iterations: env steps ``[P]`` and returns ``[S, P]``."""
-    returns, count = metrics["episode_return"], metrics["num_episodes"]
-    edges = np.linspace(0, returns.shape[1], min(points, returns.shape[1]) + 1).astype(int)
-    sums = np.where(count > 0, returns * count, 0.0)
-    total, episodes = (np.add.reduceat(x, edges[:-1], axis=1) for x in (sums, count))
-    binned = np.divide(total, episodes, out=np.full(total.shape, np.nan), where=episodes > 0)
-    return metrics["env_steps"][0][edges[1:] - 1], binned
+def markdown_table(groups: Sequence[Group]) -> str:
+    """Final IQM with its 95% interval for every group and environment, best first."""
+    head = "| group | environment | seeds | final return (IQM) | 95% interval |"
+    lines = [head, "|---|---|---|---|---|"]
+    rows = []
+    for group in groups:
+        for env in group.envs():
+            scores = group.scores(env)
+            rows.append((env, group.label, np.isfinite(scores).sum(), *iqm_interval([scores])))
+    for env, label, count, middle, low, high in sorted(rows, key=lambda r: (r[0], -r[3])):
+        interval = f"{low:.2f} to {high:.2f}" if np.isfinite(low) else "-"
+        lines.append(f"| {label} | {env} | {count} | {middle:.2f} | {interval} |")
+    scores_of = normalized(groups)
+    if len(groups) > 1 and any(len(group.envs()) > 1 for group in groups):
+        lines += ["", "| group | all environments, 0 to 1 (IQM) | 95% interval |", "|---|---|---|"]
+        for label, by_env in scores_of.items():
+            middle, low, high = iqm_interval(list(by_env.values()))
+            lines.append(f"| {label} | {middle:.3f} | {low:.3f} to {high:.3f} |")
+    if len(groups) == 2:
+        first, second = groups
+        middle, low, high = probability_of_improvement(
+            scores_of[first.label], scores_of[second.label]
+        )
+        lines += [
+            "",
+            f"A run of *{first.label}* beats one of *{second.label}* with probability "
+            f"{middle:.2f} (95% interval {low:.2f} to {high:.2f}).",
+        ]
+    return "\n".join(lines) + "\n"
+
+
+def _tidy(axes: Axes) -> None:
+    axes.grid(alpha=0.25, linewidth=0.6)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def _draw_group(axes: Axes, group: Group, env: str, color: str, per_seed: bool) -> None:
+    steps, returns = group.curves(env)
+    rows = np.array([iqm_interval([returns[:, i]], resamples=500) for i in range(len(steps))])
+    if per_seed:
+        axes.plot(steps, returns.T, color=color, alpha=0.3, linewidth=0.7)
+    axes.fill_between(steps, rows[:, 1], rows[:, 2], color=color, alpha=0.2, linewidth=0)
+    axes.plot(steps, rows[:, 0], color=color, linewidth=1.8, label=group.label)
+
+
+def plot_curves(groups: Sequence[Group], *, per_seed: bool = False) -> Figure:
+    """Interquartile mean return over env steps with its 95% interval, a panel an environment.
+
+    Args:
+      groups: to be compared.
+      per_seed: every seed as a thin line too.
+    """
+    envs = sorted({env for group in groups for env in group.envs()})
+    columns = min(3, len(envs))
+    rows = -(-len(envs) // columns)
+    figure = Figure(figsize=(5.2 * columns, 3.6 * rows), layout="constrained")
+    for number, env in enumerate(envs):
+        axes = figure.add_subplot(rows, columns, number + 1)
+        for group, color in zip(groups, COLORS * len(groups), strict=False):
+            if env in group.envs():
+                _draw_group(axes, group, env, color, per_seed)
+        axes.set_title(env)
+        axes.set_xlabel("environment steps")
+        axes.set_ylabel("episode return (IQM)")
+        _tidy(axes)
+    if len(groups) > 1:
+        figure.axes[0].legend(frameon=False)
+    return figure
+
+
+def plot_profile(groups: Sequence[Group]) -> Figure:
+    """Performance profile: the share of runs whose final return is above a value."""
+    figure = Figure(figsize=(5.2, 3.6), layout="constrained")
+    axes = figure.add_subplot()
+    scores_of = normalized(groups)
+    many = len(next(iter(scores_of.values()))) > 1
+    everything = np.concatenate([x for s in scores_of.values() for x in s.values()])
+    values = np.linspace(np.nanmin(everything), np.nanmax(everything), 200)
+    rng = np.random.default_rng(0)
+    for (label, scores), color in zip(scores_of.items(), COLORS * len(groups), strict=False):
+        runs = [x[np.isfinite(x)] for x in scores.values() if np.isfinite(x).any()]
+        drawn = np.concatenate([rng.choice(x, (500, x.size)) for x in runs], axis=1)
+        bands = (drawn[:, :, None] > values).mean(1)
+        low, high = np.quantile(bands, [0.025, 0.975], axis=0)
+        axes.fill_between(values, low, high, color=color, alpha=0.2, linewidth=0)
+        share = (np.concatenate(runs)[:, None] > values).mean(0)
+        axes.plot(values, share, color=color, linewidth=1.8, label=label)
+    axes.set_xlabel("final return" + (", 0 to 1 in each environment" if many else ""))
+    axes.set_ylabel("share of runs above it")
+    axes.set_ylim(-0.02, 1.02)
+    axes.legend(frameon=False)
+    _tidy(axes)
+    return figure
 
 
 def plot_learning_curve(config: Config, metrics: MetricArrays) -> Figure:
-    """Mean return over env steps with its 95% bootstrap interval over seeds, and each seed."""
-    steps, returns = smooth_returns(metrics)
-    rows = np.array([mean_interval(returns[:, i]) for i in range(len(steps))])
-    figure = Figure(figsize=(6.4, 4.0), layout="constrained")
-    axes: Any = figure.add_subplot()
-    for seed in returns:
-        axes.plot(steps, seed, color="tab:blue", alpha=0.25, linewidth=0.8)
-    axes.fill_between(steps, rows[:, 1], rows[:, 2], color="tab:blue", alpha=0.2, linewidth=0)
-    axes.plot(steps, rows[:, 0], color="tab:blue", linewidth=1.8)
-    algorithm = "PPG" if config.e_aux else "PPO"
-    seeds = f"{len(returns)} seed" + "s" * (len(returns) > 1)
-    axes.set_title(f"{config.env_name}, {algorithm} {config.arch}, {seeds}")
-    axes.set_xlabel("environment steps")
-    axes.set_ylabel("episode return")
-    axes.grid(alpha=0.3)
-    axes.spines[["top", "right"]].set_visible(False)
+    """One run: interquartile mean with its 95% interval over seeds, and each seed."""
+
+    @dataclasses.dataclass
+    class One:
+        config: Config
+        metrics: MetricArrays
+
+    group = Group(_algorithm(config), (One(config, metrics),))
+    figure = plot_curves([group], per_seed=True)
+    seeds = f"{len(metrics['env_steps'])} seed" + "s" * (len(metrics["env_steps"]) > 1)
+    figure.axes[0].set_title(f"{config.env_name}, {group.label}, {seeds}")
     return figure

@@ -16,6 +16,7 @@ from rich.console import Console
 from ppg_jax.backend import lay_out
 from ppg_jax.checkpoint import Checkpoints, Saved, save_parameters
 from ppg_jax.config import Config, ConfigError, config_from_dict
+from ppg_jax.evaluator import Evaluator
 from ppg_jax.folder import (
     METRICS,
     finite_or_none,
@@ -30,13 +31,14 @@ from ppg_jax.logging import Logger, read_metrics
 from ppg_jax.parallel import Layout, collect
 from ppg_jax.progress import Display, make_display
 from ppg_jax.recorder import Recorder, Saving
-from ppg_jax.report import (
+from ppg_jax.report import flatten, plot_learning_curve
+from ppg_jax.segments import Segment, Start, train_segments
+from ppg_jax.summary import (
     MetricArrays,
     final_returns,
     first_bad_iteration,
-    plot_learning_curve,
+    to_dataframe,
 )
-from ppg_jax.segments import Segment, Start, train_segments
 from ppg_jax.train import build
 from ppg_jax.types import TrainState
 
@@ -61,6 +63,7 @@ class Result:
       first_bad_iteration: for each seed where its loss first was NaN or infinite, or None.
       finished: False if it was stopped before its last iteration.
       problems: what could not be written or logged, one line each.
+      evaluations: a row for each evaluation, seed, policy and set of levels.
     """
 
     config: Config
@@ -71,6 +74,7 @@ class Result:
     first_bad_iteration: list[int | None]
     finished: bool = True
     problems: tuple[str, ...] = ()
+    evaluations: tuple[dict[str, Any], ...] = ()
 
     @property
     def final_returns(self) -> np.ndarray:
@@ -88,14 +92,7 @@ class Result:
 
     def to_dataframe(self) -> "pd.DataFrame":
         """The metrics as a table, one row for each seed and iteration."""
-        import pandas as pd
-
-        seeds, iterations = self.metrics["env_steps"].shape
-        index = {
-            "seed": np.repeat(np.arange(seeds), iterations),
-            "iteration": np.tile(np.arange(iterations), seeds),
-        }
-        return pd.DataFrame(index | {name: x.reshape(-1) for name, x in self.metrics.items()})
+        return to_dataframe(self.metrics)
 
 
 def run(
@@ -109,6 +106,8 @@ def run(
     checkpoint_every: int | None = None,
     checkpoint_minutes: float | None = 5.0,
     keep: int = 2,
+    evaluate_every: int | None = None,
+    eval_episodes: int = 32,
 ) -> Result:
     """Trains every seed of a configuration; the same numbers as ``make_train`` gives.
 
@@ -130,6 +129,9 @@ def run(
       checkpoint_every: phases between two checkpoints.
       checkpoint_minutes: minutes between two checkpoints.
       keep: how many of the newest checkpoints stay, beside the one with the best return.
+      evaluate_every: phases between two evaluations (``Result.evaluations``, and
+        ``evaluation.csv``); None: no evaluation.
+      eval_episodes: fresh episodes of each seed, each time, stochastic and greedy.
 
     Returns:
       Metrics, final states and timings.
@@ -151,9 +153,10 @@ def run(
             stack.enter_context(held(folder))
             checkpoints = Checkpoints(folder, saving.keep)
         display = stack.enter_context(make_display(shown, config))
+        evaluator = _evaluator(config, layout, folder, evaluate_every, eval_episodes, 0)
         recorder = Recorder(
             config, display, folder=folder, loggers=log, saving=saving, checkpoints=checkpoints,
-            before=None,
+            evaluator=evaluator, before=None,
         )  # fmt: skip
         return _train(config, layout, keys, folder, display, recorder)
 
@@ -168,6 +171,8 @@ def resume(
     checkpoint_every: int | None = None,
     checkpoint_minutes: float | None = 5.0,
     keep: int = 2,
+    evaluate_every: int | None = None,
+    eval_episodes: int = 32,
     **changes: Any,
 ) -> Result:
     """Goes on with a run that was stopped, killed, or is to be longer.
@@ -179,13 +184,14 @@ def resume(
     Args:
       directory: the run's folder.
       env: the environment, where it was an object.
-      progress: as in ``run``, like ``console``, ``log``, ``checkpoint_every``,
-        ``checkpoint_minutes`` and ``keep``.
+      progress: as in ``run``, like the following.
       console: see there.
       log: see there.
       checkpoint_every: see there.
       checkpoint_minutes: see there.
       keep: see there.
+      evaluate_every: see there.
+      eval_episodes: see there.
       **changes: ``total_timesteps``, if no learning rate depends on it; ``strategy``,
         ``chunk_size`` and ``devices``. Others may be given, but must be what they were.
 
@@ -210,11 +216,24 @@ def resume(
         start, metrics = _start(config, folder, saved, display)
         checkpoints.forget_after(saved.phases if saved else 0)
         write_config(folder, config)
+        done = saved.phases if saved else 0
+        evaluator = _evaluator(config, layout, folder, evaluate_every, eval_episodes, done)
         recorder = Recorder(
             config, display, folder=folder, loggers=log, saving=saving, checkpoints=checkpoints,
-            before=metrics,
+            evaluator=evaluator, before=metrics,
         )  # fmt: skip
         return _train(config, layout, start, folder, display, recorder)
+
+
+def _evaluator(
+    config: Config, layout: Layout, folder: Path | None, every: int | None, episodes: int, done: int
+) -> Evaluator | None:
+    for name, value in (("evaluate_every", every), ("eval_episodes", episodes)):
+        if value is not None and (not isinstance(value, int) or value < 1):
+            raise ConfigError(f"{name}: {value!r} will not do; it should be at least 1")
+    if every is None:
+        return None
+    return Evaluator(config, layout, every=every, episodes=episodes, folder=folder, done=done)
 
 
 def _start(
@@ -243,7 +262,7 @@ def _changed(before: Config, changes: dict[str, Any]) -> Config:
         merged = old | value if isinstance(old, dict) and isinstance(value, dict) else value
         fields[name] = merged
     after = config_from_dict(fields)
-    old, new = _flat(before.to_dict()), _flat(after.to_dict())
+    old, new = flatten(before.to_dict()), flatten(after.to_dict())
     wrong = [
         f"{name} ({old.get(name)!r} to {new.get(name)!r})"
         for name in sorted(old.keys() | new.keys())
@@ -264,14 +283,6 @@ def _changed(before: Config, changes: dict[str, Any]) -> Config:
             f"depends on it, so it stays {before.total_timesteps}"
         )
     return after
-
-
-def _flat(fields: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for name, value in fields.items():
-        nested = isinstance(value, dict)
-        flat |= _flat(value, f"{prefix}{name}.") if nested else {prefix + name: value}
-    return flat
 
 
 def resolve(config: Config, layout: Layout) -> Config:
@@ -328,6 +339,7 @@ def _train(
         run_seconds=segment.run_seconds,
         first_bad_iteration=first_bad_iteration(metrics, config),
         finished=metrics["env_steps"].shape[1] == config.num_iterations,
+        evaluations=recorder.evaluations,
     )
     display.note(f"compiled in {result.compile_seconds:.1f} s, ran in {result.run_seconds:.1f} s")
     if folder is not None:

@@ -11,7 +11,7 @@ import numpy as np
 
 from ppg_jax.config import Config, Hyperparams
 from ppg_jax.parallel import Layout, compiler_options, fill, over_rows
-from ppg_jax.report import MetricArrays
+from ppg_jax.summary import MetricArrays
 from ppg_jax.train import init, train_phases, train_tail
 
 SEGMENTS = 100  # about how often a run comes back to the host

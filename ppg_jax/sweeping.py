@@ -3,23 +3,30 @@
 import dataclasses
 import itertools
 from collections.abc import Mapping, Sequence
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from matplotlib.figure import Figure
 from rich.console import Console
 
 from ppg_jax.backend import lay_out
 from ppg_jax.config import Config, ConfigError, Hyperparams
 from ppg_jax.fields import did_you_mean
+from ppg_jax.folder import METRICS, new_folder, write_summary, write_whole
 from ppg_jax.parallel import collect
 from ppg_jax.progress import make_display
 from ppg_jax.recorder import snapshot
-from ppg_jax.report import MetricArrays, final_returns, first_bad_iteration
 from ppg_jax.runner import resolve
 from ppg_jax.segments import train_segments
+from ppg_jax.summary import MetricArrays, final_returns, first_bad_iteration, to_dataframe
+from ppg_jax.sweep_report import plot_sweep, ranked, sweep_table
 from ppg_jax.types import TrainState
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 NAMES = [field.name for field in dataclasses.fields(Hyperparams)]
 
@@ -52,6 +59,26 @@ class SweepResult:
         rows = {name: x.reshape(-1, x.shape[-1]) for name, x in self.metrics.items()}
         return final_returns(rows).reshape(len(self.settings), -1)
 
+    def ranked(self) -> list[dict[str, float]]:
+        """The settings, best first: rank, values, final IQM with 95% interval, bad seeds."""
+        return ranked(self.settings, self.final_returns, self.first_bad_iteration)
+
+    def plot(self) -> Figure:
+        """A heat map for a grid of two names, otherwise a line for each name."""
+        return plot_sweep(self.settings, self.final_returns)
+
+    def to_dataframe(self) -> "pd.DataFrame":
+        """One row for each setting, seed and iteration, the setting's values beside the metrics."""
+        import pandas as pd
+
+        tables = []
+        for number, setting in enumerate(self.settings):
+            table = to_dataframe({name: x[number] for name, x in self.metrics.items()})
+            for place, (name, value) in enumerate({"setting": number, **setting}.items()):
+                table.insert(place, name, value)
+            tables.append(table)
+        return pd.concat(tables, ignore_index=True)
+
     @property
     def env_steps_per_second(self) -> float:
         """Environment steps of all trainings over the seconds that the programs ran."""
@@ -64,6 +91,7 @@ def sweep(
     seeds: int | None = None,
     *,
     zipped: bool = False,
+    out: str | Path | None = None,
     progress: bool = True,
     console: Console | None = None,
 ) -> SweepResult:
@@ -78,6 +106,7 @@ def sweep(
       seeds: how many, instead of ``config.seeds``.
       zipped: the lists are columns of a table of settings, equally long; otherwise every
         combination is a setting, the last name varying fastest.
+      out: folder to write to; it must be new or empty.
       progress: show a progress bar (lines, where there is no terminal).
       console: where to show it; default standard output.
 
@@ -97,6 +126,7 @@ def sweep(
     config = resolve(config, layout)
     per_row = jax.tree.map(lambda *x: jnp.repeat(jnp.float32(x), config.seeds), *hparams)
     keys = jnp.tile(jax.random.split(jax.random.key(config.seed), config.seeds), len(settings))
+    folder = new_folder(Path(out), config) if out is not None else None
     shown = (console or Console()) if progress else None
     parts: list[MetricArrays] = []
     with make_display(shown, config) as display:
@@ -112,7 +142,7 @@ def sweep(
     def unflatten(x: Any) -> Any:
         return x.reshape(*shape, *x.shape[1:])
 
-    return SweepResult(
+    result = SweepResult(
         config=config,
         settings=settings,
         metrics={name: unflatten(x) for name, x in metrics.items()},
@@ -120,6 +150,31 @@ def sweep(
         compile_seconds=segment.compile_seconds,
         run_seconds=segment.run_seconds,
         first_bad_iteration=[bad[i : i + shape[1]] for i in range(0, rows, shape[1])],
+    )
+    if folder is not None:
+        _write_results(folder, result)
+    return result
+
+
+def _write_results(folder: Path, result: SweepResult) -> None:
+    """Metrics of every training, the ranked settings as CSV and Markdown, and a picture."""
+    import pandas as pd
+
+    rows = result.ranked()
+    result.to_dataframe().to_csv(folder / METRICS, index=False)
+    pd.DataFrame(rows).to_csv(folder / "settings.csv", index=False)
+    write_whole(folder / "settings.md", sweep_table(rows))
+    for kind in ("png", "svg"):
+        result.plot().savefig(folder / f"sweep.{kind}", dpi=200)
+    write_summary(
+        folder,
+        {
+            "settings": len(result.settings),
+            "seeds": result.config.seeds,
+            "compile_seconds": round(result.compile_seconds, 3),
+            "run_seconds": round(result.run_seconds, 3),
+            "env_steps_per_second": round(result.env_steps_per_second, 1),
+        },
     )
 
 

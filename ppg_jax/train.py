@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from ppg_jax.aux_phase import auxiliary_phase
 from ppg_jax.config import Config, Hyperparams
-from ppg_jax.envs import Environment, make_env, random_action, reset_envs, step_envs
+from ppg_jax.envs import Environment, Levels, make_env, random_action, reset_envs, step_envs
 from ppg_jax.losses import explained_variance, squared_error
 from ppg_jax.networks import Agent, make_agent
 from ppg_jax.optimizer import init_optimizer, scheduled
@@ -45,7 +45,11 @@ def build(config: Config) -> tuple[Environment, Agent]:
     Raises:
       ConfigError: they do not exist or do not fit each other.
     """
-    env = make_env(config.env, config.env_params, config.env_kwargs, config.observation_dtype)
+    env: Environment = make_env(
+        config.env, config.env_params, config.env_kwargs, config.observation_dtype
+    )
+    if config.num_levels is not None:
+        env = Levels(env, config.num_levels, config.first_level)
     return env, make_agent(config, env.observation, env.action)
 
 

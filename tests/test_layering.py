@@ -18,7 +18,8 @@ LAYERS = [
     {"train"},
     {"parallel", "evaluation"},
     {"backend", "files", "folder", "report", "logging", "progress", "interrupts", "checkpoint"}
-    | {"segments", "recorder", "runner", "sweeping", "cli_args", "cli"},
+    | {"summary", "segments", "evaluator", "recorder", "runner", "sweep_report", "sweeping"}
+    | {"loading", "cli_args", "commands", "cli"},
     {"__main__", "__init__"},
 ]
 HOST = 6

@@ -2,11 +2,13 @@
 
 from ppg_jax.envs.base import Environment, StepResult
 from ppg_jax.envs.gymnax_env import available_envs, make_env
+from ppg_jax.envs.levels import Levels
 from ppg_jax.envs.spaces import MultiDiscrete, random_action
 from ppg_jax.envs.vector import VectorStep, reset_envs, step_envs
 
 __all__ = [
     "Environment",
+    "Levels",
     "MultiDiscrete",
     "StepResult",
     "VectorStep",

@@ -127,6 +127,11 @@ class GymnaxEnv:
         limit = getattr(params, "max_steps_in_episode", None)
         self.max_episode_steps: int | None = None if limit is None else int(limit)
 
+    @property
+    def unwrapped(self) -> tuple[Any, Any]:
+        """gymnax's own environment and its parameters."""
+        return self._env, self._params
+
     def _raw_step(self, key: chex.PRNGKey, state: Any):
         action = self._to_env(random_action(self.action, key))
         return self._env.step_env(key, state, action, self._params)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from ppg_jax.config import Config
-from ppg_jax.report import (
+from ppg_jax.summary import (
     final_returns,
     first_bad_iteration,
     mean_interval,

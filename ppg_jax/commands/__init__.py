@@ -1,0 +1,1 @@
+"""The command line's commands, a module each with ``main(argv) -> exit code``."""

@@ -1,0 +1,70 @@
+"""``ppg-jax plot``."""
+
+import dataclasses
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from ppg_jax.cli_args import parse
+from ppg_jax.config import ConfigError
+
+
+@dataclasses.dataclass
+class _PlotCommand:
+    """Compares runs: learning curves (IQM, 95% interval), performance profile, Markdown table."""
+
+    directories: Annotated[
+        tyro.conf.Positional[tuple[Path, ...]],
+        tyro.conf.arg(metavar="DIR", help="Folders of runs, or folders that hold such folders."),
+    ]
+    by: Annotated[
+        tuple[str, ...],
+        tyro.conf.arg(metavar="FIELD", help="Group by these fields; default: what differs."),
+    ] = ()
+    per_seed: Annotated[
+        bool, tyro.conf.FlagCreatePairsOff, tyro.conf.arg(help="Every seed as a line too.")
+    ] = False
+    out: Annotated[
+        str, tyro.conf.arg(metavar="DIR", help="Where the pictures and report.md go.")
+    ] = "."
+
+
+def main(argv: list[str]) -> int:
+    args = parse(_PlotCommand, argv, "ppg-jax plot")
+    from ppg_jax.loading import load_run
+    from ppg_jax.report import group_runs, markdown_table, plot_curves, plot_profile
+
+    runs = [load_run(folder) for folder in run_folders(args.directories)]
+    groups = group_runs(runs, args.by or None)
+    out = Path(args.out)
+    out.mkdir(parents=True, exist_ok=True)
+    figures = {"learning_curves": plot_curves(groups, per_seed=args.per_seed)}
+    if len(groups) > 1:
+        figures["performance_profile"] = plot_profile(groups)
+    for name, figure in figures.items():
+        for kind in ("png", "svg"):
+            figure.savefig(out / f"{name}.{kind}", dpi=200)
+    table = markdown_table(groups)
+    (out / "report.md").write_text(table)
+    print(table)
+    print(f"written to {out}: report.md, {', '.join(f'{n}.png, {n}.svg' for n in figures)}")
+    return 0
+
+
+def run_folders(given: tuple[Path, ...]) -> list[Path]:
+    """Folders of runs among those given, or one level below.
+
+    Raises:
+      ConfigError: there is none in one of them.
+    """
+    found: list[Path] = []
+    for folder in given:
+        inside = sorted(path.parent for path in folder.glob("*/config.yaml"))
+        here = [folder] if (folder / "config.yaml").is_file() else inside
+        if not here:
+            raise ConfigError(f"DIR: {folder} is no run's folder: it has no config.yaml")
+        found += here
+    if not found:
+        raise ConfigError("DIR: name at least one run's folder")
+    return found

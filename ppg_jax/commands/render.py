@@ -1,0 +1,50 @@
+"""``ppg-jax render``."""
+
+import dataclasses
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from ppg_jax.cli_args import NO_CACHE, parse
+from ppg_jax.config import ConfigError
+
+
+@dataclasses.dataclass
+class _RenderCommand:
+    """Draws an episode of a trained policy as a GIF."""
+
+    directory: Annotated[
+        tyro.conf.Positional[Path], tyro.conf.arg(metavar="DIR", help="A run's folder.")
+    ]
+    file: Annotated[
+        str, tyro.conf.arg(metavar="FILE", help="GIF to write; default episode.gif in DIR.")
+    ] = ""
+    seed: Annotated[int, tyro.conf.arg(help="Whose policy.")] = 0
+    episode: Annotated[int, tyro.conf.arg(help="Which episode; each number is another.")] = 0
+    greedy: Annotated[
+        bool,
+        tyro.conf.FlagCreatePairsOff,
+        tyro.conf.arg(help="Take the most probable action instead of a sample."),
+    ] = False
+    max_steps: Annotated[int, tyro.conf.arg(help="Frames at most.")] = 500
+    no_cache: Annotated[bool, tyro.conf.FlagCreatePairsOff, tyro.conf.arg(help=NO_CACHE)] = False
+
+
+def main(argv: list[str]) -> int:
+    args = parse(_RenderCommand, argv, "ppg-jax render")
+    if args.max_steps < 1:
+        raise ConfigError(f"max_steps: {args.max_steps} will not do; it should be at least 1")
+    file = Path(args.file) if args.file else args.directory / "episode.gif"
+    if file.suffix != ".gif":
+        raise ConfigError(f"file: {str(file)!r} will not do; its name should end in .gif")
+    from ppg_jax.backend import use_compilation_cache
+    from ppg_jax.loading import load_run
+
+    if not args.no_cache:
+        use_compilation_cache()
+    total = load_run(args.directory).render(
+        file, seed=args.seed, episode=args.episode, greedy=args.greedy, max_steps=args.max_steps
+    )
+    print(f"return {total:.2f}, written to {file}")
+    return 0

@@ -1,0 +1,125 @@
+"""Evaluation while a run is under way: fresh episodes between segments."""
+
+import csv
+import io
+import itertools
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import chex
+import jax
+import numpy as np
+
+from ppg_jax.config import Config
+from ppg_jax.evaluation import evaluate
+from ppg_jax.logging import TextLog
+from ppg_jax.parallel import Layout, compiler_options, fill, over_rows
+from ppg_jax.segments import Segment
+
+FILE = "evaluation.csv"
+COLUMNS = (
+    "phase", "env_steps", "seed", "policy", "levels", "mean_return", "mean_length", "unfinished"
+)  # fmt: skip
+
+Row = dict[str, Any]
+
+
+class Evaluator:
+    """Plays E fresh episodes with every seed's policy, as it chooses and greedily.
+
+    Where training has a fixed set of levels, all levels are played too: the difference is the
+    generalisation gap. Every phase has its own random keys, which no training uses.
+
+    Args:
+      config: of the run.
+      layout: how its seeds run.
+      every: phases between two evaluations.
+      episodes: E.
+      folder: of the run, or None; rows go to ``evaluation.csv``.
+      done: phases that the run has behind it; rows of later ones are dropped from the file.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        layout: Layout,
+        *,
+        every: int,
+        episodes: int,
+        folder: Path | None,
+        done: int,
+    ) -> None:
+        self._config, self._layout, self.every = config, layout, every
+        levels = {"all": config}
+        if config.num_levels is not None:
+            levels = {"training": config} | {"all": config.replace(num_levels=None, first_level=0)}
+        self._programs = {
+            (policy, name): _program(where, layout, episodes, greedy=policy == "greedy")
+            for policy, (name, where) in itertools.product(("stochastic", "greedy"), levels.items())
+        }
+        self._last = done
+        path = folder / FILE if folder else None
+        self.rows, size = read_rows(path, done) if path else ([], 0)
+        self._file = TextLog(path, size) if path else None
+
+    def take(self, segment: Segment) -> None:
+        """Evaluates after a segment, if it is time.
+
+        Raises:
+          OSError: the file cannot be written.
+        """
+        if not segment.at_phase_end or segment.phases - self._last < self.every:
+            return
+        self._last = segment.phases
+        key = jax.random.fold_in(jax.random.key(self._config.seed), segment.phases)
+        keys = fill(jax.random.split(key, self._config.seeds), self._layout)
+        fresh = []
+        for (policy, levels), program in self._programs.items():
+            played = program(None, (segment.state.params, segment.state.obs_stats, keys))
+            returns, lengths, ended = (np.asarray(x)[: self._config.seeds] for x in played)
+            for seed in range(self._config.seeds):
+                row = (
+                    segment.phases,
+                    int(segment.metrics["env_steps"][seed, -1]),
+                    seed,
+                    policy,
+                    levels,
+                    float(returns[seed].mean()),
+                    float(lengths[seed].mean()),
+                    int((~ended[seed]).sum()),
+                )
+                fresh.append(dict(zip(COLUMNS, row, strict=True)))
+        self.rows += fresh
+        if self._file:
+            text = io.StringIO()
+            writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+            if self._file.empty:
+                writer.writeheader()
+            writer.writerows(fresh)
+            self._file.append(text.getvalue())
+
+
+def _program(config: Config, layout: Layout, episodes: int, *, greedy: bool) -> Callable[..., Any]:
+    def play(_: None, one: tuple[Any, Any, chex.PRNGKey]):
+        return evaluate(config, *one, episodes, greedy=greedy)
+
+    return jax.jit(over_rows(play, layout), compiler_options=compiler_options())
+
+
+def read_rows(path: Path, phases: int) -> tuple[list[Row], int]:
+    """The rows of a file up to a phase, and their bytes."""
+    if not phases or not path.is_file():
+        return [], 0
+    head, *lines = path.read_bytes().splitlines(keepends=True)
+    rows: list[Row] = []
+    size = len(head)
+    for line in lines:
+        fields = line.decode().rstrip("\n").split(",")
+        if not line.endswith(b"\n") or len(fields) != len(COLUMNS) or int(fields[0]) > phases:
+            break
+        kinds = (int, int, int, str, str, float, float, int)
+        values = [kind(text) for kind, text in zip(kinds, fields, strict=True)]
+        rows.append(dict(zip(COLUMNS, values, strict=True)))
+        size += len(line)
+    return rows, size if rows else 0
