@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 
 from ppg_jax.config import Config
+from ppg_jax.report import plot_learning_curve
 from ppg_jax.summary import (
     final_returns,
     first_bad_iteration,
     mean_interval,
-    plot_learning_curve,
     smooth_returns,
 )
 

@@ -1,0 +1,140 @@
+"""Comparisons with known answers, and pictures that show what they should."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from ppg_jax.config import Config, ConfigError
+from ppg_jax.report import (
+    Group,
+    group_runs,
+    markdown_table,
+    normalized,
+    plot_curves,
+    plot_learning_curve,
+    plot_profile,
+    probability_of_improvement,
+)
+from ppg_jax.summary import iqm, iqm_interval
+
+
+@dataclasses.dataclass
+class Fake:
+    config: Config
+    metrics: dict
+
+
+def fake(returns, **fields):
+    """A run whose seeds have these returns throughout."""
+    returns = np.repeat(np.array(returns, float)[:, None], 20, axis=1)
+    steps = np.tile(8192 * np.arange(1, 21), (len(returns), 1))
+    metrics = {
+        "episode_return": returns,
+        "num_episodes": np.ones(returns.shape, int),
+        "env_steps": steps,
+    }
+    return Fake(Config(**fields), metrics)
+
+
+def test_iqm_is_the_mean_of_the_middle_half():
+    assert iqm(np.array([100.0, 1.0, 2.0, -50.0])) == 1.5
+    assert iqm_interval([np.array([100.0, 1.0, 2.0, -50.0, np.nan])])[0] == 1.5
+
+
+def test_interval_covers_and_shrinks():
+    rng = np.random.default_rng(0)
+    few, many = (iqm_interval([rng.normal(3, 1, n)]) for n in (8, 800))
+    for middle, low, high in (few, many):
+        assert low < middle < high
+    assert few[2] - few[1] > 3 * (many[2] - many[1])
+    assert iqm_interval([np.array([2.0, 2.0])]) == (2.0, 2.0, 2.0)
+    assert np.isnan(iqm_interval([np.array([2.0])])[1:]).all()
+    assert np.isnan(iqm_interval([np.array([np.nan])])).all()
+
+
+def test_resampling_stays_within_its_task():
+    # Between the tasks lies everything; within them nothing varies.
+    apart = [np.zeros(8), np.full(8, 100.0)]
+    middle, low, high = iqm_interval(apart)
+    assert (middle, low, high) == (50.0, 50.0, 50.0)
+    _, low, high = iqm_interval([np.concatenate(apart)])
+    assert high - low > 30
+
+
+def test_probability_of_improvement():
+    better, worse = {"a": np.array([3.0, 4.0])}, {"a": np.array([1.0, 2.0])}
+    assert probability_of_improvement(better, worse) == (1.0, 1.0, 1.0)
+    assert probability_of_improvement(worse, better)[0] == 0.0
+    assert probability_of_improvement(better, better)[0] == 0.5
+    mixed = {"a": np.array([3.0, 0.0])}
+    middle, low, high = probability_of_improvement(mixed, worse)
+    assert (middle, low, high) == (0.5, 0.0, 1.0)
+    assert np.isnan(probability_of_improvement({"a": np.array([1.0])}, {"b": np.array([1.0])})[0])
+
+
+def test_groups_are_what_differs():
+    runs = [fake([1.0]), fake([2.0], seed=5), fake([3.0], arch="shared", hparams={"gamma": 0.9})]
+    groups = group_runs(runs)
+    assert [g.label for g in groups] == [
+        "arch dual, gamma 0.999", "arch shared, gamma 0.9",
+    ]  # fmt: skip
+    assert groups[0].scores("CartPole-v1").tolist() == [1.0, 2.0]
+    assert [g.label for g in group_runs(runs, ["seed"])] == ["seed 0", "seed 5"]
+    assert [g.label for g in group_runs(runs[:1])] == ["PPG dual"]
+    with pytest.raises(ConfigError, match="by: 'gamma' is no field; did you mean hparams.gamma"):
+        group_runs(runs, ["gamma"])
+
+
+def two_groups():
+    first = [fake([10.0, 12.0]), fake([1.0, 2.0], env="Acrobot-v1")]
+    second = [fake([20.0, 22.0]), fake([0.0, 1.0], env="Acrobot-v1")]
+    return [Group("one", tuple(first)), Group("two", tuple(second))]
+
+
+def test_environments_are_brought_to_one_scale():
+    found = normalized(two_groups())
+    np.testing.assert_allclose(found["one"]["CartPole-v1"], [0, 1 / 6])
+    np.testing.assert_allclose(found["two"]["Acrobot-v1"], [0, 0.5])
+
+
+def test_the_table():
+    text = markdown_table(two_groups())
+    assert "| two | CartPole-v1 | 2 | 21.00 | 20.00 to 22.00 |" in text
+    assert text.index("| two | CartPole-v1") < text.index("| one | CartPole-v1")  # best first
+    assert "all environments, 0 to 1 (IQM)" in text
+    assert "A run of *one* beats one of *two* with probability" in text
+
+
+def test_curves_show_every_environment_and_group():
+    figure = plot_curves(two_groups(), per_seed=True)
+    assert [axes.get_title() for axes in figure.axes] == ["Acrobot-v1", "CartPole-v1"]
+    cartpole = figure.axes[1]
+    assert len(cartpole.lines) == 2 * (2 + 1)
+    assert cartpole.lines[2].get_ydata()[-1] == 11.0
+    legend = figure.axes[0].get_legend()
+    assert [text.get_text() for text in legend.get_texts()] == ["one", "two"]
+
+
+def test_runs_of_different_lengths_share_an_axis():
+    short = fake([1.0, 3.0])
+    short.metrics = {name: x[:, :5] for name, x in short.metrics.items()}
+    steps, returns = Group("both", (short, fake([5.0]))).curves("CartPole-v1")
+    assert steps[-1] == 20 * 8192
+    assert np.isnan(returns[0, -1])
+    assert returns[2, -1] == 5.0
+
+
+def test_a_run_without_an_episode_has_a_picture():
+    run = fake([1.0, 2.0])
+    run.metrics["num_episodes"][:] = 0
+    run.metrics["episode_return"][:] = np.nan
+    assert plot_learning_curve(run.config, run.metrics).axes[0].get_title()
+
+
+def test_profile_falls_from_one_to_nothing():
+    figure = plot_profile(two_groups())
+    for line in figure.axes[0].lines:
+        share = line.get_ydata()
+        assert (np.diff(share) <= 0).all()
+        assert share[-1] == 0.0
