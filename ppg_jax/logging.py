@@ -126,19 +126,32 @@ def read_metrics(path: Path, seeds: int, iterations: int | None = None) -> tuple
     iterations = there if iterations is None else iterations
     if not lines or there < iterations:
         raise ConfigError(f"DIR: {path} holds {there} iterations, not the first {iterations}")
-    names = lines[0].decode().strip().split(",")
-    rows = [line.decode().rstrip("\n").split(",") for line in whole[: iterations * seeds]]
-    expected = [[str(i % seeds), str(i // seeds)] for i in range(len(rows))]
-    if names[:2] != ["seed", "iteration"] or [row[:2] for row in rows] != expected:
-        raise ConfigError(f"DIR: {path} is not the metrics of a run of {seeds} seeds")
+    try:
+        metrics = _parse(lines[0], whole[: iterations * seeds], seeds)
+    except (ValueError, IndexError) as error:
+        raise ConfigError(
+            f"DIR: {path} is not the metrics of a run of {seeds} seeds: {error}"
+        ) from None
+    kept = lines[: 1 + iterations * seeds] if iterations else []
+    return metrics, sum(map(len, kept))
+
+
+def _parse(head: bytes, lines: list[bytes], seeds: int) -> MetricArrays:
+    """Metrics ``[S, iterations]`` from the lines of a file."""
+    names = head.decode().strip().split(",")
+    rows = [line.decode().rstrip("\n").split(",") for line in lines]
+    if names[:2] != ["seed", "iteration"]:
+        raise ValueError("its first columns are not seed and iteration")
+    for number, row in enumerate(rows):
+        if row[:2] != [str(number % seeds), str(number // seeds)]:
+            raise ValueError(f"row {number} is of another seed or iteration")
     metrics = {}
     for column, name in enumerate(names[2:], start=2):
         texts = [row[column] for row in rows]
         whole_numbers = all(text.lstrip("-").isdigit() for text in texts)
         flat = np.array(texts, np.int32 if whole_numbers else np.float32)
-        metrics[name] = np.ascontiguousarray(flat.reshape(iterations, seeds).T)
-    kept = lines[: 1 + iterations * seeds] if iterations else []
-    return metrics, sum(map(len, kept))
+        metrics[name] = np.ascontiguousarray(flat.reshape(-1, seeds).T)
+    return metrics
 
 
 class JsonLinesLogger:

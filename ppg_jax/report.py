@@ -4,6 +4,7 @@ Figures follow Agarwal et al. 2021 (arXiv:2108.13264): interquartile means, stra
 """
 
 import dataclasses
+import io
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
@@ -25,6 +26,15 @@ COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#00
 POINTS = 60
 ALIKE = ("seed", "seeds", "strategy", "chunk_size", "devices", "env", "total_timesteps")
 """Fields by which runs are not told apart of themselves."""
+
+
+class Chart(Figure):
+    """A figure that a notebook shows of itself, whether or not pyplot was set up there."""
+
+    def _repr_png_(self) -> bytes:
+        picture = io.BytesIO()
+        self.savefig(picture, format="png", dpi=110)
+        return picture.getvalue()
 
 
 class Run(Protocol):
@@ -231,7 +241,7 @@ def plot_curves(groups: Sequence[Group], *, per_seed: bool = False) -> Figure:
     envs = sorted({env for group in groups for env in group.envs()})
     columns = min(3, len(envs))
     rows = -(-len(envs) // columns)
-    figure = Figure(figsize=(5.2 * columns, 3.6 * rows), layout="constrained")
+    figure = Chart(figsize=(5.2 * columns, 3.6 * rows), layout="constrained")
     for number, env in enumerate(envs):
         axes = figure.add_subplot(rows, columns, number + 1)
         for group, color in zip(groups, COLORS * len(groups), strict=False):
@@ -248,7 +258,7 @@ def plot_curves(groups: Sequence[Group], *, per_seed: bool = False) -> Figure:
 
 def plot_profile(groups: Sequence[Group]) -> Figure:
     """Performance profile: the share of runs whose final return is above a value."""
-    figure = Figure(figsize=(5.2, 3.6), layout="constrained")
+    figure = Chart(figsize=(5.2, 3.6), layout="constrained")
     axes = figure.add_subplot()
     scores_of = normalized(groups)
     many = len(next(iter(scores_of.values()))) > 1

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from matplotlib.figure import Figure
 
+from ppg_jax.report import Chart
 from ppg_jax.summary import iqm, iqm_interval
 
 
@@ -64,7 +65,7 @@ def _heat_map(
     for setting, scores in zip(settings, returns, strict=True):
         place = rows.index(setting[names[0]]), columns.index(setting[names[1]])
         grid[place] = iqm(scores[np.isfinite(scores)]) if np.isfinite(scores).any() else np.nan
-    figure = Figure(figsize=(1.5 + 1.1 * len(columns), 1.5 + 0.7 * len(rows)), layout="constrained")
+    figure = Chart(figsize=(1.5 + 1.1 * len(columns), 1.5 + 0.7 * len(rows)), layout="constrained")
     axes = figure.add_subplot()
     image = axes.imshow(grid, cmap="viridis", aspect="auto", origin="lower")
     middle = (np.nanmin(grid) + np.nanmax(grid)) / 2
@@ -85,7 +86,7 @@ def _lines(
     names: list[str],
     values: dict[str, list[float]],
 ) -> Figure:
-    figure = Figure(figsize=(4.2 * len(names), 3.4), layout="constrained")
+    figure = Chart(figsize=(4.2 * len(names), 3.4), layout="constrained")
     for number, name in enumerate(names):
         axes = figure.add_subplot(1, len(names), number + 1)
         rows = []

@@ -1,0 +1,91 @@
+"""``ppg-jax sweep``: a file in, a folder with ranked settings and pictures out."""
+
+import csv
+
+import numpy as np
+import pytest
+
+from ppg_jax.cli import main
+from ppg_jax.sweep_report import plot_sweep, ranked, sweep_table
+
+SPEC = """
+config: cartpole
+seeds: 2
+changes: {num_envs: 4, num_steps: 8, num_minibatches: 2, n_pi: 2, num_aux_minibatches: 2,
+          total_timesteps: 256, network: {hidden_sizes: [8]}}
+values: {learning_rate: [1e-3, 1e-2], beta_clone: [0.5, 1, 2]}
+"""
+
+
+def test_a_grid_from_a_file(tmp_path, capsys):
+    spec, out = tmp_path / "spec.yaml", tmp_path / "out"
+    spec.write_text(SPEC)
+    assert main(["sweep", str(spec), "--out", str(out), "--quiet"]) == 0
+    shown = capsys.readouterr().out
+    assert "| rank | learning_rate | beta_clone | iqm |" in shown
+    with (out / "settings.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [int(row["rank"]) for row in rows] == [1, 2, 3, 4, 5, 6]
+    returns = [float(row["iqm"]) for row in rows]
+    assert returns == sorted(returns, reverse=True)
+    with (out / "metrics.csv").open() as file:
+        metrics = list(csv.DictReader(file))
+    assert len(metrics) == 6 * 2 * 8
+    assert {(row["setting"], row["learning_rate"], row["beta_clone"]) for row in metrics} >= {
+        ("0", "0.001", "0.5"), ("5", "0.01", "2.0"),
+    }  # fmt: skip
+    assert (out / "sweep.png").read_bytes().startswith(b"\x89PNG")
+    assert b"<svg" in (out / "sweep.svg").read_bytes()
+    assert {"config.yaml", "settings.md", "summary.json"} <= {p.name for p in out.iterdir()}
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("{}", "values: missing"),
+        ("{valeus: {gamma: [1]}}", "valeus: unknown; did you mean values"),
+        ("{values: {gama: [0.9]}}", "gama: is no hyperparameter; did you mean gamma"),
+        ("{values: {gamma: [0.9]}, zipped: 3}", "zipped: 3 will not do"),
+        ("{values: {gamma: [0.9]}, config: nowhere}", "config: 'nowhere'"),
+        ("{values: {gamma: [7]}}", "hparams.gamma: 7"),
+        ("{values: 3}", "values: 3 will not do"),
+        ("[1]", "list"),
+    ],
+)
+def test_bad_files(tmp_path, capsys, text, words):
+    spec = tmp_path / "spec.yaml"
+    spec.write_text(text)
+    assert main(["sweep", str(spec), "--out", str(tmp_path / "out")]) == 2
+    err = capsys.readouterr().err
+    assert words in err
+    assert err.count("\n") == 1
+    assert main(["sweep", str(tmp_path / "none.yaml"), "--out", "x"]) == 2
+
+
+def settings():
+    return [{"a": a, "b": b} for a in (1.0, 2.0) for b in (0.1, 1.0, 10.0)]
+
+
+def test_ranking():
+    returns = np.array([[1.0, 3.0], [5.0, np.nan], [np.nan, np.nan]])
+    rows = ranked(settings()[:3], returns, [[None, None], [None, 3], [0, 0]])
+    assert [row["rank"] for row in rows] == [1, 2, 3]
+    assert [row["b"] for row in rows] == [1.0, 0.1, 10.0]
+    assert [row["iqm"] for row in rows[:2]] == [5.0, 2.0]
+    assert [row["bad_seeds"] for row in rows] == [1, 0, 2]
+    assert "| 1 | 1 | 1 | 5 |" in sweep_table(rows)
+
+
+def test_two_names_are_a_heat_map():
+    figure = plot_sweep(settings(), np.arange(12.0).reshape(6, 2))
+    axes = figure.axes[0]
+    np.testing.assert_array_equal(axes.images[0].get_array(), [[0.5, 2.5, 4.5], [6.5, 8.5, 10.5]])
+    assert (axes.get_xlabel(), axes.get_ylabel()) == ("b", "a")
+
+
+@pytest.mark.parametrize("names", [("a",), ("a", "b", "c")])
+def test_other_numbers_of_names_are_lines(names):
+    chosen = [dict.fromkeys(names, float(i)) for i in range(1, 4)]
+    figure = plot_sweep(chosen, np.arange(6.0).reshape(3, 2))
+    assert [axes.get_xlabel() for axes in figure.axes] == list(names)
+    np.testing.assert_array_equal(figure.axes[0].lines[0].get_ydata(), [0.5, 2.5, 4.5])
