@@ -1,9 +1,10 @@
 """Evaluation while a run is under way: fresh episodes between segments."""
 
 import csv
+import dataclasses
 import io
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import chex
 import jax
 import numpy as np
 
-from ppg_jax.config import Config
+from ppg_jax.config import Config, ConfigError
 from ppg_jax.evaluation import evaluate
 from ppg_jax.logging import TextLog
 from ppg_jax.parallel import Layout, compiler_options, fill, over_rows
@@ -19,23 +20,52 @@ from ppg_jax.segments import Segment
 
 FILE = "evaluation.csv"
 COLUMNS = (
-    "phase", "env_steps", "seed", "policy", "levels", "mean_return", "mean_length", "unfinished"
+    "phase", "env_steps", "seed", "policy", "where", "mean_return", "mean_length", "unfinished"
 )  # fmt: skip
 
 Row = dict[str, Any]
 
 
+@dataclasses.dataclass(frozen=True)
+class Evaluating:
+    """When and where a run is evaluated.
+
+    Attributes:
+      every: phases between two evaluations; None: never.
+      episodes: E, of each seed, policy and place.
+      elsewhere: changes of the environment (``with_environment``) by what they are called.
+    """
+
+    every: int | None = None
+    episodes: int = 32
+    elsewhere: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name, value in (("evaluate_every", self.every), ("eval_episodes", self.episodes)):
+            if value is not None and (not isinstance(value, int) or value < 1):
+                raise ConfigError(f"{name}: {value!r} will not do; it should be at least 1")
+
+    def evaluator(
+        self, config: Config, layout: Layout, folder: Path | None, done: int
+    ) -> "Evaluator | None":
+        """What plays in a run that has so many phases behind it, if anything does."""
+        if self.every is None:
+            return None
+        return Evaluator(config, layout, self.every, self, folder, done)
+
+
 class Evaluator:
     """Plays E fresh episodes with every seed's policy, as it chooses and greedily.
 
-    Where training has a fixed set of levels, all levels are played too: the difference is the
-    generalisation gap. Every phase has its own random keys, which no training uses.
+    It plays where training does, and wherever else it is told to. Where training has a fixed set
+    of levels, all levels are played too: the difference is the generalisation gap. Every phase
+    has its own random keys, which no training uses.
 
     Args:
       config: of the run.
       layout: how its seeds run.
       every: phases between two evaluations.
-      episodes: E.
+      plan: the rest of what was asked for.
       folder: of the run, or None; rows go to ``evaluation.csv``.
       done: phases that the run has behind it; rows of later ones are dropped from the file.
     """
@@ -44,19 +74,19 @@ class Evaluator:
         self,
         config: Config,
         layout: Layout,
-        *,
         every: int,
-        episodes: int,
+        plan: Evaluating,
         folder: Path | None,
         done: int,
     ) -> None:
         self._config, self._layout, self.every = config, layout, every
-        levels = {"all": config}
+        places = {"training": config}
         if config.num_levels is not None:
-            levels = {"training": config} | {"all": config.replace(num_levels=None, first_level=0)}
+            places["all levels"] = with_environment(config, {"num_levels": None})
+        places |= {name: with_environment(config, dict(x)) for name, x in plan.elsewhere.items()}
         self._programs = {
-            (policy, name): _program(where, layout, episodes, greedy=policy == "greedy")
-            for policy, (name, where) in itertools.product(("stochastic", "greedy"), levels.items())
+            (policy, name): _program(place, layout, plan.episodes, greedy=policy == "greedy")
+            for policy, (name, place) in itertools.product(("stochastic", "greedy"), places.items())
         }
         self._last = done
         path = folder / FILE if folder else None
@@ -75,7 +105,7 @@ class Evaluator:
         key = jax.random.fold_in(jax.random.key(self._config.seed), segment.phases)
         keys = fill(jax.random.split(key, self._config.seeds), self._layout)
         fresh = []
-        for (policy, levels), program in self._programs.items():
+        for (policy, where), program in self._programs.items():
             played = program(None, (segment.state.params, segment.state.obs_stats, keys))
             returns, lengths, ended = (np.asarray(x)[: self._config.seeds] for x in played)
             for seed in range(self._config.seeds):
@@ -84,7 +114,7 @@ class Evaluator:
                     int(segment.metrics["env_steps"][seed, -1]),
                     seed,
                     policy,
-                    levels,
+                    where,
                     float(returns[seed].mean()),
                     float(lengths[seed].mean()),
                     int((~ended[seed]).sum()),
@@ -123,3 +153,24 @@ def read_rows(path: Path, phases: int) -> tuple[list[Row], int]:
         rows.append(dict(zip(COLUMNS, values, strict=True)))
         size += len(line)
     return rows, size if rows else 0
+
+
+ENV_FIELDS = ("env_params", "env_kwargs", "num_levels", "first_level")
+
+
+def with_environment(config: Config, changes: dict[str, Any]) -> Config:
+    """The configuration with another setting of the same environment; mappings are merged.
+
+    Raises:
+      ConfigError: a change is not one of the environment's fields, or will not do.
+    """
+    for name in changes:
+        if name not in ENV_FIELDS:
+            raise ConfigError(f"{name}: will not do here; {', '.join(ENV_FIELDS)} may change")
+    if changes.get("num_levels", 0) is None:  # all levels have no first one
+        changes = {"first_level": 0} | changes
+    merged = {
+        name: dict(getattr(config, name)) | value if isinstance(value, dict) else value
+        for name, value in changes.items()
+    }
+    return config.replace(**merged)

@@ -16,6 +16,7 @@ from ppg_jax.checkpoint import load_parameters
 from ppg_jax.config import Config, ConfigError
 from ppg_jax.envs.drawing import animate, check_drawable
 from ppg_jax.evaluation import evaluate_seeds, record_episode
+from ppg_jax.evaluator import with_environment
 from ppg_jax.folder import METRICS, folder_config
 from ppg_jax.logging import read_metrics
 from ppg_jax.networks import POLICY
@@ -182,27 +183,6 @@ def _act(config: Config, greedy: bool) -> Callable[..., chex.Array]:
         return policy.mode() if greedy else policy.sample(key)
 
     return act
-
-
-ENV_FIELDS = ("env_params", "env_kwargs", "num_levels", "first_level")
-
-
-def with_environment(config: Config, changes: dict[str, Any]) -> Config:
-    """The configuration with another setting of the same environment; mappings are merged.
-
-    Raises:
-      ConfigError: a change is not one of the environment's fields, or will not do.
-    """
-    for name in changes:
-        if name not in ENV_FIELDS:
-            raise ConfigError(f"{name}: will not do here; {', '.join(ENV_FIELDS)} may change")
-    if changes.get("num_levels", 0) is None:  # all levels have no first one
-        changes = {"first_level": 0} | changes
-    merged = {
-        name: dict(getattr(config, name)) | value if isinstance(value, dict) else value
-        for name, value in changes.items()
-    }
-    return config.replace(**merged)
 
 
 def load_run(directory: str | Path, env: Any = None) -> SavedRun:

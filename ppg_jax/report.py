@@ -17,6 +17,7 @@ from ppg_jax.fields import did_you_mean
 from ppg_jax.summary import (
     MetricArrays,
     final_returns,
+    first_bad_iteration,
     iqm_interval,
     smooth_returns,
 )
@@ -62,6 +63,13 @@ class Group:
     def envs(self) -> list[str]:
         """Environments in the group."""
         return sorted({run.config.env_name for run in self.runs})
+
+    @property
+    def name(self) -> str:
+        """The label, with a mark if seeds of it were lost to NaN or infinite losses."""
+        marks = [x for r in self.runs for x in first_bad_iteration(r.metrics, r.config)]
+        lost = sum(mark is not None for mark in marks)
+        return f"{self.label} ({lost} of {len(marks)} seeds NaN)" if lost else self.label
 
     def scores(self, env: str) -> np.ndarray:
         """Final returns in an environment, all runs' seeds; NaN where no episode ended."""
@@ -194,7 +202,7 @@ def markdown_table(groups: Sequence[Group]) -> str:
     for group in groups:
         for env in group.envs():
             scores = group.scores(env)
-            rows.append((env, group.label, np.isfinite(scores).sum(), *iqm_interval([scores])))
+            rows.append((env, group.name, np.isfinite(scores).sum(), *iqm_interval([scores])))
     for env, label, count, middle, low, high in sorted(rows, key=lambda r: (r[0], -r[3])):
         interval = f"{low:.2f} to {high:.2f}" if np.isfinite(low) else "-"
         lines.append(f"| {label} | {env} | {count} | {middle:.2f} | {interval} |")
@@ -228,7 +236,7 @@ def _draw_group(axes: Axes, group: Group, env: str, color: str, per_seed: bool) 
     if per_seed:
         axes.plot(steps, returns.T, color=color, alpha=0.3, linewidth=0.7)
     axes.fill_between(steps, rows[:, 1], rows[:, 2], color=color, alpha=0.2, linewidth=0)
-    axes.plot(steps, rows[:, 0], color=color, linewidth=1.8, label=group.label)
+    axes.plot(steps, rows[:, 0], color=color, linewidth=1.8, label=group.name)
 
 
 def plot_curves(groups: Sequence[Group], *, per_seed: bool = False) -> Figure:
@@ -292,5 +300,5 @@ def plot_learning_curve(config: Config, metrics: MetricArrays) -> Figure:
     group = Group(_algorithm(config), (One(config, metrics),))
     figure = plot_curves([group], per_seed=True)
     seeds = f"{len(metrics['env_steps'])} seed" + "s" * (len(metrics["env_steps"]) > 1)
-    figure.axes[0].set_title(f"{config.env_name}, {group.label}, {seeds}")
+    figure.axes[0].set_title(f"{config.env_name}, {group.name}, {seeds}")
     return figure

@@ -3,7 +3,7 @@
 import contextlib
 import dataclasses
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +16,7 @@ from rich.console import Console
 from ppg_jax.backend import lay_out
 from ppg_jax.checkpoint import Checkpoints, Saved, save_parameters
 from ppg_jax.config import Config, ConfigError, config_from_dict
-from ppg_jax.evaluator import Evaluator
+from ppg_jax.evaluator import Evaluating
 from ppg_jax.folder import (
     METRICS,
     finite_or_none,
@@ -108,6 +108,7 @@ def run(
     keep: int = 2,
     evaluate_every: int | None = None,
     eval_episodes: int = 32,
+    evaluate_on: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> Result:
     """Trains every seed of a configuration; the same numbers as ``make_train`` gives.
 
@@ -132,6 +133,9 @@ def run(
       evaluate_every: phases between two evaluations (``Result.evaluations``, and
         ``evaluation.csv``); None: no evaluation.
       eval_episodes: fresh episodes of each seed, each time, stochastic and greedy.
+      evaluate_on: other settings of the environment to play too, by what they are called:
+        ``{"long pole": {"env_params": {"length": 1.0}}}``; also ``env_kwargs``, ``num_levels`` and
+        ``first_level``.
 
     Returns:
       Metrics, final states and timings.
@@ -142,6 +146,7 @@ def run(
     if seeds is not None:
         config = config.replace(seeds=seeds)
     saving = Saving(checkpoint_every, checkpoint_minutes, keep)
+    evaluating = Evaluating(evaluate_every, eval_episodes, evaluate_on or {})
     layout = lay_out(config, config.seeds)
     config = resolve(config, layout)
     folder = new_folder(Path(out), config) if out is not None else None
@@ -153,7 +158,9 @@ def run(
             stack.enter_context(held(folder))
             checkpoints = Checkpoints(folder, saving.keep)
         display = stack.enter_context(make_display(shown, config))
-        evaluator = _evaluator(config, layout, folder, evaluate_every, eval_episodes, 0)
+        evaluator = _evaluator(
+            config, layout, folder, evaluate_every, eval_episodes, evaluate_on, 0
+        )
         recorder = Recorder(
             config, display, folder=folder, loggers=log, saving=saving, checkpoints=checkpoints,
             evaluator=evaluator, before=None,
@@ -173,6 +180,7 @@ def resume(
     keep: int = 2,
     evaluate_every: int | None = None,
     eval_episodes: int = 32,
+    evaluate_on: Mapping[str, Mapping[str, Any]] | None = None,
     **changes: Any,
 ) -> Result:
     """Goes on with a run that was stopped, killed, or is to be longer.
@@ -192,6 +200,7 @@ def resume(
       keep: see there.
       evaluate_every: see there.
       eval_episodes: see there.
+      evaluate_on: see there.
       **changes: ``total_timesteps``, if no learning rate depends on it; ``strategy``,
         ``chunk_size`` and ``devices``. Others may be given, but must be what they were.
 
@@ -203,6 +212,7 @@ def resume(
     """
     folder = Path(directory)
     saving = Saving(checkpoint_every, checkpoint_minutes, keep)
+    evaluating = Evaluating(evaluate_every, eval_episodes, evaluate_on or {})
     before = folder_config(folder, env)
     config = _changed(before, changes)
     layout = lay_out(config, config.seeds)
@@ -217,23 +227,14 @@ def resume(
         checkpoints.forget_after(saved.phases if saved else 0)
         write_config(folder, config)
         done = saved.phases if saved else 0
-        evaluator = _evaluator(config, layout, folder, evaluate_every, eval_episodes, done)
+        evaluator = _evaluator(
+            config, layout, folder, evaluate_every, eval_episodes, evaluate_on, done
+        )
         recorder = Recorder(
             config, display, folder=folder, loggers=log, saving=saving, checkpoints=checkpoints,
             evaluator=evaluator, before=metrics,
         )  # fmt: skip
         return _train(config, layout, start, folder, display, recorder)
-
-
-def _evaluator(
-    config: Config, layout: Layout, folder: Path | None, every: int | None, episodes: int, done: int
-) -> Evaluator | None:
-    for name, value in (("evaluate_every", every), ("eval_episodes", episodes)):
-        if value is not None and (not isinstance(value, int) or value < 1):
-            raise ConfigError(f"{name}: {value!r} will not do; it should be at least 1")
-    if every is None:
-        return None
-    return Evaluator(config, layout, every=every, episodes=episodes, folder=folder, done=done)
 
 
 def _start(

@@ -20,13 +20,16 @@ def small(**changes):
     return Config(**fields | changes)
 
 
+SHORT = {"short": {"env_params": {"max_steps_in_episode": 6}}}
+
+
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs") / "cartpole"
     config = small(env_params={"max_steps_in_episode": 30}, num_levels=3)
     return folder, run(
         config, out=folder, progress=False, evaluate_every=2, eval_episodes=4,
-        checkpoint_every=1, log=["jsonl"],
+        evaluate_on=SHORT, checkpoint_every=1, log=["jsonl"],
     )  # fmt: skip
 
 
@@ -100,15 +103,16 @@ def test_a_killed_run_plays_from_its_checkpoint(trained, tmp_path):
 def test_evaluations_during_training(trained):
     folder, result = trained
     rows = result.evaluations
-    # Phases 2 and 4, two policies, own levels and all, two seeds.
-    assert len(rows) == 2 * 2 * 2 * 2
+    # Phases 2 and 4, two policies, three places, two seeds.
+    assert len(rows) == 2 * 2 * 3 * 2
     assert {row["phase"] for row in rows} == {2, 4}
-    assert {row["levels"] for row in rows} == {"training", "all"}
+    assert {row["where"] for row in rows} == {"training", "all levels", "short"}
+    assert all(row["mean_return"] <= 6 for row in rows if row["where"] == "short")
     assert {row["env_steps"] for row in rows} == {128, 256}
     assert all(1 <= row["mean_return"] <= 30 for row in rows)
     lines = (folder / "evaluation.csv").read_text().splitlines()
     assert len(lines) == 1 + len(rows)
-    assert lines[0].startswith("phase,env_steps,seed,policy,levels,mean_return")
+    assert lines[0].startswith("phase,env_steps,seed,policy,where,mean_return")
 
 
 def test_evaluations_go_on_too(trained, tmp_path):
@@ -119,10 +123,9 @@ def test_evaluations_go_on_too(trained, tmp_path):
     assert (phases / "phase_3").is_dir()
     shutil.rmtree(phases / "phase_4")
     again = ppg_jax.resume(
-        stopped, progress=False, evaluate_every=1, eval_episodes=4, log=["jsonl"]
+        stopped, progress=False, evaluate_every=1, eval_episodes=4, evaluate_on=SHORT, log=["jsonl"]
     )
-    assert [row["phase"] for row in again.evaluations] == [2] * 8 + [4] * 8
-    assert again.evaluations[8:] == result.evaluations[8:]
+    assert again.evaluations == result.evaluations
     for name in ("metrics.csv", "metrics.jsonl", "evaluation.csv"):
         assert (stopped / name).read_bytes() == (folder / name).read_bytes(), name
 

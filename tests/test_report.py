@@ -34,6 +34,8 @@ def fake(returns, **fields):
         "num_episodes": np.ones(returns.shape, int),
         "env_steps": steps,
     }
+    losses = ("policy_loss", "value_loss", "clone_kl", "aux_value_loss", "aux_phase_value_loss")
+    metrics |= {name: np.zeros(returns.shape) for name in losses}
     return Fake(Config(**fields), metrics)
 
 
@@ -114,6 +116,15 @@ def test_curves_show_every_environment_and_group():
     assert cartpole.lines[2].get_ydata()[-1] == 11.0
     legend = figure.axes[0].get_legend()
     assert [text.get_text() for text in legend.get_texts()] == ["one", "two"]
+
+
+def test_lost_seeds_are_marked():
+    run = fake([1.0, 2.0])
+    run.metrics["value_loss"][1, 7:] = np.nan
+    group = Group("one", (run, fake([3.0])))
+    assert group.name == "one (1 of 3 seeds NaN)"
+    assert "| one (1 of 3 seeds NaN) | CartPole-v1 |" in markdown_table([group])
+    assert "1 of 2 seeds NaN" in plot_learning_curve(run.config, run.metrics).axes[0].get_title()
 
 
 def test_runs_of_different_lengths_share_an_axis():

@@ -18,7 +18,8 @@ NAN = np.nan
 def metrics(returns, counts):
     returns, counts = np.array(returns), np.array(counts)
     steps = np.tile(10 * np.arange(1, returns.shape[1] + 1), (len(returns), 1))
-    return {"episode_return": returns, "num_episodes": counts, "env_steps": steps}
+    losses = dict.fromkeys(("policy_loss", "value_loss"), np.zeros(returns.shape))
+    return {"episode_return": returns, "num_episodes": counts, "env_steps": steps} | losses
 
 
 def test_final_returns_weigh_every_episode_alike():
@@ -58,6 +59,6 @@ def test_bad_iterations():
 
 def test_plot_with_gaps_and_a_single_seed(tmp_path):
     m = metrics([[NAN, 1.0, 2.0]], [[0, 1, 1]])
-    figure = plot_learning_curve(Config(), m)
+    figure = plot_learning_curve(Config(e_aux=0), m)
     figure.savefig(tmp_path / "curve.png")
     assert figure.axes[0].get_xlabel() == "environment steps"
