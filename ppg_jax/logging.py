@@ -267,17 +267,25 @@ LOGGERS: dict[str, Callable[[Path, Config, int], Any]] = {
 """Loggers by name: made for a run's folder, its configuration and its first iteration."""
 
 
-def make_logger(name: str, folder: Path | None, config: Config, first_iteration: int) -> Logger:
-    """A logger by name.
+def check_logger(name: str, has_folder: bool) -> None:
+    """Whether there is such a logger.
 
     Raises:
-      ConfigError: the name is unknown, a package is missing, or there is no folder.
+      ConfigError: the name is unknown, or it would have no folder to write to.
     """
     if name not in LOGGERS:
         raise ConfigError(
             f"log: {name!r} is unknown; {did_you_mean(name, list(LOGGERS))}"
             f"names are {', '.join(LOGGERS)}"
         )
-    if folder is None:
+    if not has_folder:
         raise ConfigError(f"log: {name} writes into the run's folder; name one with out")
+
+
+def make_logger(name: str, folder: Path, config: Config, first_iteration: int) -> Logger:
+    """A logger by name.
+
+    Raises:
+      ConfigError: a package is missing.
+    """
     return LOGGERS[name](folder, config, first_iteration)

@@ -141,6 +141,10 @@ class Bar(Lines):
         }
         self._task = self._progress.add_task("", total=config.num_iterations, **blank)
 
+    def __rich__(self) -> Progress:
+        """As it stands, to be printed."""
+        return self._progress
+
     def __enter__(self) -> Self:
         self._progress.start()
         return self

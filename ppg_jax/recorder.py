@@ -78,7 +78,7 @@ class Recorder:
         self._iterations = before[0]["env_steps"].shape[1] if before else 0
         self._csv = CsvLogger(folder / METRICS, before[1] if before else 0) if folder else None
         self._loggers = [
-            make_logger(x, folder, config, self._iterations) if isinstance(x, str) else x
+            make_logger(x, folder, config, self._iterations) if isinstance(x, str) and folder else x
             for x in loggers
         ]
         self.problems: list[str] = []

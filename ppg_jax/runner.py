@@ -16,7 +16,7 @@ from rich.console import Console
 from ppg_jax.backend import lay_out
 from ppg_jax.checkpoint import Checkpoints, Saved, save_parameters
 from ppg_jax.config import Config, ConfigError, config_from_dict
-from ppg_jax.evaluator import Evaluating
+from ppg_jax.evaluator import Evaluating, with_environment
 from ppg_jax.folder import (
     METRICS,
     finite_or_none,
@@ -27,7 +27,7 @@ from ppg_jax.folder import (
     write_summary,
 )
 from ppg_jax.interrupts import StopRequest
-from ppg_jax.logging import Logger, read_metrics
+from ppg_jax.logging import Logger, check_logger, read_metrics
 from ppg_jax.parallel import Layout, collect
 from ppg_jax.progress import Display, make_display
 from ppg_jax.recorder import Recorder, Saving
@@ -149,6 +149,7 @@ def run(
     evaluating = Evaluating(evaluate_every, eval_episodes, evaluate_on or {})
     layout = lay_out(config, config.seeds)
     config = resolve(config, layout)
+    _check(config, log, evaluating, out is not None)
     folder = new_folder(Path(out), config) if out is not None else None
     shown = (console or Console()) if progress else None
     keys = _seed_keys(config)
@@ -158,9 +159,7 @@ def run(
             stack.enter_context(held(folder))
             checkpoints = Checkpoints(folder, saving.keep)
         display = stack.enter_context(make_display(shown, config))
-        evaluator = _evaluator(
-            config, layout, folder, evaluate_every, eval_episodes, evaluate_on, 0
-        )
+        evaluator = evaluating.evaluator(config, layout, folder, 0)
         recorder = Recorder(
             config, display, folder=folder, loggers=log, saving=saving, checkpoints=checkpoints,
             evaluator=evaluator, before=None,
@@ -217,6 +216,7 @@ def resume(
     config = _changed(before, changes)
     layout = lay_out(config, config.seeds)
     config = resolve(config, layout)
+    _check(config, log, evaluating, True)
     shown = (console or Console()) if progress else None
     with contextlib.ExitStack() as stack:
         stack.enter_context(held(folder))
@@ -227,14 +227,23 @@ def resume(
         checkpoints.forget_after(saved.phases if saved else 0)
         write_config(folder, config)
         done = saved.phases if saved else 0
-        evaluator = _evaluator(
-            config, layout, folder, evaluate_every, eval_episodes, evaluate_on, done
-        )
+        evaluator = evaluating.evaluator(config, layout, folder, done)
         recorder = Recorder(
             config, display, folder=folder, loggers=log, saving=saving, checkpoints=checkpoints,
             evaluator=evaluator, before=metrics,
         )  # fmt: skip
         return _train(config, layout, start, folder, display, recorder)
+
+
+def _check(
+    config: Config, log: Sequence[str | Logger], evaluating: Evaluating, has_folder: bool
+) -> None:
+    """Finds mistakes in the options before anything is written."""
+    for logger in log:
+        if isinstance(logger, str):
+            check_logger(logger, has_folder)
+    for changes in evaluating.elsewhere.values():
+        build(with_environment(config, dict(changes)))
 
 
 def _start(

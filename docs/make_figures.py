@@ -1,0 +1,60 @@
+"""Makes the pictures of the README from real runs: python docs/make_figures.py (two minutes).
+
+progress.svg, learning_curves.png and sweep.png, beside this file.
+"""
+
+import io
+from pathlib import Path
+
+from rich.console import Console
+
+import ppg_jax
+from ppg_jax.progress import Bar, Snapshot
+from ppg_jax.report import group_runs, plot_curves
+
+HERE = Path(__file__).parent
+STEPS = 262_144
+
+
+def progress(result: ppg_jax.Result) -> None:
+    """The bar as it stood after two thirds of a run."""
+    config, metrics = result.config, result.metrics
+    done = 2 * config.num_iterations // 3 // config.n_pi * config.n_pi
+    steps = config.seeds * done * config.steps_per_iteration
+    console = Console(record=True, width=110, file=io.StringIO(), force_terminal=True)
+    bar = Bar(console, config)
+    bar.note("$ ppg-jax train cartpole --seeds 8 --out runs/cartpole")
+    bar.update(
+        Snapshot(
+            iterations=done,
+            phases=done // config.n_pi,
+            env_steps=steps,
+            speed=result.env_steps_per_second,
+            returns=metrics["episode_return"][:, done - 1],
+            bad=0,
+        )
+    )
+    console.print(bar)
+    console.save_svg(str(HERE / "progress.svg"), title="ppg_jax")
+
+
+def main() -> None:
+    ppg_jax.use_all_cores()
+    runs = [
+        ppg_jax.run(ppg_jax.load_config(name, total_timesteps=STEPS), seeds=8)
+        for name in ("cartpole", "ppo/cartpole")
+    ]
+    progress(runs[0])
+    plot_curves(group_runs(runs, ["arch"]), per_seed=True).savefig(
+        HERE / "learning_curves.png", dpi=150
+    )
+    sweep = ppg_jax.sweep(
+        ppg_jax.load_config("cartpole", total_timesteps=STEPS // 2),
+        {"learning_rate": [1e-4, 3e-4, 1e-3, 3e-3], "beta_clone": [0.1, 1.0, 10.0]},
+        seeds=4,
+    )
+    sweep.plot().savefig(HERE / "sweep.png", dpi=150)
+
+
+if __name__ == "__main__":
+    main()
