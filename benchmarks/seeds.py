@@ -1,6 +1,6 @@
 """Many seeds by every strategy, on one device and on all: environment steps per second in all.
 
-    python benchmarks/seeds.py minatar/breakout configs/minatar/breakout_cnn.yaml --seeds 1 8
+    python benchmarks/seeds.py minatar/breakout benchmarks/breakout_cnn.yaml --seeds 1 8
 
 This is what ``auto`` rests on (``ppg_jax/parallel.py``). Programs run in turn; ``over_vmap`` and
 ``over_one_seed`` are medians of the quotients within a round. Memory is XLA's account of a device's
