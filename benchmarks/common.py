@@ -65,8 +65,17 @@ def ratio(ours: list[float], theirs: list[float]) -> float:
     return statistics.median(b / a for a, b in zip(ours, theirs, strict=True))
 
 
-def one_phase(config: Config) -> Config:
-    """The same with a run of one phase: that is what is timed, however long its own run is."""
+def one_phase(config: Config, n_pi: int | None = None) -> Config:
+    """The same with a run of one phase: that is what is timed, however long its own run is.
+
+    Args:
+      config: to be shortened.
+      n_pi: iterations of the phase instead of its own; auxiliary minibatches stay as large.
+    """
+    if n_pi is not None and n_pi < config.n_pi:
+        fewer = max(1, config.num_aux_minibatches * n_pi // config.n_pi)
+        steps = n_pi * config.steps_per_iteration
+        config = config.replace(n_pi=n_pi, num_aux_minibatches=fewer, total_timesteps=steps)
     return config.replace(total_timesteps=config.n_pi * config.steps_per_iteration)
 
 

@@ -1,6 +1,6 @@
 """Many seeds by every strategy, on one device and on all: environment steps per second in all.
 
-    python benchmarks/seeds.py minatar/breakout configs/minatar/breakout_cnn.yaml --seeds 1 8
+    python benchmarks/seeds.py minatar/breakout benchmarks/breakout_cnn.yaml --seeds 1 8 --n-pi 2
 
 This is what ``auto`` rests on (``ppg_jax/parallel.py``). Programs run in turn; ``over_vmap`` and
 ``over_one_seed`` are medians of the quotients within a round. Memory is XLA's account of a device's
@@ -43,7 +43,7 @@ def layouts(config: Config, seeds: int, strategies: list[str]) -> dict[str, Conf
 
 def measure(name: str, args: Any) -> list[dict]:
     """All strategies for all seed counts of one configuration."""
-    base = one_phase(load_config(name))
+    base = one_phase(load_config(name), args.n_pi)
     programs: dict[tuple[int, str], Phases] = {}
     for seeds in args.seeds:
         for how, config in layouts(base, seeds, args.strategies).items():
@@ -75,6 +75,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("configs", nargs="*", default=["minatar/breakout"])
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 8])
     parser.add_argument("--strategies", nargs="+", default=["vmap", "map", "chunk"])
+    parser.add_argument("--n-pi", type=int, help="of the phase that is timed; default its own")
     parser.add_argument("--repeats", type=int, default=5)
     args = parser.parse_args(argv)
     use_all_cores()
