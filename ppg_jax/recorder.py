@@ -77,10 +77,12 @@ class Recorder:
         self._parts = [before[0]] if before else []
         self._iterations = before[0]["env_steps"].shape[1] if before else 0
         self._csv = CsvLogger(folder / METRICS, before[1] if before else 0) if folder else None
-        self._loggers = [
-            make_logger(x, folder, config, self._iterations) if isinstance(x, str) and folder else x
-            for x in loggers
-        ]
+        self._loggers: list[Logger] = []
+        for logger in loggers:
+            if not isinstance(logger, str):
+                self._loggers.append(logger)
+            elif folder is not None:
+                self._loggers.append(make_logger(logger, folder, config, self._iterations))
         self.problems: list[str] = []
         self._written = True  # the CSV file is up to date
         self._saved_phases = self._iterations // config.n_pi
