@@ -324,6 +324,11 @@ def _train(
 ) -> Result:
     """All segments from the start on, and what stands in the folder at the end."""
     display.note(_headline(config, layout))
+    if config.e_aux and not config.num_phases:
+        display.note(
+            f"warning: {config.num_iterations} iterations are less than one phase of {config.n_pi}: "
+            "no auxiliary phase will run"
+        )
     segment: Segment | None = None
     with StopRequest(lambda: display.note(STOPPING)) as stop:
         for segment in train_segments(

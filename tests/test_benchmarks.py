@@ -1,23 +1,34 @@
 """The benchmark scripts run and say what they promise. No figure is judged here."""
 
+import importlib
 import json
-import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 FOLDER = Path(__file__).parent.parent / "benchmarks"
 
 
-def script(name, *args):
-    done = subprocess.run(
-        [sys.executable, FOLDER / name, *map(str, args)],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    return done, json.loads(done.stdout) if done.returncode == 0 else None
+@pytest.fixture
+def script(capsys, monkeypatch):
+    """Runs a script's main in this process: most of a fresh one's time would be imports."""
+    monkeypatch.syspath_prepend(FOLDER)
+
+    def run(name, *args):
+        main = importlib.import_module(name.removesuffix(".py")).main
+        try:
+            code = main([str(arg) for arg in args])
+        except SystemExit as stop:
+            raise AssertionError(stop) from None
+        out, err = capsys.readouterr()
+        done = SimpleNamespace(returncode=code, stdout=out, stderr=err)
+        return done, json.loads(out) if code == 0 else None
+
+    yield run
+    for name in [path.stem for path in FOLDER.glob("*.py")]:
+        sys.modules.pop(name, None)
 
 
 @pytest.fixture
@@ -30,7 +41,7 @@ def tiny(tmp_path):
     return path
 
 
-def test_throughput(tiny, tmp_path):
+def test_throughput(script, tiny, tmp_path):
     out = tmp_path / "out.json"
     done, report = script("throughput.py", tiny, "--seeds", 1, 2, "--repeats", 2, "--out", out)
     assert done.returncode == 0, done.stderr
@@ -43,7 +54,7 @@ def test_throughput(tiny, tmp_path):
         assert row["env_steps_per_second"] > 0
 
 
-def test_memory(tiny):
+def test_memory(script, tiny):
     done, report = script("memory.py", tiny)
     assert done.returncode == 0, done.stderr
     (row,) = report["results"]
@@ -56,7 +67,7 @@ def test_memory(tiny):
     )
 
 
-def test_learning(tiny):
+def test_learning(script, tiny):
     done, report = script("learning.py", tiny, tiny, "--seeds", 2)
     assert done.returncode == 0, done.stderr
     first, second = report["results"]["runs"]
@@ -64,13 +75,13 @@ def test_learning(tiny):
     assert report["results"]["first_minus_second"]["mean"] == 0.0
 
 
-def test_a_bad_configuration_is_one_line():
+def test_a_bad_configuration_is_one_line(script):
     done, _ = script("throughput.py", "nowhere")
     assert done.returncode == 2
     assert done.stderr.startswith("error: config: 'nowhere'")
 
 
-def test_compile_time(tiny):
+def test_compile_time(script, tiny):
     done, report = script("compile_time.py", tiny, "--repeats", 1, "--seeds", 1, 3)
     assert done.returncode == 0, done.stderr
     one, three = report["results"]
@@ -79,7 +90,7 @@ def test_compile_time(tiny):
     assert all(row["compile_seconds"] > 0 for row in report["results"])
 
 
-def test_seeds(tiny):
+def test_seeds(script, tiny):
     few = ["--seeds", 1, 3, "--repeats", 2, "--strategies", "vmap"]
     done, report = script("seeds.py", tiny, *few)
     assert done.returncode == 0, done.stderr
@@ -91,7 +102,7 @@ def test_seeds(tiny):
     assert all(row["env_steps_per_second"] > 0 for row in found.values())
 
 
-def test_conv():
+def test_conv(script):
     small = ["--num-envs", 8, "--n-pi", 1, "--num-steps", 4, "--seeds", 1, "--repeats", 1]
     done, report = script("conv.py", *small)
     assert done.returncode == 0, done.stderr
@@ -99,7 +110,7 @@ def test_conv():
     assert report["results"][-1]["over_flax"] == 1.0
 
 
-def test_limit(tiny):
+def test_limit(script, tiny):
     done, report = script("limit.py", tiny, "--repeats", 1)
     assert done.returncode == 0, done.stderr
     (row,) = report["results"]
@@ -110,7 +121,7 @@ def test_limit(tiny):
     assert row["policy_phase"]["gflop"] == pytest.approx((forward + backward) / 1e9)
 
 
-def test_hang_counts_what_does_not_come_back(tiny):
+def test_hang_counts_what_does_not_come_back(script, tiny):
     args = ["--strategies", "auto", "--repeats", 1, "--seeds", 2, "--timesteps", 128]
     done, report = script("hang.py", tiny, *args)
     assert done.returncode == 0, done.stderr
@@ -118,3 +129,59 @@ def test_hang_counts_what_does_not_come_back(tiny):
     done, _ = script("hang.py", tiny, *args, "--limit", 0.1)
     assert done.returncode == 1
     assert json.loads(done.stdout)["results"][0]["hung"] == 1
+
+
+def test_levers(script, tiny):
+    done, report = script("levers.py", tiny, "--repeats", 1, "--levers", "Threefry", "auxiliary")
+    assert done.returncode == 0, done.stderr
+    levers = [row["lever"] for row in report["results"]]
+    assert levers == [
+        "as it is", "unrolled Threefry", "four times as many auxiliary minibatches",
+        "a quarter of the auxiliary minibatches",
+    ]  # fmt: skip
+    assert report["results"][0]["gain"] == 1.0
+
+
+def test_every_lever_can_be_undone(script, tiny):
+    """Each is traced: what it replaces is still called so."""
+    import jax
+    import levers
+
+    from ppg_jax.files import load_config
+
+    config = load_config(tiny, env="Breakout-MinAtar", observation_dtype="bool")
+    for name, undo in levers.LEVERS.items():
+        changed, changes, _ = undo(config)
+        for module, attribute, value in changes:
+            assert getattr(module, attribute) is not value, name
+        with levers.changed(changes):
+            state = jax.eval_shape(lambda k, c=changed: levers.train.init(c, k), jax.random.key(0))
+            jax.eval_shape(
+                lambda s, c=changed: levers.train.train_phases(c, c.hparams, s, 1), state
+            )
+
+
+def test_overhead(script, tiny):
+    done, report = script("overhead.py", tiny, "--timesteps", 128, "--repeats", 1)
+    assert done.returncode == 0, done.stderr
+    assert report["results"]["command_line_over_bare"] > 0
+
+
+def test_faults(script):
+    """Killed once while starting: it begins anew, and comes to the same."""
+    args = ["--kills", 1, "--phases", 3, "--shortest", 1, "--longest", 1]
+    done, report = script("faults.py", *args)
+    assert done.returncode == 0, done.stderr
+    assert report["results"]["kills"] == 1
+    assert report["results"]["different"] == []
+
+
+def test_the_comparison_with_rejax_is_of_the_same_training(script):
+    import against_rejax
+
+    for case in against_rejax.CASES.values():
+        spec = against_rejax.COMMON | case | {"seeds": 1, "iterations": 4}
+        ppo, ppg = (against_rejax.our_config(spec, name) for name in ("ppo", "ppg"))
+        assert (ppo.e_pi, ppo.num_minibatches, ppo.arch) == (4, case["num_minibatches"], "separate")
+        assert (ppg.n_pi, ppg.e_pi, ppg.e_v, ppg.e_aux, ppg.arch) == (16, 1, 1, 6, "dual")
+        assert ppo.steps_per_iteration == ppg.steps_per_iteration == case["num_envs"] * 128
