@@ -326,8 +326,8 @@ def _train(
     display.note(_headline(config, layout))
     if config.e_aux and not config.num_phases:
         display.note(
-            f"warning: {config.num_iterations} iterations are less than one phase of {config.n_pi}: "
-            "no auxiliary phase will run"
+            f"warning: {config.num_iterations} iterations are less than one phase (n_pi "
+            f"{config.n_pi}): no auxiliary phase will run"
         )
     segment: Segment | None = None
     with StopRequest(lambda: display.note(STOPPING)) as stop:
