@@ -1,7 +1,6 @@
 """A run's folder: made once, held by one process, read back."""
 
 import contextlib
-import fcntl
 import json
 import os
 import platform
@@ -16,6 +15,11 @@ import yaml
 
 from ppg_jax.config import Config, ConfigError
 from ppg_jax.files import load_config
+
+try:
+    import fcntl
+except ImportError:  # Windows has no such locks
+    fcntl = None  # type: ignore[assignment]
 
 METRICS = "metrics.csv"
 _PACKAGES = ("ppg-jax", "jax", "jaxlib", "flax", "optax", "gymnax")
@@ -78,14 +82,22 @@ def folder_config(folder: Path, env: Any = None) -> Config:
 def held(folder: Path) -> Iterator[None]:
     """Keeps other processes from training into the same folder meanwhile.
 
+    The lock goes with the process, however that ends. Where file systems know no locks, nothing
+    is kept.
+
     Raises:
       ConfigError: another one does.
     """
     with (folder / ".lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ConfigError(f"DIR: {folder} is in use: another process trains there") from None
+        if fcntl is not None:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise ConfigError(
+                    f"DIR: {folder} is in use: another process trains there"
+                ) from None
+            except OSError:
+                pass
         yield
 
 
