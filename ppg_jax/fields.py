@@ -14,6 +14,9 @@ from pydantic.fields import FieldInfo
 class ConfigError(ValueError):
     """A setting that cannot work. The message is one line: field, value, remedy."""
 
+    def __init__(self, message: str) -> None:
+        super().__init__(" ".join(message.split()))  # a name or a value may hold line breaks
+
 
 class FrozenMapping(dict):
     """A mapping that can be hashed, so that a ``Config`` can be a static argument of ``jit``."""

@@ -120,6 +120,10 @@ def sweep(
         config = config.replace(seeds=seeds)
     settings = make_settings(values, zipped=zipped)
     hparams = [_with_setting(config, setting) for setting in settings]
+    settings = [
+        {name: float(getattr(h, name)) for name in setting}  # "1e-3" of YAML as a number too
+        for setting, h in zip(settings, hparams, strict=True)
+    ]
     shape = (len(settings), config.seeds)
     rows = len(settings) * config.seeds
     layout = lay_out(config, rows)
