@@ -33,7 +33,7 @@ def once(name: str, seeds: int, ours: bool) -> dict[str, float]:
     hparams = jax.tree.map(jax.numpy.float32, config.hparams)
     state: Any = fill(jax.random.split(jax.random.key(config.seed), seeds), layout)
     tracing = compiling = 0.0
-    for number, (program, _) in enumerate(segments.programs(config, layout, shared=True)):
+    for number, (program, *_) in enumerate(segments.programs(config, layout, shared=True)):
         began = time.perf_counter()
         lowered = program.lower(hparams, state)
         traced = time.perf_counter()

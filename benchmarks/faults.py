@@ -76,6 +76,14 @@ def everything(folder: Path) -> dict[str, Any]:
     return found
 
 
+def begin_or_resume(folder: Path, phases: int) -> list[str]:
+    """Arguments for the next life; what died before it wrote its configuration begins anew."""
+    if (folder / "config.yaml").exists():
+        return ["--resume", str(folder)]
+    shutil.rmtree(folder, ignore_errors=True)
+    return [*config_options(phases), "--out", str(folder)]
+
+
 def measure(args: Any) -> dict[str, Any]:
     rng = random.Random(args.seed)
     work = Path(tempfile.mkdtemp(prefix="faults-"))
@@ -84,19 +92,15 @@ def measure(args: Any) -> dict[str, Any]:
     live([*config_options(args.phases), "--out", str(alone)], None)
     print(f"the run alone took {time.monotonic() - began:.0f} s", file=sys.stderr)
     kills, in_saves, endings = 0, 0, []
-    start = [*config_options(args.phases), "--out", str(killed)]
     while kills < args.kills:
-        again = (killed / "config.yaml").exists()
-        if not again:
-            shutil.rmtree(killed, ignore_errors=True)
         seconds = rng.uniform(args.shortest, args.longest)
-        if not live(["--resume", str(killed)] if again else start, seconds):
+        if not live(begin_or_resume(killed, args.phases), seconds):
             break
         kills += 1
         in_saves += half_written(killed)
         endings.append(phases_saved(killed))
         print(f"kill {kills}: after {seconds:.1f} s, phase {endings[-1]}", file=sys.stderr)
-    live(["--resume", str(killed)], None)
+    live(begin_or_resume(killed, args.phases), None)
     want, found = everything(alone), everything(killed)
     different = [n for n in want if n not in found or not np.array_equal(want[n], found[n])]
     report = {

@@ -22,6 +22,8 @@ def summarize(name: str, result: Result) -> dict:
     """Final return of every seed, their mean and interval, and the curve of their mean."""
     mean, low, high = mean_interval(result.final_returns)
     steps, returns = smooth_returns(result.metrics, 20)
+    count = np.isfinite(returns).sum(0)
+    curve = np.nansum(returns, 0) / np.where(count > 0, count, np.nan)
     return {
         "config": name,
         "env_steps_per_seed": int(result.metrics["env_steps"][0, -1]),
@@ -29,7 +31,7 @@ def summarize(name: str, result: Result) -> dict:
         "mean": round(mean, 3),
         "interval_95": [round(low, 3), round(high, 3)],
         "curve_env_steps": steps.tolist(),
-        "curve_mean_return": np.round(np.nanmean(returns, 0), 3).tolist(),
+        "curve_mean_return": np.round(curve, 3).tolist(),
         "strategy": result.config.strategy,
         "compile_seconds": round(result.compile_seconds, 2),
         "run_seconds": round(result.run_seconds, 2),

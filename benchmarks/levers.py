@@ -146,7 +146,7 @@ def compiled(undone: Undone) -> Phases:
 
 
 def measure(name: str, args: Any) -> list[dict]:
-    config = one_phase(load_config(name)).replace(devices=1, seeds=1)
+    config = one_phase(load_config(name), args.n_pi).replace(devices=1, seeds=1)
     chosen = {
         k: v for k, v in LEVERS.items() if not args.levers or any(w in k for w in args.levers)
     }
@@ -176,6 +176,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument(
         "--levers", nargs="+", help="only those whose names hold one of these words"
     )
+    parser.add_argument("--n-pi", type=int, help="of the phase that is timed; default its own")
     parser.add_argument("--repeats", type=int, default=7)
     args = parser.parse_args(argv)
     return finish(args, lambda: [row for name in args.configs for row in measure(name, args)])
