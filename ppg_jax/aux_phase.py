@@ -8,8 +8,9 @@ import jax.numpy as jnp
 
 from ppg_jax.config import Config, Hyperparams
 from ppg_jax.distributions import Distribution
+from ppg_jax.gradients import LossPair, pair_gradient
 from ppg_jax.losses import squared_error
-from ppg_jax.minibatch import epoch_indices, take_sequences
+from ppg_jax.minibatch import after_burn_in, epoch_indices, take_sequences
 from ppg_jax.networks import AUX_VALUE, POLICY, VALUE, Agent, AgentOutput
 from ppg_jax.optimizer import apply_gradients, global_norm
 from ppg_jax.running_stats import RunningStats
@@ -18,13 +19,15 @@ from ppg_jax.types import AuxBuffer, Metrics
 
 def auxiliary_objective(
     hparams: Hyperparams, out: AgentOutput, old_policy: Distribution, value_targets: chex.Array
-) -> tuple[chex.Array, Metrics]:
-    """``L_joint + L_value``: both halved value errors and the cloning KL (the paper's eq. 3)."""
+) -> tuple[LossPair, Metrics]:
+    """``L_joint + L_value`` in two parts: the cloning KL, and both halved value errors.
+
+    (The paper's eq. 3 and the value function's own loss.)
+    """
     clone_kl = old_policy.kl(out.policy).mean()
     aux_value_loss = 0.5 * squared_error(out.aux_values, value_targets)
     value_loss = 0.5 * squared_error(out.values, value_targets)
-    loss = aux_value_loss + hparams.beta_clone * clone_kl + value_loss
-    return loss, {
+    return (hparams.beta_clone * clone_kl, aux_value_loss + value_loss), {
         "clone_kl": clone_kl,
         "aux_value_loss": aux_value_loss,
         "aux_phase_value_loss": value_loss,
@@ -41,14 +44,16 @@ def old_policies(
     """The policy as the phase found it, on every stored observation, a minibatch at a time.
 
     Returns:
-      Distribution with batch axes ``[N x B sequences, T]``.
+      Distribution with batch axes ``[N x B sequences, T - burn_in]``.
     """
     sequences = config.n_pi * config.num_envs
     order = jnp.arange(sequences).reshape(config.num_aux_minibatches, -1)
 
     def evaluate(index: chex.Array) -> Distribution:
         part = take_sequences(buffer, index)
-        out = agent.unroll(params, obs_stats, part.obs, part.starts, part.memory, (POLICY,))
+        out = agent.unroll(
+            params, obs_stats, part.inputs, part.memory, (POLICY,), burn_in=config.burn_in
+        )
         return jax.tree.map(lambda x: jnp.moveaxis(x, 0, 1), out.policy)
 
     policies = jax.lax.map(evaluate, order)
@@ -86,20 +91,31 @@ def auxiliary_phase(
     old_policy = old_policies(config, agent, params, obs_stats, buffer)
     detach = agent.architecture.detach_aux_phase
 
-    def loss(params: Any, part: AuxBuffer, old: Distribution) -> tuple[chex.Array, Metrics]:
+    def loss(params: Any, part: AuxBuffer, old: Distribution) -> tuple[LossPair, Metrics]:
         wanted = (POLICY, VALUE, AUX_VALUE)
         out = agent.unroll(
-            params, obs_stats, part.obs, part.starts, part.memory, wanted, detach_value=detach
+            params,
+            obs_stats,
+            part.inputs,
+            part.memory,
+            wanted,
+            detach_value=detach,
+            burn_in=config.burn_in,
+            bptt_steps=config.bptt_steps,
         )
-        return auxiliary_objective(hparams, out, old, part.value_targets)
+        return auxiliary_objective(hparams, out, old, after_burn_in(config, part).value_targets)
 
     def step(carry: tuple[Any, Any], index: chex.Array):
         params, opt_state = carry
         part = take_sequences(buffer, index)
         old = jax.tree.map(lambda x: jnp.moveaxis(x[index], 0, 1), old_policy)
-        grads, metrics = jax.grad(loss, has_aux=True)(params, part, old)
+        grads, metrics, angle = pair_gradient(
+            config.gradient_conflict, agent, lambda p: loss(p, part, old), params
+        )
+        metrics |= {"aux_grad_norm": global_norm(grads)}
+        metrics |= {f"aux_{name}": x for name, x in angle.items()}
         params, opt_state = apply_gradients(hparams, learning_rate, params, opt_state, grads)
-        return (params, opt_state), metrics | {"aux_grad_norm": global_norm(grads)}
+        return (params, opt_state), metrics
 
     indices = epoch_indices(
         key, config.n_pi * config.num_envs, config.num_aux_minibatches, config.e_aux

@@ -1,13 +1,12 @@
 """The configuration: every field with its type, range and meaning, checked when it is made."""
 
 import dataclasses
-import math
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 import pydantic
 from flax import struct
-from pydantic import BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
 from ppg_jax.fields import (
     STRICT,
@@ -18,9 +17,11 @@ from ppg_jax.fields import (
     Settings,
     Sizes,
     env_reference,
+    in_order,
     with_clear_errors,
     yaml_off,
 )
+from ppg_jax.fitting import problems
 
 
 @struct.dataclass
@@ -61,6 +62,9 @@ class Hyperparams:
     beta_clone: Annotated[
         Real, Field(ge=0, description="Weight of KL(old || new policy) in the auxiliary phase.")
     ] = 1.0
+    clone_kl_target: Annotated[
+        Real, Field(gt=0, description="KL that adapt_beta_clone aims at, in nats.")
+    ] = 0.01
     max_grad_norm: Annotated[
         Real, Field(ge=0, description="Global gradient norm is cut to this; 0: not cut.")
     ] = 0.0
@@ -91,8 +95,28 @@ class NetworkConfig:
     activation: Literal["relu", "tanh", "gelu", "silu", "elu"] = Field(
         "relu", description="Activation between layers (impala is always relu)."
     )
-    memory: Literal["none"] = Field(
-        "none", description="History summary between encoder and heads; none: feed-forward."
+    memory: Literal["none", "lstm", "gru", "mingru", "history"] = Field(
+        "none",
+        description="History summary between encoder and heads. none: feed-forward; mingru: linear "
+        "in its state, trained by a parallel scan; history: an lstm over the last steps only.",
+    )
+    memory_size: Annotated[Count, Field(ge=1)] | None = Field(
+        None, description="Units of the memory; default as wide as the encoder's last layer."
+    )
+    memory_horizon: Annotated[Count, Field(ge=2)] | None = Field(
+        None,
+        description="Fresh gates forget over 1 to so many steps, evenly spread; default 32. Choose "
+        "it as long as what is to be remembered.",
+    )
+    history_length: Annotated[Count, Field(ge=1)] | None = Field(
+        None, description="Steps that a history summarises, the current one included; default 8."
+    )
+    recall: (
+        Annotated[tuple[Literal["action", "reward", "done"], ...], AfterValidator(in_order)] | None
+    ) = Field(
+        None,
+        description="What is seen of the step before beside the observation (all three: RL^2); "
+        "default nothing, with a history the action.",
     )
     init: Literal["auto", "orthogonal", "normed"] = Field(
         "auto",
@@ -149,6 +173,17 @@ class Config:
     first_level: Annotated[Count, Field(ge=0, lt=2**31)] = Field(
         0, description="Number of the first of these levels; others are left to be held out."
     )
+    hide_components: tuple[Annotated[Count, Field(ge=0)], ...] = Field(
+        (), description="Numbers of the (flattened) observation that are always 0."
+    )
+    drop_observations: Annotated[Real, Field(ge=0, le=1)] = Field(
+        0.0, description="Probability with which a whole observation is 0."
+    )
+    episodes_per_task: Annotated[Count, Field(ge=1)] | None = Field(
+        None,
+        description="Episodes of the environment that make up one of ours: the same task again and "
+        "again, remembered in between (meta-learning); default: one, and nothing is kept.",
+    )
     seed: Annotated[Count, Field(ge=0, lt=2**32)] = Field(
         0, description="Seed of the run's random key; each of the seeds gets a split of it."
     )
@@ -203,6 +238,28 @@ class Config:
         description="Policy-phase minibatches hold whole sequences of some environments, or single "
         "samples.",
     )
+    burn_in: Annotated[Count, Field(ge=0)] = Field(
+        0,
+        description="Steps at the beginning of every sequence that only bring the memory up to "
+        "date: nothing is learnt from them.",
+    )
+    bptt_steps: Annotated[Count, Field(ge=1)] | None = Field(
+        None,
+        description="Steps that gradients go back through the memory; default whole sequences.",
+    )
+    gradient_conflict: Annotated[
+        Literal["off", "measure", "project", "balance"], BeforeValidator(yaml_off)
+    ] = Field(
+        "off",
+        description="Policy and value gradient where they share an encoder or memory. measure: "
+        "their cosine; project: each without what opposes the other (PCGrad); balance: weighted to "
+        "equal norms.",
+    )
+    adapt_beta_clone: bool = Field(
+        False,
+        description="Scale beta_clone after every auxiliary phase so that clone_kl comes near "
+        "clone_kl_target.",
+    )
     normalize_advantages: Annotated[
         Literal["batch", "minibatch", "off"], BeforeValidator(yaml_off)
     ] = Field("batch", description="Over the rollout, over each minibatch, or not at all.")
@@ -228,7 +285,7 @@ class Config:
 
     @pydantic.model_validator(mode="after")
     def _check_sizes(self) -> "Config":
-        for problem in _size_problems(self):
+        for problem in problems(self):
             raise ValueError(problem)
         return self
 
@@ -275,57 +332,6 @@ def _plain(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {key: _plain(entry) for key, entry in value.items()}
     return list(value) if isinstance(value, tuple) else value
-
-
-def _size_problems(c: Config):
-    """Yields a line for each pair of fields that do not fit together."""
-    if c.arch == "separate" and c.e_aux > 0:
-        yield (
-            f"e_aux: {c.e_aux} does not work with arch separate, whose networks share nothing to "
-            "distil into; set e_aux to 0, or arch to dual"
-        )
-    if c.minibatch_by == "env" and c.num_envs % c.num_minibatches:
-        yield (
-            f"num_minibatches: {c.num_minibatches} does not divide num_envs {c.num_envs}; "
-            f"{_divisor_hint(c.num_envs, c.num_minibatches)}"
-        )
-    if c.minibatch_by == "sample" and c.steps_per_iteration % c.num_minibatches:
-        yield (
-            f"num_minibatches: {c.num_minibatches} does not divide num_envs x num_steps "
-            f"{c.steps_per_iteration}; {_divisor_hint(c.steps_per_iteration, c.num_minibatches)}"
-        )
-    sequences = c.n_pi * c.num_envs
-    if c.e_aux > 0 and sequences % c.num_aux_minibatches:
-        yield (
-            f"num_aux_minibatches: {c.num_aux_minibatches} does not divide n_pi x num_envs "
-            f"{sequences}; {_divisor_hint(sequences, c.num_aux_minibatches)}"
-        )
-    if c.num_levels is None and c.first_level:
-        yield f"first_level: {c.first_level} does not go without num_levels; set that too"
-    if c.num_levels is not None and c.first_level + c.num_levels > 2**31:
-        yield f"first_level: {c.first_level} will not do; levels are numbered below {2**31}"
-    if c.chunk_size is not None and c.strategy not in ("auto", "chunk"):
-        yield (
-            f"chunk_size: {c.chunk_size} does not go with strategy {c.strategy}; set strategy to "
-            "chunk, or leave chunk_size out"
-        )
-    if c.minibatch_by == "sample" and c.steps_per_iteration > 2**24:
-        yield (
-            f"num_steps: {c.num_steps} x num_envs {c.num_envs} samples are too many to shuffle; "
-            f"use at most {2**24}, or minibatch_by env"
-        )
-    if c.num_iterations < 1:
-        yield (
-            f"total_timesteps: {c.total_timesteps} is less than one iteration of num_envs x "
-            f"num_steps {c.steps_per_iteration}; use at least that many"
-        )
-
-
-def _divisor_hint(total: int, wanted: int) -> str:
-    """The divisors next to what was asked for."""
-    divisors = [d for d in range(1, total + 1) if total % d == 0]
-    near = sorted(sorted(divisors, key=lambda d: (abs(math.log(d / wanted)), d))[:2])
-    return "use " + " or ".join(map(str, near))
 
 
 with_clear_errors(NetworkConfig)

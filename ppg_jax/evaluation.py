@@ -54,15 +54,15 @@ def evaluate(
     def step(carry: tuple[Any, ...]):
         time, envs, memory, ended, returns, lengths = carry
         action_key, env_key = jax.random.split(jax.random.fold_in(play_key, time))
-        out = agent.step(params, obs_stats, envs.obs, envs.starts, memory, (POLICY,))
+        out = agent.step(params, obs_stats, envs.inputs, memory, (POLICY,))
         actions = out.policy.mode() if greedy else out.policy.sample(action_key)
         envs, result = step_envs(env, env_key, envs, actions)
         returns = jnp.where(ended, returns, returns + result.rewards)
         lengths = jnp.where(ended, lengths, lengths + 1)
         ended = ended | result.terminated | result.truncated
-        return time + 1, envs, out.memory, ended, returns, lengths
+        return time + 1, envs, memory | out.states, ended, returns, lengths
 
-    envs: EnvsState = reset_envs(env, reset_key, num_episodes)
+    envs: EnvsState = reset_envs(env, reset_key, num_episodes, agent.network.recall)
     memory = agent.initial_memory(num_episodes)
     blank = jnp.zeros(num_episodes)
     start = (0, envs, memory, blank.astype(bool), blank, blank.astype(jnp.int32))
@@ -99,13 +99,13 @@ def record_episode(
     def step(carry: tuple[EnvsState, Any], key: chex.PRNGKey):
         envs, memory = carry
         action_key, env_key = jax.random.split(key)
-        out = agent.step(params, obs_stats, envs.obs, envs.starts, memory, (POLICY,))
+        out = agent.step(params, obs_stats, envs.inputs, memory, (POLICY,))
         actions = out.policy.mode() if greedy else out.policy.sample(action_key)
         after, result = step_envs(env, env_key, envs, actions)
         ended = result.terminated | result.truncated
-        return (after, out.memory), (envs.env, result.rewards, ended)
+        return (after, memory | out.states), (env.inner_state(envs.env), result.rewards, ended)
 
-    start = reset_envs(env, reset_key, 1), agent.initial_memory(1)
+    start = reset_envs(env, reset_key, 1, agent.network.recall), agent.initial_memory(1)
     _, played = jax.lax.scan(step, start, jax.random.split(play_key, max_steps))
     return jax.tree.map(lambda x: x[:, 0], played)
 

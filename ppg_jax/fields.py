@@ -55,6 +55,11 @@ def yaml_off(value: Any) -> Any:
     return "off" if value is False else value  # YAML 1.1 reads a bare off as false
 
 
+def in_order(names: tuple[str, ...]) -> tuple[str, ...]:
+    """Names without repetition, sorted: what is the same should look the same."""
+    return tuple(sorted(set(names)))
+
+
 def _freeze(value: Any) -> Any:
     if value is None:
         return FrozenMapping()

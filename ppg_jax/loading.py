@@ -3,12 +3,13 @@
 import dataclasses
 import functools
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import chex
 import jax
+import jax.numpy as jnp
 import numpy as np
 from matplotlib.figure import Figure
 
@@ -19,10 +20,11 @@ from ppg_jax.evaluation import evaluate_seeds, record_episode
 from ppg_jax.evaluator import with_environment
 from ppg_jax.folder import METRICS, folder_config
 from ppg_jax.logging import read_metrics
-from ppg_jax.networks import POLICY
+from ppg_jax.networks import POLICY, Agent
 from ppg_jax.report import plot_learning_curve
 from ppg_jax.summary import MetricArrays, final_returns, to_dataframe
 from ppg_jax.train import build
+from ppg_jax.types import Inputs, Recalled, no_step
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -63,33 +65,69 @@ class SavedRun:
         return final_returns(self.metrics)
 
     def policy(
-        self, obs: chex.Array, key: chex.PRNGKey, *, seed: int = 0, greedy: bool = False
-    ) -> chex.Array:
+        self,
+        obs: chex.Array,
+        key: chex.PRNGKey,
+        *,
+        memory: Any = None,
+        starts: chex.Array | None = None,
+        previous: Mapping[str, chex.Array] | None = None,
+        seed: int = 0,
+        greedy: bool = False,
+    ) -> Any:
         """What a seed's policy does.
 
+        A network with a memory is called with the memory it left at the step before::
+
+            memory = saved.initial_memory(num_envs)
+            actions, memory = saved.policy(obs, key, memory=memory, starts=starts)
+
         Args:
-          obs: ``[B, ...]`` as the environment gives them, or one without the axis.
+          obs: ``[B, ...]`` as the environment gives them, or one without the axis (then nothing
+            else has it either).
           key: for the choice.
+          memory: before this step, ``[B, ...]``; None: the first step of an episode.
+          starts: where an episode begins, so that memory starts anew, bool ``[B]``; None: nowhere.
+          previous: of the step before what the network sees (``config.network.recall``): ``action``
+            as it was given, ``reward`` raw, ``done``. None: there was none.
           seed: whose.
           greedy: take the most probable action instead of a sample.
 
         Returns:
-          Actions ``[B, ...]``, or one.
+          Actions ``[B, ...]``, or one; with the memory after the step, if one was given.
 
         Raises:
-          ConfigError: there is no such seed, or observations have another shape.
+          ConfigError: there is no such seed, or what is given has another shape.
         """
         _, agent = build(self.config)
         shape = agent.observation.shape
-        obs = jax.numpy.asarray(obs).astype(agent.observation.dtype)
+        obs = jnp.asarray(obs).astype(agent.observation.dtype)
         single = obs.shape == shape
         if not single and obs.shape[1:] != shape:
             raise ConfigError(
                 f"obs: shape {obs.shape} will not do; it should be {shape}, or that with a "
                 "leading axis"
             )
-        actions = _act(self.config, greedy)(*self._of(seed), obs[None] if single else obs, key)
-        return actions[0] if single else actions
+        lead = () if single else obs.shape[:1]
+        begins = memory is None if starts is None else starts
+        inputs = Inputs(
+            obs=obs,
+            starts=jnp.broadcast_to(jnp.asarray(begins, jnp.bool_), lead),
+            recalled=_recalled(agent, previous, lead),
+        )
+        num_envs = None if single else obs.shape[0]
+        before = self.initial_memory(num_envs) if memory is None else memory
+        if single:
+            inputs, before = jax.tree.map(lambda x: x[None], (inputs, before))
+        played = _act(self.config, greedy)(*self._of(seed), inputs, before, key)
+        actions, after = jax.tree.map(lambda x: x[0], played) if single else played
+        return actions if memory is None else (actions, after)
+
+    def initial_memory(self, num_envs: int | None = None) -> Any:
+        """Memories before any observation, leaves ``[num_envs, ...]``; None: without the axis."""
+        _, agent = build(self.config)
+        memory = agent.initial_memory(num_envs or 1)
+        return memory if num_envs else jax.tree.map(lambda x: x[0], memory)
 
     def evaluate(
         self,
@@ -172,17 +210,42 @@ class SavedRun:
 
 
 @functools.lru_cache(maxsize=16)
-def _act(config: Config, greedy: bool) -> Callable[..., chex.Array]:
+def _act(config: Config, greedy: bool) -> Callable[..., Any]:
     _, agent = build(config)
 
     @jax.jit
-    def act(params: Any, stats: Any, obs: chex.Array, key: chex.PRNGKey) -> chex.Array:
-        starts = jax.numpy.ones(obs.shape[0], bool)
-        memory = agent.initial_memory(obs.shape[0])
-        policy = agent.step(params, stats, obs, starts, memory, (POLICY,)).policy
-        return policy.mode() if greedy else policy.sample(key)
+    def act(params: Any, stats: Any, inputs: Inputs, memory: Any, key: chex.PRNGKey) -> Any:
+        out = agent.step(params, stats, inputs, memory, (POLICY,))
+        actions = out.policy.mode() if greedy else out.policy.sample(key)
+        return actions, memory | out.states
 
     return act
+
+
+def _recalled(
+    agent: Agent, previous: Mapping[str, chex.Array] | None, lead: tuple[int, ...]
+) -> Recalled | None:
+    """The step before as the networks see it; what they do not see is ignored.
+
+    Raises:
+      ConfigError: something that they see is missing, or has another shape.
+    """
+    blank = no_step(agent.action, agent.network.recall or (), lead)
+    if blank is None or previous is None:
+        return blank
+    fields = {"action": "actions", "reward": "rewards", "done": "done"}
+    given = {}
+    for name in agent.network.recall or ():
+        if name not in previous:
+            raise ConfigError(f"previous: {name} is missing; this network sees it")
+        like = getattr(blank, fields[name])
+        value = jnp.asarray(previous[name]).astype(like.dtype)
+        if value.shape != like.shape:
+            raise ConfigError(
+                f"previous: {name} has shape {value.shape}; it should be {like.shape}"
+            )
+        given[fields[name]] = value
+    return Recalled(**given)
 
 
 def load_run(directory: str | Path, env: Any = None) -> SavedRun:

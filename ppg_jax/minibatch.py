@@ -1,11 +1,12 @@
 """Drawing minibatches: indices for all epochs at once, gathered where they are used."""
 
-from typing import Any
+from typing import Any, TypeVar
 
 import chex
 import jax
 import jax.numpy as jnp
 
+from ppg_jax.config import Config
 from ppg_jax.prng import permutations
 from ppg_jax.types import AuxBuffer, Batch
 
@@ -58,3 +59,14 @@ def take_sequences(buffer: AuxBuffer, index: chex.Array) -> AuxBuffer:
 
     memory: Any = jax.tree.map(lambda x: x[iteration, env], buffer.memory)
     return jax.tree.map(take, buffer.replace(memory=())).replace(memory=memory)
+
+
+Sequences = TypeVar("Sequences", Batch, AuxBuffer)
+
+
+def after_burn_in(config: Config, sequences: Sequences) -> Sequences:
+    """The steps that are learnt from: ``[T, M, ...] -> [T - burn_in, M, ...]``."""
+    if not config.burn_in:
+        return sequences
+    late = jax.tree.map(lambda x: x[config.burn_in :], sequences.replace(memory=()))
+    return late.replace(memory=sequences.memory)

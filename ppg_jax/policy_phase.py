@@ -1,20 +1,19 @@
 """The policy phase: epochs of the policy and the value loss over one rollout."""
 
-from collections.abc import Callable
 from typing import Any
 
 import chex
 import jax
+import jax.numpy as jnp
 
 from ppg_jax import losses
 from ppg_jax.config import Config, Hyperparams
-from ppg_jax.minibatch import epoch_indices, take_envs, take_samples
+from ppg_jax.gradients import LossPair, pair_gradient
+from ppg_jax.minibatch import after_burn_in, epoch_indices, take_envs, take_samples
 from ppg_jax.networks import POLICY, VALUE, Agent, AgentOutput
 from ppg_jax.optimizer import apply_gradients, global_norm
 from ppg_jax.running_stats import RunningStats
 from ppg_jax.types import Batch, Metrics
-
-LossFn = Callable[[Hyperparams, AgentOutput, Batch], tuple[chex.Array, Metrics]]
 
 
 def policy_objective(
@@ -45,20 +44,19 @@ def value_objective(
     return loss, {"value_loss": loss}
 
 
-def _joint_objective(
-    hparams: Hyperparams, out: AgentOutput, batch: Batch
-) -> tuple[chex.Array, Metrics]:
-    policy_loss, policy_metrics = policy_objective(hparams, out, batch)
-    value_loss, value_metrics = value_objective(hparams, out, batch)
-    return policy_loss + value_loss, policy_metrics | value_metrics
+def _objective(
+    name: str, hparams: Hyperparams, out: AgentOutput, batch: Batch
+) -> tuple[LossPair, Metrics]:
+    """The losses of a run of epochs: ``joint``, or ``policy`` or ``value`` with the other 0."""
+    losses, metrics = {POLICY: jnp.float32(0.0), VALUE: jnp.float32(0.0)}, Metrics()
+    for head, objective in ((POLICY, policy_objective), (VALUE, value_objective)):
+        if head in _HEADS[name]:
+            losses[head], measured = objective(hparams, out, batch)
+            metrics |= measured
+    return (losses[POLICY], losses[VALUE]), metrics
 
 
-# Which losses a run of epochs takes, and which heads they read.
-_OBJECTIVES: dict[str, tuple[LossFn, tuple[str, ...]]] = {
-    "joint": (_joint_objective, (POLICY, VALUE)),
-    "policy": (policy_objective, (POLICY,)),
-    "value": (value_objective, (VALUE,)),
-}
+_HEADS = {"joint": (POLICY, VALUE), "policy": (POLICY,), "value": (VALUE,)}
 
 
 def learn_from_batch(
@@ -127,21 +125,24 @@ def _minibatch_step(
     objective: str,
 ):
     """The scan body: one gradient step on one minibatch."""
-    loss_fn, wanted = _OBJECTIVES[objective]
     take = take_envs if config.minibatch_by == "env" else take_samples
     detach = agent.architecture.detach_policy_phase
+    # Elsewhere no encoder gets both gradients in this phase.
+    both = objective == "joint" and not (agent.architecture.value_net or detach)
+    conflict = config.gradient_conflict if both else "off"
 
-    def loss(params: Any, minibatch: Batch) -> tuple[chex.Array, Metrics]:
+    def loss(params: Any, minibatch: Batch) -> tuple[LossPair, Metrics]:
         out = agent.unroll(
             params,
             obs_stats,
-            minibatch.obs,
-            minibatch.starts,
+            minibatch.inputs,
             minibatch.memory,
-            wanted,
+            _HEADS[objective],
             detach_value=detach,
+            burn_in=config.burn_in,
+            bptt_steps=config.bptt_steps,
         )
-        return loss_fn(hparams, out, minibatch)
+        return _objective(objective, hparams, out, after_burn_in(config, minibatch))
 
     def step(carry: tuple[Any, Any], index: chex.Array):
         params, opt_state = carry
@@ -149,9 +150,10 @@ def _minibatch_step(
         if config.normalize_advantages == "minibatch":
             advantages = losses.normalize_advantages(minibatch.advantages)
             minibatch = minibatch.replace(advantages=advantages)
-        grads, metrics = jax.grad(loss, has_aux=True)(params, minibatch)
+        grads, metrics, angle = pair_gradient(conflict, agent, lambda p: loss(p, minibatch), params)
+        metrics |= angle | _gradient_norms(agent, grads, objective)
         params, opt_state = apply_gradients(hparams, learning_rate, params, opt_state, grads)
-        return (params, opt_state), metrics | _gradient_norms(agent, grads, objective)
+        return (params, opt_state), metrics
 
     return step
 

@@ -19,7 +19,7 @@ from ppg_jax.running_stats import (
     scale_rewards,
     update_stats,
 )
-from ppg_jax.types import AuxBuffer, Batch, EnvsState, EpisodeStats, RewardScaler, Rollout
+from ppg_jax.types import AuxBuffer, Batch, EnvsState, EpisodeStats, Inputs, RewardScaler, Rollout
 
 
 def collect_rollout(
@@ -46,20 +46,22 @@ def collect_rollout(
     def step(carry: tuple[EnvsState, dict[str, Any]], keys: chex.PRNGKey):
         envs, memory = carry
         action_key, env_key = keys
-        out = agent.step(params, obs_stats, envs.obs, envs.starts, memory, (POLICY,))
+        out = agent.step(params, obs_stats, envs.inputs, memory, (POLICY,))
         actions = out.policy.sample(action_key)
         after, result = step_envs(env, env_key, envs, actions)
         record = {
             "obs": envs.obs,
             "starts": envs.starts,
+            "recalled": envs.recalled,
             "actions": actions,
             "log_probs": out.policy.log_prob(actions),
             "rewards": result.rewards,
             "terminated": result.terminated,
             "truncated": result.truncated,
             "final_obs": result.final_obs,
+            "final_recalled": result.final_recalled,
         }
-        return (after, out.memory), (record, result.episodes)
+        return (after, memory | out.states), (record, result.episodes)
 
     action_key, env_key = jax.random.split(fast_key(key))
     keys = tuple(jax.random.split(k, config.num_steps) for k in (action_key, env_key))
@@ -85,24 +87,23 @@ def estimate_values(
       agent: the networks.
       params: their parameters.
       obs_stats: frozen statistics of observations, or None.
-      stored: observations and starts ``[T, B, ...]``, memories before them.
+      stored: inputs ``[T, B, ...]``, memories before them.
 
     Returns:
-      Values ``[T, B]``, and the memories after the last step of the networks that ran.
+      Values ``[T, B]``, and the memories of the networks that ran after every step, leaves
+      ``[T, B, ...]``.
     """
     blocks = math.gcd(config.num_steps, config.num_minibatches)
 
-    def block(memory: dict[str, Any], inputs: tuple[chex.Array, chex.Array]):
-        obs, starts = inputs
-        out = agent.unroll(params, obs_stats, obs, starts, memory, (VALUE,))
-        return out.memory, out.values
+    def block(memory: dict[str, Any], inputs: Inputs):
+        out = agent.unroll(params, obs_stats, inputs, memory, (VALUE,))
+        return out.last_memory(memory), (out.values, out.states)
 
     def cut(x: chex.Array) -> chex.Array:
         return x.reshape(blocks, config.num_steps // blocks, *x.shape[1:])
 
-    inputs = cut(stored.obs), cut(stored.starts)
-    memory, values = jax.lax.scan(block, stored.memory, inputs)
-    return values.reshape(stored.starts.shape), memory
+    _, estimated = jax.lax.scan(block, stored.memory, jax.tree.map(cut, stored.inputs))
+    return jax.tree.map(lambda x: x.reshape(config.num_steps, *x.shape[2:]), estimated)
 
 
 def successor_values(
@@ -111,12 +112,14 @@ def successor_values(
     obs_stats: RunningStats | None,
     rollout: Rollout,
     values: chex.Array,
+    states: dict[str, Any],
 ) -> chex.Array:
     """``V`` of every step's real successor.
 
     Mostly that is ``values[t + 1]``. The network runs again only for the last step and for the
     truncated ones, whose successor is the last observation of the episode: these are gathered
-    and evaluated B at a time, as often as this rollout needs, usually once.
+    with the memories they are met with and evaluated B at a time, as often as this rollout needs,
+    usually once.
 
     Args:
       agent: the networks.
@@ -124,27 +127,25 @@ def successor_values(
       obs_stats: frozen statistics of observations, or None.
       rollout: T steps of B environments.
       values: ``V(obs)``, ``[T, B]``.
+      states: memories after every step, leaves ``[T, B, ...]``, of ``estimate_values``.
 
     Returns:
       ``[T, B]``; where a step terminated the value means nothing.
-
-    Raises:
-      NotImplementedError: networks with a memory, whose state at every step would be needed.
     """
-    if jax.tree.leaves(rollout.memory):
-        raise NotImplementedError("successor values of networks with a memory")
     num_steps, num_envs = values.shape
     missing = (rollout.truncated & ~rollout.terminated).at[-1].set(True).reshape(-1)
-    final_obs = rollout.final_obs.reshape(-1, *rollout.final_obs.shape[2:])
+    final = rollout.final_obs, rollout.final_recalled, states
+    final = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), final)
     # Ascending; entries beyond the missing ones point outside, where writes are dropped.
     where = jnp.nonzero(missing, size=missing.size, fill_value=missing.size)[0]
-    starts, memory = jnp.zeros(num_envs, jnp.bool_), agent.initial_memory(num_envs)
+    starts, unused = jnp.zeros(num_envs, jnp.bool_), agent.initial_memory(num_envs)
 
     def fill(carry: tuple[chex.Array, chex.Array]):
         done, successors = carry
         index = jax.lax.dynamic_slice(where, (done,), (num_envs,))
-        obs = final_obs.at[index].get(mode="clip")
-        out = agent.step(params, obs_stats, obs, starts, memory, (VALUE,))
+        obs, recalled, memory = jax.tree.map(lambda x: x.at[index].get(mode="clip"), final)
+        inputs = Inputs(obs, starts, recalled)
+        out = agent.step(params, obs_stats, inputs, unused | memory, (VALUE,))
         return done + num_envs, successors.at[index].set(out.values, mode="drop")
 
     successors = jnp.concatenate([values[1:], jnp.zeros_like(values[:1])]).reshape(-1)
@@ -184,11 +185,11 @@ def make_batch(
     rewards = rollout.rewards
     if scaler is not None:
         scaler, rewards = normalize_rewards(scaler, rollout, hparams.reward_norm_gamma)
-    values, memory = estimate_values(config, agent, params, obs_stats, rollout)
+    values, states = estimate_values(config, agent, params, obs_stats, rollout)
     advantages, value_targets = generalized_advantages(
         rewards,
         values,
-        successor_values(agent, params, obs_stats, rollout, values),
+        successor_values(agent, params, obs_stats, rollout, values, states),
         rollout.terminated,
         rollout.truncated,
         hparams.gamma,
@@ -205,5 +206,6 @@ def make_batch(
         old_values=values,
         advantages=advantages,
         value_targets=value_targets,
+        recalled=rollout.recalled,
     )
-    return batch, scaler, memory
+    return batch, scaler, jax.tree.map(lambda x: x[-1], states)

@@ -1,5 +1,6 @@
 """The algorithm: a run as phases, pure from key to final state."""
 
+import dataclasses
 import functools
 from collections.abc import Callable
 from typing import Any
@@ -10,7 +11,8 @@ import jax.numpy as jnp
 
 from ppg_jax.aux_phase import auxiliary_phase
 from ppg_jax.config import Config, Hyperparams
-from ppg_jax.envs import Environment, Levels, make_env, random_action, reset_envs, step_envs
+from ppg_jax.conflict import adapted_scale
+from ppg_jax.envs import Environment, make_training_env, random_action, reset_envs, step_envs
 from ppg_jax.losses import explained_variance, squared_error
 from ppg_jax.networks import Agent, make_agent
 from ppg_jax.optimizer import init_optimizer, scheduled
@@ -27,15 +29,15 @@ from ppg_jax.types import (
     TrainState,
 )
 
-PHASE_METRICS = (
-    "clone_kl",
-    "aux_value_loss",
-    "aux_phase_value_loss",
-    "aux_grad_norm",
-    "value_loss_before_aux",
-    "value_loss_after_aux",
-)
-"""Measured once a phase; NaN in the iterations that no auxiliary phase follows."""
+
+def phase_metrics(config: Config) -> tuple[str, ...]:
+    """What is measured once a phase; NaN in the iterations that no auxiliary phase follows."""
+    if not config.e_aux:
+        return ()
+    names = ["clone_kl", "aux_value_loss", "aux_phase_value_loss", "aux_grad_norm"]
+    names += ["value_loss_before_aux", "value_loss_after_aux"]
+    names += ["aux_grad_cosine"] * (config.gradient_conflict != "off")
+    return (*names, *["beta_clone"] * config.adapt_beta_clone)
 
 
 @functools.lru_cache(maxsize=64)
@@ -45,11 +47,7 @@ def build(config: Config) -> tuple[Environment, Agent]:
     Raises:
       ConfigError: they do not exist or do not fit each other.
     """
-    env: Environment = make_env(
-        config.env, config.env_params, config.env_kwargs, config.observation_dtype
-    )
-    if config.num_levels is not None:
-        env = Levels(env, config.num_levels, config.first_level)
+    env = make_training_env(config)
     return env, make_agent(config, env.observation, env.action)
 
 
@@ -72,13 +70,14 @@ def init(config: Config, key: chex.PRNGKey) -> TrainState:
     return TrainState(
         params=params,
         opt_states={name: init_optimizer(params) for name in names},
-        envs=reset_envs(env, env_key, config.num_envs),
+        envs=reset_envs(env, env_key, config.num_envs, agent.network.recall),
         memory=agent.initial_memory(config.num_envs),
         reward_scaler=scaler if config.normalize_rewards else None,
         obs_stats=stats,
         seen_obs_stats=stats,
         key=run_key,
         iteration=jnp.int32(0),
+        beta_scale=jnp.float32(1.0) if config.adapt_beta_clone else None,
     )
 
 
@@ -145,7 +144,7 @@ def train_tail(
     tail = config.num_tail_iterations
     state, metrics, _ = _iterations(config, hparams, env, agent, state, tail, keep=False)
     blank = jnp.full(tail, jnp.nan)
-    return state, metrics | dict.fromkeys(PHASE_METRICS if config.e_aux else (), blank)
+    return state, metrics | dict.fromkeys(phase_metrics(config), blank)
 
 
 def make_train(config: Config, env: Any = None) -> Callable[..., tuple[TrainState, Metrics]]:
@@ -206,9 +205,10 @@ def _phase(
         hparams.aux_learning_rate, config.aux_lr_schedule, phase_number, config.num_phases
     )
     aux_key = _iteration_keys(state.key, state.iteration - 1)[2]
+    beta_clone = hparams.beta_clone * (1.0 if state.beta_scale is None else state.beta_scale)
     params, opt_state, by_epoch = auxiliary_phase(
         config,
-        hparams,
+        dataclasses.replace(hparams, beta_clone=beta_clone),
         agent,
         state.params,
         state.opt_states["aux"],
@@ -220,6 +220,10 @@ def _phase(
     measured = {name: x[-1] for name, x in by_epoch.items()}
     measured |= _value_loss_change(config, agent, state, params, buffer)
     state = state.replace(params=params, opt_states=state.opt_states | {"aux": opt_state})
+    if state.beta_scale is not None:
+        measured["beta_clone"] = jnp.asarray(beta_clone)
+        scale = adapted_scale(state.beta_scale, measured["clone_kl"], hparams.clone_kl_target)
+        state = state.replace(beta_scale=scale)
     blank = jnp.full(config.n_pi, jnp.nan)
     return state, metrics | {name: blank.at[-1].set(x) for name, x in measured.items()}
 
@@ -268,7 +272,9 @@ def _iterations(
 
     def iteration(state: TrainState, _: None):
         state, metrics, batch = _iteration(config, hparams, env, agent, state)
-        record = AuxBuffer(batch.obs, batch.starts, batch.memory, batch.value_targets)
+        record = AuxBuffer(
+            batch.obs, batch.starts, batch.memory, batch.value_targets, batch.recalled
+        )
         return state, (metrics, record if keep else None)
 
     state, (metrics, buffer) = jax.lax.scan(iteration, state, None, n)
@@ -302,7 +308,7 @@ def _iteration(
         params=params,
         opt_states=opt_states,
         envs=envs,
-        memory=value_memory | {"policy_net": memory["policy_net"]},
+        memory=memory | value_memory | {"policy_net": memory["policy_net"]},
         reward_scaler=scaler,
         seen_obs_stats=state.seen_obs_stats and update_stats(state.seen_obs_stats, rollout.obs),
         iteration=state.iteration + 1,

@@ -5,6 +5,7 @@ from typing import Any
 
 import chex
 import jax
+import jax.numpy as jnp
 from flax import struct
 
 from ppg_jax.running_stats import RunningStats
@@ -44,6 +45,59 @@ class ActionSpec:
     sizes: tuple[int, ...]
 
 
+class Recalled(struct.PyTreeNode):
+    """What networks are told of the step before (the inputs of RL^2), leaves ``[..., B]``.
+
+    What a configuration does not ask for is None. At the first step of an episode there is no step
+    before: no action (-1, or zeros where actions are continuous) and no reward.
+
+    Attributes:
+      actions: as the policy gave them, ``[..., B, *event]``.
+      rewards: raw, float32.
+      done: the observation begins an episode, also one of several that make up a task; bool.
+    """
+
+    actions: Any = None
+    rewards: Any = None
+    done: Any = None
+
+
+def no_step(action: ActionSpec, recall: tuple[str, ...], shape: tuple[int, ...]) -> Recalled | None:
+    """What is recalled where no step came before.
+
+    Args:
+      action: the policy's actions.
+      recall: some of ``action``, ``reward``, ``done``.
+      shape: of the leaves, ``[..., B]``.
+    """
+    if not recall:
+        return None
+    event = () if action.kind == "discrete" else (len(action.sizes),)
+    if action.kind == "continuous":
+        actions = jnp.zeros((*shape, *action.sizes), jnp.float32)
+    else:
+        actions = jnp.full((*shape, *event), -1, jnp.int32)
+    return Recalled(
+        actions=actions if "action" in recall else None,
+        rewards=jnp.zeros(shape, jnp.float32) if "reward" in recall else None,
+        done=jnp.ones(shape, jnp.bool_) if "done" in recall else None,
+    )
+
+
+class Inputs(struct.PyTreeNode):
+    """All that networks see of a step, leaves ``[..., B, ...]``.
+
+    Attributes:
+      obs: observations, in storage dtype.
+      starts: the observation begins an episode, so memories start anew; bool ``[..., B]``.
+      recalled: of the step before, or None.
+    """
+
+    obs: chex.Array
+    starts: chex.Array
+    recalled: Recalled | None = None
+
+
 class EpisodeStats(struct.PyTreeNode):
     """Sums over the episodes that ended; scalars.
 
@@ -67,6 +121,7 @@ class EnvsState(struct.PyTreeNode):
       starts: ``obs`` begins an episode, bool ``[B]``.
       returns: raw return of the running episode, ``[B]``.
       lengths: steps of the running episode, int32 ``[B]``.
+      recalled: of the step before, or None where no network is told.
     """
 
     env: Any
@@ -74,6 +129,12 @@ class EnvsState(struct.PyTreeNode):
     starts: chex.Array
     returns: chex.Array
     lengths: chex.Array
+    recalled: Recalled | None = None
+
+    @property
+    def inputs(self) -> Inputs:
+        """What the networks see now, ``[B, ...]``."""
+        return Inputs(self.obs, self.starts, self.recalled)
 
 
 class Rollout(struct.PyTreeNode):
@@ -91,6 +152,8 @@ class Rollout(struct.PyTreeNode):
       final_obs: real successor of each step: at the end of an episode its last observation.
       next_obs: what the policy sees after the last step, ``[B, ...]``.
       next_starts: ``next_obs`` begins an episode, bool ``[B]``.
+      recalled: what the networks were told beside ``obs``, or None.
+      final_recalled: likewise beside ``final_obs``.
     """
 
     obs: chex.Array
@@ -104,6 +167,13 @@ class Rollout(struct.PyTreeNode):
     final_obs: chex.Array
     next_obs: chex.Array
     next_starts: chex.Array
+    recalled: Recalled | None = None
+    final_recalled: Recalled | None = None
+
+    @property
+    def inputs(self) -> Inputs:
+        """What the networks saw, ``[T, B, ...]``."""
+        return Inputs(self.obs, self.starts, self.recalled)
 
 
 class Batch(struct.PyTreeNode):
@@ -117,6 +187,12 @@ class Batch(struct.PyTreeNode):
     old_values: chex.Array
     advantages: chex.Array
     value_targets: chex.Array
+    recalled: Recalled | None = None
+
+    @property
+    def inputs(self) -> Inputs:
+        """What the networks see, ``[T, B, ...]``."""
+        return Inputs(self.obs, self.starts, self.recalled)
 
 
 class AuxBuffer(struct.PyTreeNode):
@@ -129,6 +205,12 @@ class AuxBuffer(struct.PyTreeNode):
     starts: chex.Array
     memory: Any
     value_targets: chex.Array
+    recalled: Recalled | None = None
+
+    @property
+    def inputs(self) -> Inputs:
+        """What the networks see, leading axes as those of ``starts``."""
+        return Inputs(self.obs, self.starts, self.recalled)
 
 
 class RewardScaler(struct.PyTreeNode):
@@ -158,6 +240,7 @@ class TrainState(struct.PyTreeNode):
       seen_obs_stats: likewise of all observations so far; the next phase begins with them.
       key: random key, not yet used.
       iteration: iterations done, int32 scalar.
+      beta_scale: what ``beta_clone`` is multiplied by, scalar; None where it is not adapted.
     """
 
     params: Any
@@ -169,3 +252,4 @@ class TrainState(struct.PyTreeNode):
     seen_obs_stats: RunningStats | None
     key: chex.PRNGKey
     iteration: chex.Array
+    beta_scale: chex.Array | None = None

@@ -11,10 +11,10 @@ ROOT = pathlib.Path(ppg_jax.__file__).parent
 
 # From the ground up; a module may import its own layer and those below.
 LAYERS = [
-    {"gae", "losses", "distributions", "running_stats", "prng"},
-    {"types", "fields", "config"},
+    {"gae", "losses", "distributions", "running_stats", "prng", "conflict"},
+    {"types", "fields", "fitting", "config"},
     {"envs", "networks"},
-    {"minibatch", "optimizer", "rollout", "policy_phase", "aux_phase"},
+    {"minibatch", "optimizer", "gradients", "rollout", "policy_phase", "aux_phase"},
     {"train"},
     {"parallel", "evaluation"},
     {"backend", "files", "folder", "report", "logging", "progress", "interrupts", "checkpoint"}

@@ -16,6 +16,7 @@ class StepResult(NamedTuple):
       reward: raw, float32 scalar.
       terminated: a terminal state was reached, bool scalar.
       truncated: a time limit cut the episode, bool scalar.
+      begins: the successor begins a new episode though nothing ended, bool: tasks have several.
     """
 
     obs: chex.Array
@@ -23,6 +24,7 @@ class StepResult(NamedTuple):
     reward: chex.Array
     terminated: chex.Array
     truncated: chex.Array
+    begins: chex.Array | bool = False
 
 
 class Environment(Protocol):
@@ -33,15 +35,27 @@ class Environment(Protocol):
       observation: shape, storage dtype and reading of observations.
       action: kind and sizes of actions.
       max_episode_steps: longest episode, or None where nothing is said.
+      task_fields: names of the fields of a state that make the task, where that is known.
     """
 
     name: str
     observation: ObservationSpec
     action: ActionSpec
     max_episode_steps: int | None
+    task_fields: tuple[str, ...]
 
     def reset(self, key: chex.PRNGKey) -> tuple[chex.Array, Any]:
         """A fresh episode: ``(obs, state)``."""
 
     def step(self, key: chex.PRNGKey, state: Any, action: chex.Array) -> StepResult:
         """One step. ``action`` is the policy's: int32 ``[]`` or ``[K]``, or float32 ``[A]``."""
+
+    def reset_task(self, key: chex.PRNGKey, state: Any) -> tuple[chex.Array, Any]:
+        """A fresh episode with the ``task_fields`` of a state: ``(obs, state)``."""
+
+    @property
+    def unwrapped(self) -> Any:
+        """What the suite itself calls the environment, for drawing."""
+
+    def inner_state(self, state: Any) -> Any:
+        """The suite's own part of a state."""

@@ -18,6 +18,15 @@ from ppg_jax.types import ActionSpec, ObservationSpec
 NEEDS_DOWNLOAD = frozenset({"MNISTBandit-bsuite"})
 """gymnax environments that fetch a data set when they are made."""
 
+TASK_FIELDS = {
+    "BernoulliBandit-misc": ("reward_probs", "exp_reward_best"),
+    "GaussianBandit-misc": ("mu",),
+    "FourRooms-misc": ("goal",),
+    "MetaMaze-misc": ("goal",),
+    "PointRobot-misc": ("goal",),
+}
+"""What makes the task in gymnax's meta-learning environments: it stays when an episode ends."""
+
 
 def available_envs() -> list[str]:
     """Ids that ``Config.env`` takes: gymnax's, and what ``gymnax.register`` has added."""
@@ -124,6 +133,7 @@ class GymnaxEnv:
         self._to_env: ToEnv = to_env
         stepped = jax.eval_shape(self._raw_step, jax.random.key(0), state)[1]
         self._state = jax.tree.map(_common, state, stepped)
+        self.task_fields = TASK_FIELDS.get(self.name, getattr(env, "task_fields", ()))
         limit = getattr(params, "max_steps_in_episode", None)
         self.max_episode_steps: int | None = None if limit is None else int(limit)
 
@@ -131,6 +141,10 @@ class GymnaxEnv:
     def unwrapped(self) -> tuple[Any, Any]:
         """gymnax's own environment and its parameters."""
         return self._env, self._params
+
+    def inner_state(self, state: Any) -> Any:
+        """The state itself."""
+        return state
 
     def _raw_step(self, key: chex.PRNGKey, state: Any):
         action = self._to_env(random_action(self.action, key))
@@ -140,6 +154,15 @@ class GymnaxEnv:
         """A fresh episode: ``(obs, state)``."""
         obs, state = self._env.reset_env(key, self._params)
         return self._store(obs), self._settle(state)
+
+    def reset_task(self, key: chex.PRNGKey, state: Any) -> tuple[chex.Array, Any]:
+        """A fresh episode with the ``task_fields`` of a state: ``(obs, state)``."""
+        reset_key, obs_key = jax.random.split(key)
+        obs, fresh = self._env.reset_env(reset_key, self._params)
+        fresh = fresh.replace(**{name: getattr(state, name) for name in self.task_fields})
+        if hasattr(self._env, "observe"):  # the task may be part of the observation
+            obs = self._env.observe(obs_key, fresh, None, self._params)
+        return self._store(obs), self._settle(fresh)
 
     def step(self, key: chex.PRNGKey, state: Any, action: chex.Array) -> StepResult:
         """One step; the episode may have ended, nothing is reset."""

@@ -1,16 +1,19 @@
 """Episodes that begin in one of a fixed set of ways, so that others can be held out."""
 
+from typing import Any
+
 import chex
 import jax
 
-from ppg_jax.envs.base import Environment, StepResult
+from ppg_jax.envs.base import Environment
+from ppg_jax.envs.wrapper import Wrapper
 from ppg_jax.prng import fast_key
 
 _ROOT = 0x1E7E1
 """Seed that all levels hang from: a level's number means the same in every run."""
 
 
-class Levels:
+class Levels(Wrapper):
     """An environment whose resets draw from levels ``first_level`` to ``first + num_levels - 1``.
 
     A level is a reset key. It decides all that a reset decides; what happens by chance in a step
@@ -19,21 +22,10 @@ class Levels:
     """
 
     def __init__(self, env: Environment, num_levels: int, first_level: int) -> None:
-        self._env, self._num_levels, self._first_level = env, num_levels, first_level
-        self.name = env.name
-        self.observation, self.action = env.observation, env.action
-        self.max_episode_steps = env.max_episode_steps
+        super().__init__(env)
+        self._num_levels, self._first_level = num_levels, first_level
 
-    @property
-    def unwrapped(self) -> object:
-        """What the environment itself says."""
-        return getattr(self._env, "unwrapped", None)
-
-    def reset(self, key: chex.PRNGKey) -> tuple[chex.Array, object]:
+    def reset(self, key: chex.PRNGKey) -> tuple[chex.Array, Any]:
         """A fresh episode of one of the levels: ``(obs, state)``."""
         level = self._first_level + jax.random.randint(key, (), 0, self._num_levels)
         return self._env.reset(jax.random.fold_in(fast_key(jax.random.key(_ROOT)), level))
-
-    def step(self, key: chex.PRNGKey, state: object, action: chex.Array) -> StepResult:
-        """One step of the environment itself."""
-        return self._env.step(key, state, action)

@@ -1,5 +1,6 @@
 """B environments side by side: stepping, resetting where an episode ended, counting returns."""
 
+import dataclasses
 from typing import Any, NamedTuple
 
 import chex
@@ -8,7 +9,7 @@ import jax.numpy as jnp
 
 from ppg_jax.envs.base import Environment
 from ppg_jax.prng import fast_key
-from ppg_jax.types import EnvsState, EpisodeStats
+from ppg_jax.types import EnvsState, EpisodeStats, Recalled, no_step
 
 HEAVY = 4096
 """Numbers in all environments' states and observations from which resets are worth avoiding."""
@@ -22,18 +23,32 @@ class VectorStep(NamedTuple):
       rewards: raw, float32 ``[B]``.
       terminated: bool ``[B]``.
       truncated: bool ``[B]``.
+      begins: an episode of a task began that goes on, bool ``[B]``.
       episodes: of the episodes that ended at this step.
+      final_recalled: what networks are told beside ``final_obs``, or None.
     """
 
     final_obs: chex.Array
     rewards: chex.Array
     terminated: chex.Array
     truncated: chex.Array
+    begins: chex.Array
     episodes: EpisodeStats
+    final_recalled: Recalled | None
 
 
-def reset_envs(env: Environment, key: chex.PRNGKey, num_envs: int) -> EnvsState:
-    """``num_envs`` fresh episodes."""
+def reset_envs(
+    env: Environment, key: chex.PRNGKey, num_envs: int, recall: tuple[str, ...] | None = None
+) -> EnvsState:
+    """``num_envs`` fresh episodes.
+
+    Args:
+      env: the environment.
+      key: for the resets.
+      num_envs: B.
+      recall: what networks will be told of the step before: some of ``action``, ``reward``,
+        ``done``.
+    """
     obs, state = jax.vmap(env.reset)(jax.random.split(fast_key(key), num_envs))
     return EnvsState(
         env=state,
@@ -41,6 +56,7 @@ def reset_envs(env: Environment, key: chex.PRNGKey, num_envs: int) -> EnvsState:
         starts=jnp.ones(num_envs, jnp.bool_),
         returns=jnp.zeros(num_envs, jnp.float32),
         lengths=jnp.zeros(num_envs, jnp.int32),
+        recalled=no_step(env.action, recall or (), (num_envs,)),
     )
 
 
@@ -68,15 +84,38 @@ def step_envs(
         return_sum=jnp.where(done, returns, 0.0).sum(),
         length_sum=jnp.where(done, lengths, 0).sum(dtype=jnp.int32),
     )
-    envs = EnvsState(
+    begins = jnp.broadcast_to(jnp.asarray(result.begins, jnp.bool_), done.shape)
+    made = Recalled(actions=actions, rewards=result.reward, done=begins)
+    after = EnvsState(
         env=state,
         obs=obs,
         starts=done,
         returns=jnp.where(done, 0.0, returns),
         lengths=jnp.where(done, 0, lengths),
+        recalled=_wanted(envs.recalled, _choose(done, _blank(env, done.shape), made)),
     )
-    step = VectorStep(result.obs, result.reward, result.terminated, result.truncated, episodes)
-    return envs, step
+    step = VectorStep(
+        final_obs=result.obs,
+        rewards=result.reward,
+        terminated=result.terminated,
+        truncated=result.truncated,
+        begins=begins,
+        episodes=episodes,
+        final_recalled=_wanted(envs.recalled, made),
+    )
+    return after, step
+
+
+def _blank(env: Environment, shape: tuple[int, ...]) -> Recalled | None:
+    return no_step(env.action, ("action", "reward", "done"), shape)
+
+
+def _wanted(before: Recalled | None, recalled: Recalled) -> Recalled | None:
+    """The part of what can be recalled that was recalled before."""
+    if before is None:
+        return None
+    names = [f.name for f in dataclasses.fields(before) if getattr(before, f.name) is not None]
+    return Recalled(**{name: getattr(recalled, name) for name in names})
 
 
 def _begin_episodes(
@@ -91,15 +130,9 @@ def _begin_episodes(
     num_envs = done.shape[0]
     some = num_envs // 4
 
-    def choose(where: chex.Array, fresh: Any, old: Any) -> Any:
-        def leaf(fresh: chex.Array, old: chex.Array) -> chex.Array:
-            return jnp.where(where.reshape(where.shape + (1,) * (old.ndim - 1)), fresh, old)
-
-        return jax.tree.map(leaf, fresh, old)
-
     size = sum(x.size for x in jax.tree.leaves(stepped))
     if jax.default_backend() != "cpu" or size < HEAVY or some == 0:
-        return choose(done, jax.vmap(env.reset)(keys), stepped)
+        return _choose(done, jax.vmap(env.reset)(keys), stepped)
     rank = jnp.cumsum(done) - 1  # of an environment among those whose episode ended
 
     def reset_some(carry: tuple[chex.Array, Any]):
@@ -109,8 +142,17 @@ def _begin_episodes(
         index = jnp.argmax(here & (slot == jnp.arange(some)[:, None]), axis=1)
         fresh = jax.vmap(env.reset)(keys[index])
         fresh = jax.tree.map(lambda x: x[jnp.clip(slot, 0, some - 1)], fresh)
-        return first + some, choose(here, fresh, current)
+        return first + some, _choose(here, fresh, current)
 
     ended = done.sum()
     start = jnp.int32(0), stepped
     return jax.lax.while_loop(lambda carry: carry[0] < ended, reset_some, start)[1]
+
+
+def _choose(where: chex.Array, fresh: Any, old: Any) -> Any:
+    """Leaves ``[B, ...]``, of ``fresh`` for some environments and of ``old`` for the others."""
+
+    def leaf(fresh: chex.Array, old: chex.Array) -> chex.Array:
+        return jnp.where(where.reshape(where.shape + (1,) * (old.ndim - 1)), fresh, old)
+
+    return jax.tree.map(leaf, fresh, old)

@@ -14,9 +14,9 @@ from ppg_jax.config import Config, NetworkConfig
 from ppg_jax.distributions import Categorical, DiagGaussian, Distribution, MultiCategorical
 from ppg_jax.networks.encoders import ENCODERS, resolve_network
 from ppg_jax.networks.layers import make_initializer
-from ppg_jax.networks.memory import MEMORIES
+from ppg_jax.networks.memory import MEMORIES, last_state, unroll_memory
 from ppg_jax.running_stats import RunningStats, standardize
-from ppg_jax.types import ActionSpec, ObservationSpec
+from ppg_jax.types import ActionSpec, Inputs, ObservationSpec, Recalled, no_step
 
 POLICY, VALUE, AUX_VALUE = "policy_head", "value_head", "aux_value_head"
 
@@ -52,13 +52,17 @@ class AgentOutput(struct.PyTreeNode):
       policy: ``Distribution`` over actions, batch axes ``[T, B]``.
       values: of the value function, ``[T, B]``.
       aux_values: of the policy network's auxiliary value head, ``[T, B]``.
-      memory: the networks' memories after the last step, leaves ``[B, ...]``.
+      states: memories of the networks that ran, after every step, leaves ``[T, B, ...]``.
     """
 
     policy: Any
     values: Any
     aux_values: Any
-    memory: dict[str, Any]
+    states: dict[str, Any]
+
+    def last_memory(self, memory: dict[str, Any]) -> dict[str, Any]:
+        """Memories ``[B, ...]`` after the last step; of networks that did not run, as given."""
+        return memory | {name: last_state(states) for name, states in self.states.items()}
 
 
 class PolicyHead(nn.Module):
@@ -91,40 +95,74 @@ class ValueHead(nn.Module):
 
 
 class Branch(nn.Module):
-    """One network: encoder, memory and some heads."""
+    """One network: encoder, memory and some heads, to be run in this order."""
 
     config: NetworkConfig
     action: ActionSpec
     heads: tuple[str, ...]
 
-    @nn.compact
-    def __call__(
-        self,
-        x: chex.Array,
-        starts: chex.Array,
-        state: Any,
-        wanted: tuple[str, ...],
-        detach_value: bool,
-    ) -> tuple[dict[str, Any], Any]:
+    def setup(self) -> None:
+        """Names of parts are names of parameters."""
+        self.encoder = ENCODERS[self.config.encoder](self.config)
+        self.memory = MEMORIES[self.config.memory](self.config)
+        for name in self.heads:
+            setattr(self, name, self._head(name))
+
+    def encode(self, x: chex.Array, beside: chex.Array | None) -> chex.Array:
+        """Features ``[T, B, F]`` of observations, and of what stands beside them ``[T, B, E]``."""
         lead = x.shape[:2]
-        encode = ENCODERS[self.config.encoder](self.config, name="encoder")
         x = x.reshape(-1, *x.shape[2:]).astype(self.config.compute_dtype)
-        features = encode(x).astype(jnp.float32)
-        memory = MEMORIES[self.config.memory](self.config, name="memory")
-        features, state = memory(features.reshape(*lead, -1), starts, state)
-        outputs = {}
-        for head in wanted:
-            cut = detach_value and head == VALUE
-            outputs[head] = self._head(head)(jax.lax.stop_gradient(features) if cut else features)
-        return outputs, state
+        if beside is not None:
+            beside = beside.reshape(-1, beside.shape[-1]).astype(x.dtype)
+        return self.encoder(x, beside).astype(jnp.float32).reshape(*lead, -1)
+
+    def remember(self, features: chex.Array, starts: chex.Array, state: Any):
+        """Summaries ``[T, B, F']`` and the memory's states after every step."""
+        return self.memory(features, starts, state)
+
+    def decide(
+        self, summaries: chex.Array, wanted: tuple[str, ...], detach_value: bool
+    ) -> dict[str, Any]:
+        """What the wanted heads make of summaries."""
+        cut = jax.lax.stop_gradient(summaries) if detach_value else summaries
+        return {name: getattr(self, name)(cut if name == VALUE else summaries) for name in wanted}
+
+    def __call__(self, x: chex.Array, beside: chex.Array | None, starts: chex.Array, state: Any):
+        """All parts once, to make their parameters."""
+        summaries, _ = self.remember(self.encode(x, beside), starts, state)
+        return self.decide(summaries, self.heads, False)
 
     def _head(self, name: str) -> nn.Module:
         normed, c = self.config.init == "normed", self.config
         if name == POLICY:
             init = make_initializer(c.init, c.policy_head_scale or (0.1 if normed else 0.01))
-            return PolicyHead(self.action, init, name=name)
+            return PolicyHead(self.action, init)
         init = make_initializer(c.init, c.value_head_scale or (0.1 if normed else 1.0))
-        return ValueHead(init, name=name)
+        return ValueHead(init)
+
+
+def previous_step(action: ActionSpec, recalled: Recalled | None) -> chex.Array | None:
+    """What networks are told of the step before as numbers, ``[..., E]``; None: nothing."""
+    if recalled is None:
+        return None
+    parts = []
+    if recalled.actions is not None:
+        parts.append(_action_numbers(action, recalled.actions))
+    if recalled.rewards is not None:
+        parts.append(recalled.rewards[..., None])
+    if recalled.done is not None:
+        parts.append(recalled.done[..., None].astype(jnp.float32))
+    return jnp.concatenate(parts, axis=-1)
+
+
+def _action_numbers(spec: ActionSpec, actions: chex.Array) -> chex.Array:
+    """Continuous actions as they are, discrete ones one-hot: -1 is a row of zeros."""
+    if spec.kind == "continuous":
+        return actions
+    if spec.kind == "discrete":
+        return jax.nn.one_hot(actions, spec.sizes[0])
+    columns = [jax.nn.one_hot(actions[..., i], n) for i, n in enumerate(spec.sizes)]
+    return jnp.concatenate(columns, axis=-1)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -132,8 +170,8 @@ class Agent:
     """The networks of an architecture as pure functions of their parameters.
 
     Parameters are ``{"policy_net": ..., "value_net": ...}``, the second only where the value
-    function has a network of its own. Everything is time-major: observations ``[T, B, ...]``,
-    episode starts ``[T, B]``, memories ``[B, ...]`` as they are before the first step.
+    function has a network of its own. Everything is time-major: inputs ``[T, B, ...]``, memories
+    ``[B, ...]`` as they are before the first step.
     """
 
     arch: str
@@ -160,10 +198,11 @@ class Agent:
     def init(self, key: chex.PRNGKey) -> dict[str, Any]:
         """Fresh parameters of all networks."""
         x = jnp.zeros((1, 1, *self._input_shape()), jnp.float32)
+        beside = previous_step(self.action, no_step(self.action, self.network.recall or (), (1, 1)))
         starts, memory = jnp.ones((1, 1), jnp.bool_), self.initial_memory(1)
         keys = jax.random.split(key, len(self._branches))
         return {
-            name: branch.init(k, x, starts, memory[name], branch.heads, False)["params"]
+            name: branch.init(k, x, beside, starts, memory[name])["params"]
             for k, (name, branch) in zip(keys, self._branches.items(), strict=True)
         }
 
@@ -189,54 +228,71 @@ class Agent:
         self,
         params: dict[str, Any],
         obs_stats: RunningStats | None,
-        obs: chex.Array,
-        starts: chex.Array,
+        inputs: Inputs,
         memory: dict[str, Any],
         wanted: tuple[str, ...],
         *,
         detach_value: bool = False,
+        burn_in: int = 0,
+        bptt_steps: int | None = None,
     ) -> AgentOutput:
         """Runs the networks that ``wanted`` heads need, each once, over a sequence.
 
         Args:
           params: of all networks.
           obs_stats: frozen statistics of observations, or None.
-          obs: ``[T, B, ...]`` as stored.
-          starts: observation begins an episode, ``[T, B]``.
+          inputs: what they see, ``[T, B, ...]``.
           memory: of all networks before the first step, leaves ``[B, ...]``.
           wanted: some of ``POLICY``, ``VALUE``, ``AUX_VALUE``.
           detach_value: the value head sees a stopped gradient, where it shares an encoder.
+          burn_in: steps that only bring memories up to date; left out of the outputs.
+          bptt_steps: how far gradients go back through memories (``unroll_memory``).
 
         Returns:
-          The wanted outputs; memories of networks that did not run are returned as they came.
+          The wanted outputs of ``T - burn_in`` steps, and states of the networks that ran.
         """
-        x = self._read(obs, obs_stats)
+        x = self._read(inputs.obs, obs_stats)
+        beside = previous_step(self.action, inputs.recalled)
         outputs: dict[str, Any] = {}
-        memory = dict(memory)
+        states: dict[str, Any] = {}
         for name, branch in self._branches.items():
             heads = tuple(head for head in branch.heads if head in wanted)
-            if heads:
-                given, memory[name] = branch.apply(
-                    {"params": params[name]}, x, starts, memory[name], heads, detach_value
-                )
-                outputs |= given
-        return AgentOutput(outputs.get(POLICY), outputs.get(VALUE), outputs.get(AUX_VALUE), memory)
+            if not heads:
+                continue
+            apply = functools.partial(branch.apply, {"params": params[name]})
+            remember: Any = functools.partial(apply, method="remember")
+            summaries, states[name] = unroll_memory(
+                remember,
+                apply(x, beside, method="encode"),
+                inputs.starts,
+                memory[name],
+                burn_in=burn_in,
+                bptt_steps=bptt_steps,
+            )
+            given: Any = apply(summaries, heads, detach_value, method="decide")
+            outputs |= given
+        return AgentOutput(outputs.get(POLICY), outputs.get(VALUE), outputs.get(AUX_VALUE), states)
 
     def step(
         self,
         params: dict[str, Any],
         obs_stats: RunningStats | None,
-        obs: chex.Array,
-        starts: chex.Array,
+        inputs: Inputs,
         memory: dict[str, Any],
         wanted: tuple[str, ...],
     ) -> AgentOutput:
-        """``unroll`` for a single step: observations ``[B, ...]``, outputs ``[B, ...]``."""
-        out = self.unroll(params, obs_stats, obs[None], starts[None], memory, wanted)
-        first = functools.partial(jax.tree.map, lambda x: x[0])
-        return out.replace(
-            policy=first(out.policy), values=first(out.values), aux_values=first(out.aux_values)
-        )
+        """``unroll`` for a single step: inputs ``[B, ...]``, outputs and states ``[B, ...]``."""
+        inputs = jax.tree.map(lambda x: x[None], inputs)
+        out = self.unroll(params, obs_stats, inputs, memory, wanted)
+        return jax.tree.map(lambda x: x[0], out)
+
+    def shared_part(self, tree: dict[str, Any]) -> dict[str, Any]:
+        """Of a tree shaped like the parameters, what policy and auxiliary value head both read."""
+        return {k: v for k, v in tree["policy_net"].items() if k in ("encoder", "memory")}
+
+    def with_shared_part(self, tree: dict[str, Any], part: dict[str, Any]) -> dict[str, Any]:
+        """The tree with another shared part."""
+        return tree | {"policy_net": tree["policy_net"] | part}
 
     def split_value_part(self, tree: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
         """Parts a tree shaped like the parameters into the policy's and the value function's.

@@ -1,11 +1,13 @@
 """Encoders: observations to feature vectors. A new one is a class here and a name in ENCODERS.
 
-An encoder computes in the dtype of its input; its parameters are float32.
+An encoder computes in the dtype of its input; its parameters are float32. What stands beside the
+observation (``[N, E]``, or None) joins it flattened, before the dense layers.
 """
 
 import dataclasses
 import math
 from collections.abc import Callable
+from typing import Any
 
 import chex
 import flax.linen as nn
@@ -31,8 +33,9 @@ class MlpEncoder(nn.Module):
     config: NetworkConfig  # resolved by resolve_network
 
     @nn.compact
-    def __call__(self, x: chex.Array) -> chex.Array:
-        return _dense_layers(self.config, math.sqrt(2.0), ACTIVATIONS[self.config.activation], x)
+    def __call__(self, x: chex.Array, beside: chex.Array | None) -> chex.Array:
+        activation = ACTIVATIONS[self.config.activation]
+        return _dense_layers(self.config, math.sqrt(2.0), activation, x, beside)
 
 
 class CnnEncoder(nn.Module):
@@ -45,14 +48,14 @@ class CnnEncoder(nn.Module):
     config: NetworkConfig  # resolved by resolve_network
 
     @nn.compact
-    def __call__(self, x: chex.Array) -> chex.Array:
+    def __call__(self, x: chex.Array, beside: chex.Array | None) -> chex.Array:
         config, channels = self.config, self.config.channels or ()
         activation = ACTIVATIONS[config.activation]
         init = make_initializer(config.init, math.sqrt(2.0))
         for i, features in enumerate(channels):
             conv = Conv(features, init, implementation=config.conv, name=f"conv_{i}")
             x = activation(conv(x))
-        return _dense_layers(config, math.sqrt(2.0), activation, x)
+        return _dense_layers(config, math.sqrt(2.0), activation, x, beside)
 
 
 def _dense_layers(
@@ -60,9 +63,12 @@ def _dense_layers(
     scale: float,
     activation: Callable[[chex.Array], chex.Array],
     x: chex.Array,
+    beside: chex.Array | None,
 ) -> chex.Array:
     """``hidden_sizes`` over ``x [N, ...]`` flattened; called inside an encoder's own scope."""
     x = x.reshape(x.shape[0], -1)
+    if beside is not None:
+        x = jnp.concatenate([x, beside], axis=-1)
     for i, width in enumerate(config.hidden_sizes or ()):
         init = make_initializer(config.init, scale)
         dense = nn.Dense(width, dtype=x.dtype, kernel_init=init, name=f"dense_{i}")
@@ -81,7 +87,7 @@ class ImpalaEncoder(nn.Module):
     config: NetworkConfig  # resolved by resolve_network
 
     @nn.compact
-    def __call__(self, x: chex.Array) -> chex.Array:
+    def __call__(self, x: chex.Array, beside: chex.Array | None) -> chex.Array:
         config, channels = self.config, self.config.channels or ()
         residual_scale = math.sqrt(1.0 / math.sqrt(len(channels)) / math.sqrt(2.0))
 
@@ -95,7 +101,7 @@ class ImpalaEncoder(nn.Module):
                 name = f"stack_{i}_block_{j}"
                 y = conv(features, residual_scale, f"{name}_conv_0")(nn.relu(x))
                 x = x + conv(features, residual_scale, f"{name}_conv_1")(nn.relu(y))
-        return _dense_layers(config, 1.4, nn.relu, nn.relu(x))
+        return _dense_layers(config, 1.4, nn.relu, nn.relu(x), beside)
 
 
 ENCODERS: dict[str, type[nn.Module]] = {
@@ -105,6 +111,7 @@ ENCODERS: dict[str, type[nn.Module]] = {
 }
 
 
+DEFAULT_HORIZON, DEFAULT_WINDOW = 32, 8
 _DEFAULT_SIZES = {"mlp": (64, 64), "cnn": (128,), "impala": (256,)}
 _DEFAULT_CHANNELS = {"cnn": (16,), "impala": (16, 32, 32)}
 
@@ -128,13 +135,15 @@ def resolve_network(config: NetworkConfig, observation: ObservationSpec) -> Netw
             f"network.encoder: {encoder} needs observations [height, width, channels], these have "
             f"the shape {observation.shape}; use mlp"
         )
+    hidden_sizes = config.hidden_sizes or _DEFAULT_SIZES[encoder]
     resolved = dataclasses.replace(
         config,
         encoder=encoder,
-        hidden_sizes=config.hidden_sizes or _DEFAULT_SIZES[encoder],
+        hidden_sizes=hidden_sizes,
         channels=config.channels or _DEFAULT_CHANNELS.get(encoder),
         init=init,
         conv=resolve_conv(config.conv),
+        **_resolved_memory(config, hidden_sizes),
     )
     if encoder == "cnn" and min(observation.shape[:2]) <= margin:
         raise ConfigError(
@@ -142,3 +151,17 @@ def resolve_network(config: NetworkConfig, observation: ObservationSpec) -> Netw
             f"{observation.shape}; use fewer, or the encoder mlp"
         )
     return resolved
+
+
+def _resolved_memory(config: NetworkConfig, hidden_sizes: tuple[int, ...]) -> dict[str, Any]:
+    """A memory's sizes and inputs; None where the memory has no use for them."""
+    gated, history = config.memory != "none", config.memory == "history"
+    recall = config.recall
+    if recall is None:
+        recall = ("action",) if history else ()
+    return {
+        "recall": recall,
+        "memory_size": (config.memory_size or hidden_sizes[-1]) if gated else None,
+        "memory_horizon": (config.memory_horizon or DEFAULT_HORIZON) if gated else None,
+        "history_length": (config.history_length or DEFAULT_WINDOW) if history else None,
+    }

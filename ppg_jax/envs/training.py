@@ -1,0 +1,26 @@
+"""The environment that a configuration trains in: a suite's, in its wrappers."""
+
+from ppg_jax.config import Config
+from ppg_jax.envs.base import Environment
+from ppg_jax.envs.gymnax_env import make_env
+from ppg_jax.envs.levels import Levels
+from ppg_jax.envs.partial import PartlyObserved
+from ppg_jax.envs.tasks import Tasks
+
+
+def make_training_env(config: Config) -> Environment:
+    """The environment with everything that the configuration puts around it.
+
+    Raises:
+      ConfigError: it does not exist, or something around it does not fit.
+    """
+    env: Environment = make_env(
+        config.env, config.env_params, config.env_kwargs, config.observation_dtype
+    )
+    if config.hide_components or config.drop_observations:
+        env = PartlyObserved(env, config.hide_components, config.drop_observations)
+    if config.episodes_per_task is not None:
+        env = Tasks(env, config.episodes_per_task)
+    if config.num_levels is not None:
+        env = Levels(env, config.num_levels, config.first_level)
+    return env

@@ -1,0 +1,133 @@
+"""Recurrences over time with gradients of their own, to have few small operations in a step."""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import chex
+import jax
+import jax.numpy as jnp
+
+State = dict[str, chex.Array]
+Cell = Callable[[chex.Array, chex.Array, State], State]
+"""``(drive, recurrent, state) -> state``: what features and what the hidden state put into the
+gates, ``[..., gates * H]`` each, and the state before, leaves ``[..., H]``."""
+
+
+def lstm_cell(drive: chex.Array, recurrent: chex.Array, state: State) -> State:
+    """One step of an LSTM; gates in the order input, forget, candidate, output."""
+    i, f, g, o = jnp.split(drive + recurrent, 4, axis=-1)
+    cell = jax.nn.sigmoid(f) * state["cell"] + jax.nn.sigmoid(i) * jnp.tanh(g)
+    return {"cell": cell, "hidden": jax.nn.sigmoid(o) * jnp.tanh(cell)}
+
+
+def gru_cell(drive: chex.Array, recurrent: chex.Array, state: State) -> State:
+    """One step of a GRU; gates in the order reset, keep, candidate."""
+    (r, z, n), (hr, hz, hn) = jnp.split(drive, 3, axis=-1), jnp.split(recurrent, 3, axis=-1)
+    z = jax.nn.sigmoid(z + hz)
+    candidate = jnp.tanh(n + jax.nn.sigmoid(r + hr) * hn)
+    return {"hidden": z * state["hidden"] + (1.0 - z) * candidate}
+
+
+def _at_start(start: chex.Array, state: State) -> State:
+    """The state with zeros where an episode begins."""
+    return jax.tree.map(lambda x: jnp.where(start[..., None], 0.0, x), state)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def recur(
+    cell: Cell, kernel: chex.Array, drive: chex.Array, starts: chex.Array, state: State
+) -> State:
+    """Runs a cell over a sequence.
+
+    Differentiated by hand for one reason: the gradient of ``kernel`` is then one matrix product
+    over all steps, where the transposed loop would add a whole matrix at every step.
+
+    Args:
+      cell: pure function of one step; of its state only ``hidden`` is multiplied by the kernel.
+      kernel: recurrent weights ``[H, gates * H]``.
+      drive: what the features put into the gates, ``[T, B, gates * H]``.
+      starts: the state is set to zero before this step, bool ``[T, B]``.
+      state: before the first step, leaves ``[B, H]``.
+
+    Returns:
+      States after every step, leaves ``[T, B, H]``.
+    """
+
+    def step(state: State, inputs: tuple[chex.Array, chex.Array]):
+        drive, start = inputs
+        state = _at_start(start, state)
+        state = cell(drive, state["hidden"] @ kernel, state)
+        return state, state
+
+    return jax.lax.scan(step, state, (drive, starts))[1]
+
+
+def _recur_forward(cell: Cell, kernel: Any, drive: Any, starts: Any, state: Any):
+    states = recur(cell, kernel, drive, starts, state)
+    return states, (kernel, drive, starts, state, states)
+
+
+def _recur_backward(cell: Cell, kept: tuple[Any, ...], grads: State):
+    kernel, drive, starts, first, states = kept
+    before = jax.tree.map(lambda x, xs: jnp.concatenate([x[None], xs[:-1]]), first, states)
+    before = _at_start(starts, before)
+    recurrent = before["hidden"] @ kernel
+
+    def step(after: State, inputs: Any):
+        grad, drive, recurrent, before, start = inputs
+        _, pull = jax.vjp(cell, drive, recurrent, before)
+        drive_grad, recurrent_grad, state_grad = pull(jax.tree.map(jnp.add, grad, after))
+        state_grad["hidden"] = state_grad["hidden"] + recurrent_grad @ kernel.T
+        return _at_start(start, state_grad), (drive_grad, recurrent_grad)
+
+    last = jax.tree.map(jnp.zeros_like, first)
+    inputs = grads, drive, recurrent, before, starts
+    state_grad, (drive_grad, recurrent_grad) = jax.lax.scan(step, last, inputs, reverse=True)
+    kernel_grad = jnp.einsum("tbh,tbg->hg", before["hidden"], recurrent_grad)
+    return kernel_grad, drive_grad, None, state_grad
+
+
+recur.defvjp(_recur_forward, _recur_backward)
+
+
+@jax.custom_vjp
+def linear_recurrence(keep: chex.Array, drive: chex.Array, state: chex.Array) -> chex.Array:
+    """``h_t = keep_t h_{t-1} + drive_t`` for all steps, by an associative scan.
+
+    Its gradient is the same recurrence backwards in time, where the transposed scan would undo
+    every slice of the scan one by one.
+
+    Args:
+      keep: ``[T, B, H]``; 0 where the state begins anew.
+      drive: ``[T, B, H]``.
+      state: ``h`` before the first step, ``[B, H]``.
+
+    Returns:
+      ``h`` after every step, ``[T, B, H]``.
+    """
+    return _scan_linear(keep, drive.at[0].add(keep[0] * state))
+
+
+def _scan_linear(keep: chex.Array, drive: chex.Array, *, reverse: bool = False) -> chex.Array:
+    def then(first: tuple[chex.Array, chex.Array], second: tuple[chex.Array, chex.Array]):
+        return first[0] * second[0], second[0] * first[1] + second[1]
+
+    return jax.lax.associative_scan(then, (keep, drive), reverse=reverse)[1]
+
+
+def _linear_forward(keep: Any, drive: Any, state: Any):
+    states = linear_recurrence(keep, drive, state)
+    return states, (keep, state, states)
+
+
+def _linear_backward(kept: tuple[Any, ...], grads: chex.Array):
+    keep, state, states = kept
+    # A step's gradient is passed on by what the next step keeps.
+    later = jnp.concatenate([keep[1:], jnp.zeros_like(keep[:1])])
+    total = _scan_linear(later, grads, reverse=True)
+    before = jnp.concatenate([state[None], states[:-1]])
+    return total * before, total, keep[0] * total[0]
+
+
+linear_recurrence.defvjp(_linear_forward, _linear_backward)
