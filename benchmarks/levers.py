@@ -45,11 +45,10 @@ def values_by_step(config: Any, agent: Any, params: Any, stats: Any, stored: Any
     """``estimate_values`` a step at a time, as the network would run inside the rollout's loop."""
 
     def step(memory: Any, inputs: Any):
-        out = agent.step(params, stats, *inputs, memory, (VALUE,))
-        return out.memory, out.values
+        out = agent.step(params, stats, inputs, memory, (VALUE,))
+        return memory | out.states, (out.values, out.states)
 
-    memory, values = jax.lax.scan(step, stored.memory, (stored.obs, stored.starts))
-    return values, memory
+    return jax.lax.scan(step, stored.memory, stored.inputs)[1]
 
 
 def plain_permutations(key: Any, num_items: int, count: int) -> Any:

@@ -19,6 +19,7 @@ from ppg_jax.config import Config
 from ppg_jax.files import load_config
 from ppg_jax.networks import AUX_VALUE, POLICY, VALUE
 from ppg_jax.train import build, init, make_train
+from ppg_jax.types import Inputs
 
 
 def size(tree: object) -> int:
@@ -49,7 +50,7 @@ def activations(config: Config) -> int:
         obs = jax.numpy.zeros((*lead, *env.observation.shape), env.observation.dtype)
         starts, memory = jax.numpy.zeros(lead, bool), agent.initial_memory(sequences)
         with nn.intercept_methods(keep):
-            agent.unroll(params, None, obs, starts, memory, (POLICY, VALUE, AUX_VALUE))
+            agent.unroll(params, None, Inputs(obs, starts), memory, (POLICY, VALUE, AUX_VALUE))
         return kept, obs.astype(jax.numpy.float32)
 
     return size(jax.eval_shape(outputs))

@@ -18,7 +18,7 @@ from ppg_jax.networks.layers import (
     normed_columns,
 )
 from ppg_jax.running_stats import init_stats, update_stats
-from ppg_jax.types import ActionSpec, ObservationSpec
+from ppg_jax.types import ActionSpec, Inputs, ObservationSpec
 
 KEY = jax.random.key(0)
 
@@ -115,7 +115,7 @@ def agent(observation, action=None, arch="dual", **network):
 def unroll(agent, obs, stats=None, wanted=(POLICY, VALUE, AUX_VALUE), **options):
     params, memory = agent.init(KEY), agent.initial_memory(obs.shape[1])
     starts = jnp.zeros(obs.shape[:2], bool)
-    return agent.unroll(params, stats, obs, starts, memory, wanted, **options)
+    return agent.unroll(params, stats, Inputs(obs, starts), memory, wanted, **options)
 
 
 VECTOR = ObservationSpec((4,), jnp.float32)
@@ -190,8 +190,8 @@ def test_a_step_is_an_unrolled_sequence_of_one():
     a = agent(VECTOR)
     params, memory, obs = a.init(KEY), a.initial_memory(3), jax.random.normal(KEY, (3, 4))
     starts = jnp.zeros(3, bool)
-    one = a.step(params, None, obs, starts, memory, (POLICY, VALUE))
-    many = a.unroll(params, None, obs[None], starts[None], memory, (POLICY, VALUE))
+    one = a.step(params, None, Inputs(obs, starts), memory, (POLICY, VALUE))
+    many = a.unroll(params, None, Inputs(obs[None], starts[None]), memory, (POLICY, VALUE))
     np.testing.assert_array_equal(one.values, many.values[0])
     np.testing.assert_array_equal(one.policy.log_probs, many.policy.log_probs[0])
 

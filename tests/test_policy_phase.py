@@ -24,7 +24,7 @@ def make_batch(**changes):
 
 def output(probs, values=0.0):
     policy = Categorical.from_logits(jnp.log(jnp.asarray(probs)))
-    return AgentOutput(policy=policy, values=jnp.full((1, 2), values), aux_values=None, memory={})
+    return AgentOutput(policy=policy, values=jnp.full((1, 2), values), aux_values=None, states={})
 
 
 def test_policy_loss_subtracts_the_entropy_bonus():

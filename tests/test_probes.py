@@ -8,6 +8,7 @@ import pytest
 from ppg_jax.config import Config
 from ppg_jax.networks import POLICY, VALUE
 from ppg_jax.train import build, make_train
+from ppg_jax.types import Inputs
 from tests import probes
 
 ARCHS = ["dual", "detach", "single", "shared", "separate"]
@@ -31,7 +32,9 @@ def solve(env, arch="dual", **changes):
     def ask(observations):
         obs = jnp.asarray(observations)[None]
         starts, memory = jnp.ones(obs.shape[:2], bool), agent.initial_memory(obs.shape[1])
-        out = agent.unroll(state.params, state.obs_stats, obs, starts, memory, (POLICY, VALUE))
+        out = agent.unroll(
+            state.params, state.obs_stats, Inputs(obs, starts), memory, (POLICY, VALUE)
+        )
         return out.values[0], out.policy
 
     return ask, metrics

@@ -17,7 +17,7 @@ from ppg_jax.optimizer import init_optimizer
 from ppg_jax.policy_phase import learn_from_batch
 from ppg_jax.rollout import make_batch, normalize_rewards
 from ppg_jax.running_stats import init_stats
-from ppg_jax.types import ActionSpec, AuxBuffer, ObservationSpec, RewardScaler, Rollout
+from ppg_jax.types import ActionSpec, AuxBuffer, Inputs, ObservationSpec, RewardScaler, Rollout
 
 REFERENCE = Path(__file__).parent / "reference"
 CLOSE = {"rtol": 1e-4, "atol": 1e-6}
@@ -88,7 +88,7 @@ def make_rollout(data, k, agent, params, config):
     obs, first = time_major(data["obs"][k]), time_major(data["first"][k])
     actions = time_major(data["actions"][k])
     memory = agent.initial_memory(config.num_envs)
-    policy = agent.unroll(params, None, obs[:-1], first[:-1], memory, (POLICY,)).policy
+    policy = agent.unroll(params, None, Inputs(obs[:-1], first[:-1]), memory, (POLICY,)).policy
     return Rollout(
         obs=obs[:-1],
         starts=first[:-1],

@@ -9,6 +9,7 @@ from ppg_jax.config import Config
 from ppg_jax.networks import POLICY, VALUE
 from ppg_jax.rollout import collect_rollout, estimate_values, normalize_rewards, successor_values
 from ppg_jax.train import build, init
+from ppg_jax.types import Inputs
 from tests import probes
 
 
@@ -35,7 +36,7 @@ def test_rollout_fits_together():
     np.testing.assert_array_equal(rollout.obs[1:][running], rollout.final_obs[:-1][running])
     np.testing.assert_array_equal(rollout.next_obs, envs.obs)
     assert episodes.count == done.sum() > 0
-    out = agent.unroll(state.params, None, rollout.obs, rollout.starts, rollout.memory, (POLICY,))
+    out = agent.unroll(state.params, None, rollout.inputs, rollout.memory, (POLICY,))
     np.testing.assert_allclose(
         rollout.log_probs, out.policy.log_prob(rollout.actions), rtol=1e-5, atol=1e-6
     )
@@ -47,11 +48,12 @@ def test_successors_of_truncated_steps_are_final_observations(limit):
     env_params = {"max_steps_in_episode": limit}
     config = small("Pendulum-v1", env_params=env_params)
     agent, state, _, rollout, _ = collect(config)
-    values, _ = estimate_values(config, agent, state.params, None, rollout)
-    found = jax.jit(lambda p: successor_values(agent, p, None, rollout, values))(state.params)
-    want = agent.unroll(
-        state.params, None, rollout.final_obs, rollout.starts, rollout.memory, (VALUE,)
-    ).values
+    values, states = estimate_values(config, agent, state.params, None, rollout)
+    found = jax.jit(lambda p: successor_values(agent, p, None, rollout, values, states))(
+        state.params
+    )
+    final = Inputs(rollout.final_obs, rollout.starts)
+    want = agent.unroll(state.params, None, final, rollout.memory, (VALUE,)).values
     np.testing.assert_allclose(found, want, rtol=1e-5, atol=1e-6)
 
 
@@ -59,19 +61,18 @@ def test_terminated_steps_need_no_successor():
     config = small(probes.ConstantReward())
     agent, state, _, rollout, _ = collect(config)
     assert rollout.terminated.all()
-    values, _ = estimate_values(config, agent, state.params, None, rollout)
-    assert jnp.isfinite(successor_values(agent, state.params, None, rollout, values)).all()
+    values, states = estimate_values(config, agent, state.params, None, rollout)
+    found = successor_values(agent, state.params, None, rollout, values, states)
+    assert jnp.isfinite(found).all()
 
 
 def test_values_in_blocks_are_values():
     config = small("CartPole-v1", num_minibatches=4)
     agent, state, _, rollout, _ = collect(config)
-    values, memory = estimate_values(config, agent, state.params, None, rollout)
-    want = agent.unroll(
-        state.params, None, rollout.obs, rollout.starts, rollout.memory, (VALUE,)
-    ).values
+    values, states = estimate_values(config, agent, state.params, None, rollout)
+    want = agent.unroll(state.params, None, rollout.inputs, rollout.memory, (VALUE,)).values
     np.testing.assert_allclose(values, want, rtol=1e-5, atol=1e-6)
-    assert memory.keys() == state.memory.keys()
+    assert states.keys() == {"value_net"}
 
 
 def test_reward_sums_continue_from_rollout_to_rollout():

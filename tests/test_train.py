@@ -11,7 +11,7 @@ import pytest
 
 from ppg_jax.config import Config
 from ppg_jax.envs import available_envs
-from ppg_jax.train import PHASE_METRICS, init, make_train, train_phases, train_tail
+from ppg_jax.train import init, make_train, phase_metrics, train_phases, train_tail
 from tests import probes
 
 KEY = jax.random.key(0)
@@ -60,9 +60,10 @@ def test_metrics_are_named_and_small(run):
 
 
 def test_phase_metrics_stand_where_a_phase_ended(run):
-    _, _, metrics = run
+    config, _, metrics = run
     ends = np.array([0, 1, 0, 1, 0, 1, 0], bool)
-    for name in PHASE_METRICS:
+    assert "clone_kl" in phase_metrics(config)
+    for name in phase_metrics(config):
         np.testing.assert_array_equal(np.isfinite(metrics[name]), ends, name)
 
 
@@ -151,7 +152,7 @@ def test_nothing_leaves_the_program_on_the_way():
 def test_ppo_keeps_no_auxiliary_buffer_and_has_no_phase_metrics():
     config = small(e_aux=0, arch="shared", total_timesteps=128)
     state, metrics = jax.jit(make_train(config))(KEY)
-    assert not set(PHASE_METRICS) & set(metrics)
+    assert not set(phase_metrics(small())) & set(metrics)
     assert set(state.opt_states) == {"policy"}
     assert "aux_value_head" not in state.params["policy_net"]
 
