@@ -190,7 +190,7 @@ def test_the_parallel_memory_runs_no_loop_over_time():
 
 @pytest.mark.parametrize("length", [1, 2, 4])
 def test_a_history_is_its_window_from_zero(length):
-    remember, state, module, params = make("history", history_length=length)
+    remember, state, _, params = make("history", history_length=length)
     found, states = remember(features, jnp.zeros_like(starts), some_state(state))
     drive = features @ params["params"]["input"]["kernel"] + params["params"]["input"]["bias"]
     for t in range(length - 1, T):
