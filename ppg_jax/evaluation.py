@@ -29,7 +29,7 @@ def evaluate(
     """Plays fresh episodes side by side, one in each environment, until all have ended.
 
     Pure: jit it with everything but ``params``, ``obs_stats`` and ``key`` static, vmap it over
-    seeds.
+    seeds. Where a task has several episodes, one of ours is the whole task.
 
     Args:
       config: of the run.
@@ -43,30 +43,54 @@ def evaluate(
     Returns:
       Raw returns ``[E]``, lengths ``[E]``, and whether each episode ended, bool ``[E]``.
     """
+    returns, lengths, ended = evaluate_tasks(
+        config, params, obs_stats, key, num_episodes, greedy=greedy, max_steps=max_steps
+    )
+    return returns.sum(-1), lengths, ended
+
+
+def evaluate_tasks(
+    config: Config,
+    params: Any,
+    obs_stats: RunningStats | None,
+    key: chex.PRNGKey,
+    num_tasks: int,
+    *,
+    greedy: bool = False,
+    max_steps: int = 10_000,
+) -> tuple[chex.Array, chex.Array, chex.Array]:
+    """``evaluate`` with the returns of a task's episodes apart: does the policy learn within it?
+
+    Returns:
+      Raw returns ``[E, episodes_per_task]``, lengths ``[E]``, and whether each task ended.
+    """
     env, agent = build(config)
     # An environment may end its episodes later than its nominal limit says.
     limit = max(env.max_episode_steps or 0, max_steps)
+    numbers = jnp.arange(config.episodes_per_task or 1)
     reset_key, play_key = jax.random.split(key)
 
     def unfinished(carry: tuple[Any, ...]) -> chex.Array:
         return (carry[0] < limit) & ~jnp.all(carry[3])
 
     def step(carry: tuple[Any, ...]):
-        time, envs, memory, ended, returns, lengths = carry
+        time, envs, memory, ended, episode, returns, lengths = carry
         action_key, env_key = jax.random.split(jax.random.fold_in(play_key, time))
         out = agent.step(params, obs_stats, envs.inputs, memory, (POLICY,))
         actions = out.policy.mode() if greedy else out.policy.sample(action_key)
         envs, result = step_envs(env, env_key, envs, actions)
-        returns = jnp.where(ended, returns, returns + result.rewards)
+        counts = (episode[:, None] == numbers) & ~ended[:, None]
+        returns = returns + jnp.where(counts, result.rewards[:, None], 0.0)
         lengths = jnp.where(ended, lengths, lengths + 1)
         ended = ended | result.terminated | result.truncated
-        return time + 1, envs, memory | out.states, ended, returns, lengths
+        return time + 1, envs, memory | out.states, ended, episode + result.begins, returns, lengths
 
-    envs: EnvsState = reset_envs(env, reset_key, num_episodes, agent.network.recall)
-    memory = agent.initial_memory(num_episodes)
-    blank = jnp.zeros(num_episodes)
-    start = (0, envs, memory, blank.astype(bool), blank, blank.astype(jnp.int32))
-    _, _, _, ended, returns, lengths = jax.lax.while_loop(unfinished, step, start)
+    envs: EnvsState = reset_envs(env, reset_key, num_tasks, agent.network.recall)
+    memory = agent.initial_memory(num_tasks)
+    no, none = jnp.zeros(num_tasks, jnp.bool_), jnp.zeros(num_tasks, jnp.int32)
+    returns = jnp.zeros((num_tasks, len(numbers)))
+    start = (0, envs, memory, no, none, returns, none)
+    _, _, _, ended, _, returns, lengths = jax.lax.while_loop(unfinished, step, start)
     return returns, lengths, ended
 
 
@@ -119,7 +143,7 @@ def evaluate_seeds(
     *,
     greedy: bool = False,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """``evaluate`` for the parameters of several seeds, compiled and run.
+    """``evaluate_tasks`` for the parameters of several seeds, compiled and run.
 
     Args:
       config: of the run.
@@ -130,11 +154,11 @@ def evaluate_seeds(
       greedy: take the most probable action instead of a sample.
 
     Returns:
-      Returns, lengths and whether each episode ended, each ``[S, E]``.
+      Returns ``[S, E, episodes_per_task]``, lengths and whether each task ended, ``[S, E]``.
     """
 
     def play(_: None, one: tuple[Any, Any, chex.PRNGKey]):
-        return evaluate(config, *one, num_episodes, greedy=greedy)
+        return evaluate_tasks(config, *one, num_episodes, greedy=greedy)
 
     keys = jax.random.split(jax.random.key(seed), config.seeds)
     # The run may have had other devices than this machine.

@@ -155,7 +155,10 @@ def read_rows(path: Path, phases: int) -> tuple[list[Row], int]:
     return rows, size if rows else 0
 
 
-ENV_FIELDS = ("env_params", "env_kwargs", "num_levels", "first_level")
+ENV_FIELDS = (
+    "env_params", "env_kwargs", "num_levels", "first_level", "hide_components",
+    "drop_observations", "episodes_per_task",
+)  # fmt: skip
 
 
 def with_environment(config: Config, changes: dict[str, Any]) -> Config:

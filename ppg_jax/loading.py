@@ -144,17 +144,28 @@ class SavedRun:
           greedy: take the most probable action instead of a sample.
           seed: of the episodes' randomness.
           **changes: of the environment: ``env_params``, ``env_kwargs``, ``num_levels``,
-            ``first_level``.
+            ``first_level``, ``hide_components``, ``drop_observations``, ``episodes_per_task``.
 
         Returns:
-          Raw returns, lengths and whether each episode ended, each ``[S, E]``.
+          Raw returns, lengths and whether each episode ended, each ``[S, E]``. Where a task has
+          several episodes, one of these is the whole task.
 
         Raises:
           ConfigError: a change is none of these, or will not do.
         """
+        returns, lengths, ended = self.evaluate_tasks(episodes, greedy=greedy, seed=seed, **changes)
+        return returns.sum(-1), lengths, ended
+
+    def evaluate_tasks(
+        self, tasks: int = 128, *, greedy: bool = False, seed: int = 0, **changes: Any
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """``evaluate`` with the returns of a task's episodes apart, ``[S, E, episodes_per_task]``.
+
+        Returns that grow from episode to episode are learning within the task.
+        """
         params, stats = self.parameters
         config = with_environment(self.config, changes)
-        return evaluate_seeds(config, params, stats, seed, episodes, greedy=greedy)
+        return evaluate_seeds(config, params, stats, seed, tasks, greedy=greedy)
 
     def render(
         self,
