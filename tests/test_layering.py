@@ -18,8 +18,8 @@ LAYERS = [
     {"train"},
     {"parallel", "evaluation"},
     {"backend", "files", "folder", "report", "logging", "progress", "interrupts", "checkpoint"}
-    | {"summary", "segments", "evaluator", "recorder", "runner", "sweep_report", "sweeping"}
-    | {"loading", "cli_args", "commands", "cli"},
+    | {"summary", "segments", "evaluator", "recorder", "continuing", "runner", "sweep_report"}
+    | {"sweeping", "loading", "cli_args", "commands", "cli"},
     {"__main__", "__init__"},
 ]
 HOST = 6
