@@ -2,9 +2,11 @@
 
 import dataclasses
 import hashlib
+import json
 import logging
 import math
 import shutil
+import traceback
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -63,6 +65,7 @@ class Checkpoints:
         from orbax.checkpoint import checkpoint_managers as policies
 
         logging.getLogger("absl").setLevel(logging.ERROR)
+        logging.getLogger("asyncio").addFilter(_not_of_orbax)
         self._ocp = ocp
         self.folder = directory.absolute() / "checkpoints" / PHASES
         kept = policies.AnyPreservationPolicy(
@@ -112,11 +115,11 @@ class Checkpoints:
         about = {
             "format": FORMAT,
             "ppg_jax": VERSION,
-            "digest": hashlib.sha256(packed.tobytes()).hexdigest(),
             "arrays": [[name, str(x.dtype), list(x.shape)] for name, x in arrays.items()],
             "run_seconds": run_seconds,
             "compile_seconds": compile_seconds,
         }
+        about["digest"] = _digest(packed, about)
         args = self._ocp.args
         both = args.Composite(
             state=args.StandardSave({"packed": packed}), about=args.JsonSave(about)
@@ -147,7 +150,8 @@ class Checkpoints:
             logging.getLogger(__name__).debug("closing: %s", error)
 
     def _discard(self, phases: int) -> None:
-        for path in self.folder.glob(f"phase_{phases}*"):
+        """Removes what failed or is not wanted, half written ones with it: they fill the disk."""
+        for path in (self.folder / f"phase_{phases}", *self.folder.glob("*tmp*")):
             shutil.rmtree(path, ignore_errors=True)
 
     def newest(self, config: Config, limit: int) -> Saved | None:
@@ -165,7 +169,8 @@ class Checkpoints:
             try:
                 found = self._manager.restore(phases, args=wanted)
                 about, packed = found["about"], np.asarray(found["state"]["packed"])
-                if hashlib.sha256(packed.tobytes()).hexdigest() != about["digest"]:
+                same_format = about["format"] == FORMAT
+                if same_format and about.pop("digest") != _digest(packed, about):
                     raise ValueError("its contents are not what was saved")
             except Exception as error:
                 skipped.append(f"checkpoint of phase {phases} is damaged: {_one_line(error)}")
@@ -183,6 +188,12 @@ class Checkpoints:
             if newer > phases:
                 self._manager.delete(newer)
                 self._discard(newer)
+
+
+def _digest(packed: np.ndarray, about: dict[str, Any]) -> str:
+    """Tells damage to a checkpoint, its description included."""
+    described = json.dumps(about, sort_keys=True).encode()
+    return hashlib.sha256(packed.tobytes() + described).hexdigest()
 
 
 def _check_version(folder: Path, about: dict[str, Any]) -> None:
@@ -255,6 +266,12 @@ def _unpack(packed: np.ndarray, index: list[Any]) -> Arrays:
         arrays[name] = packed[start : start + size].view(dtype).reshape(shape)
         start += size
     return arrays
+
+
+def _not_of_orbax(record: logging.LogRecord) -> bool:
+    """False for failed writes that orbax leaves behind unasked; they are raised and told too."""
+    trace = record.exc_info[2] if record.exc_info else None
+    return not any("orbax" in frame.f_code.co_filename for frame, _ in traceback.walk_tb(trace))
 
 
 def _one_line(error: BaseException) -> str:
