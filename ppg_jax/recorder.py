@@ -13,7 +13,7 @@ from ppg_jax.config import Config, ConfigError
 from ppg_jax.evaluator import Evaluator
 from ppg_jax.folder import METRICS
 from ppg_jax.logging import CsvLogger, Logger, make_logger
-from ppg_jax.progress import Display, Snapshot
+from ppg_jax.progress import Display, Watch
 from ppg_jax.segments import Segment
 from ppg_jax.summary import MetricArrays, final_returns
 
@@ -83,6 +83,9 @@ class Recorder:
                 self._loggers.append(logger)
             elif folder is not None:
                 self._loggers.append(make_logger(logger, folder, config, self._iterations))
+        self._watch = Watch(config, config.seeds, display, lambda seed: f"seed {seed}")
+        if before:
+            self._watch.find_lost(before[0], 0)
         self.problems: list[str] = []
         self._written = True  # the CSV file is up to date
         self._saved_phases = self._iterations // config.n_pi
@@ -114,7 +117,7 @@ class Recorder:
         if self._evaluator:
             evaluator = self._evaluator
             self.guard("evaluation", lambda: evaluator.take(segment))
-        self._display.update(snapshot(self._config, segment, self._config.seeds))
+        self._watch.update(segment)
         if segment.at_phase_end and self._due(segment):
             self.save(segment)
 
@@ -195,18 +198,3 @@ class Recorder:
         if line not in self.problems:
             self.problems.append(line)
             self._display.note(f"warning: {line}")
-
-
-def snapshot(config: Config, segment: Segment, rows: int) -> Snapshot:
-    """Where a run of so many trainings is after a segment."""
-    part = segment.metrics
-    finite = np.isfinite(part["policy_loss"]) & np.isfinite(part["value_loss"])
-    steps = int(part["env_steps"][0, -1])  # of one training, counted from the run's beginning
-    return Snapshot(
-        iterations=steps // config.steps_per_iteration,
-        phases=segment.phases,
-        env_steps=rows * steps,
-        speed=rows * steps / segment.run_seconds,
-        returns=final_returns(part, 1.0),
-        bad=int((~finite.all(1)).sum()),
-    )
