@@ -193,12 +193,14 @@ def _json_number(x: np.generic) -> float | int | None:
 def scalars_by_step(metrics: MetricArrays) -> list[tuple[int, dict[str, float]]]:
     """For viewers that plot scalars: per iteration the env steps of a seed, and finite values.
 
-    ``NAME`` is the mean over the seeds where it is finite, ``NAME/seed_I`` is seed I's.
+    ``NAME`` is the mean over the seeds where it is finite, ``NAME/seed_I`` is seed I's;
+    ``lost_seeds`` counts those whose loss is NaN or infinite.
     """
     steps = metrics["env_steps"][0]
+    lost = ~np.isfinite(metrics["policy_loss"] + metrics["value_loss"])
     rows: list[tuple[int, dict[str, float]]] = []
     for i, step in enumerate(steps):
-        row: dict[str, float] = {}
+        row = {"lost_seeds": float(lost[:, i].sum())}
         for name, x in metrics.items():
             finite = {f"seed_{seed}": float(v) for seed, v in enumerate(x[:, i]) if np.isfinite(v)}
             if finite and name != "env_steps":

@@ -23,7 +23,7 @@ def metrics(iterations, first=0):
     steps = np.tile(np.arange(first + 1, first + iterations + 1, dtype=np.int32), (2, 1))
     values = np.float32(np.arange(2 * iterations).reshape(2, iterations)) / 3
     values[0, 0] = np.nan
-    names = ("episode_return", "episode_length", "loss")
+    names = ("episode_return", "episode_length", "loss", "policy_loss", "value_loss")
     return {"env_steps": steps, "num_episodes": steps} | dict.fromkeys(names, values)
 
 
@@ -75,6 +75,7 @@ def test_scalars_leave_out_what_is_not_finite():
     assert "loss/seed_0" not in one
     assert two["loss"] == pytest.approx((1 / 3 + 1) / 2)
     assert "env_steps" not in one
+    assert (one["lost_seeds"], two["lost_seeds"]) == (1, 0)
 
 
 def tensorboard_scalars(file):
