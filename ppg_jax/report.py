@@ -11,6 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import EngFormatter, MaxNLocator
 
 from ppg_jax.config import Config, ConfigError
 from ppg_jax.fields import did_you_mean
@@ -25,6 +26,8 @@ from ppg_jax.summary import (
 COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000", "#999999")
 """Told apart by people who see colours differently (Okabe and Ito)."""
 POINTS = 60
+FEW = 3
+"""Fields that a group's name may list."""
 ALIKE = ("seed", "seeds", "strategy", "chunk_size", "devices", "env", "total_timesteps")
 """Fields by which runs are not told apart of themselves."""
 
@@ -100,26 +103,37 @@ def group_runs(runs: Sequence[Run], by: Sequence[str] | None = None) -> list[Gro
       runs: to be sorted.
       by: fields of the configuration, ``hparams.gamma`` and the like; those that have the same
         values are a group. None: all fields in which any two runs differ, but for the
-        environment, the seeds and where they ran.
+        environment, the seeds and where they ran; if these are many, the groups are called after
+        their algorithms where that tells them apart.
 
     Raises:
       ConfigError: there is no such field.
     """
     flat = [flatten(run.config.to_dict()) for run in runs]
-    names = list(dict.fromkeys(name for fields in flat for name in fields))
+    known = list(dict.fromkeys(name for fields in flat for name in fields))
     for name in by or ():
-        if name not in names:
-            raise ConfigError(f"by: {name!r} is no field; {did_you_mean(name, names)}")
+        if name not in known:
+            raise ConfigError(f"by: {name!r} is no field; {did_you_mean(name, known)}")
     chosen = list(by) if by is not None else [
         name
-        for name in names
+        for name in known
         if name.split(".")[0] not in ALIKE and len({repr(f.get(name)) for f in flat}) > 1
     ]  # fmt: skip
     groups: dict[str, list[Run]] = {}
     for run, fields in zip(runs, flat, strict=True):
         label = ", ".join(f"{name.split('.')[-1]} {_short(fields.get(name))}" for name in chosen)
         groups.setdefault(label or _algorithm(run.config), []).append(run)
-    return [Group(label, tuple(members)) for label, members in groups.items()]
+    names = _algorithms(groups) if by is None and len(chosen) > FEW else list(groups)
+    return [
+        Group(label, tuple(members)) for label, members in zip(names, groups.values(), strict=True)
+    ]
+
+
+def _algorithms(groups: Mapping[str, Sequence[Run]]) -> list[str]:
+    """Names of the groups' algorithms if no two share one, otherwise the groups' own names."""
+    found = [{_algorithm(run.config) for run in members} for members in groups.values()]
+    everything = [name for names in found for name in names]
+    return everything if len(set(everything)) == len(everything) == len(found) else list(groups)
 
 
 def flatten(fields: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -150,6 +164,8 @@ def normalized(groups: Sequence[Group]) -> dict[str, dict[str, np.ndarray]]:
         return found
     for env in envs:
         everything = np.concatenate([found[label][env] for label in found])
+        if not np.isfinite(everything).any():
+            continue
         low, high = np.nanmin(everything), np.nanmax(everything)
         for label in found:
             found[label][env] = (found[label][env] - low) / max(high - low, 1e-12)
@@ -209,9 +225,9 @@ def markdown_table(groups: Sequence[Group]) -> str:
     scores_of = normalized(groups)
     if len(groups) > 1 and any(len(group.envs()) > 1 for group in groups):
         lines += ["", "| group | all environments, 0 to 1 (IQM) | 95% interval |", "|---|---|---|"]
-        for label, by_env in scores_of.items():
-            middle, low, high = iqm_interval(list(by_env.values()))
-            lines.append(f"| {label} | {middle:.3f} | {low:.3f} to {high:.3f} |")
+        for group in groups:
+            middle, low, high = iqm_interval(list(scores_of[group.label].values()))
+            lines.append(f"| {group.name} | {middle:.3f} | {low:.3f} to {high:.3f} |")
     if len(groups) == 2:
         first, second = groups
         middle, low, high = probability_of_improvement(
@@ -219,7 +235,7 @@ def markdown_table(groups: Sequence[Group]) -> str:
         )
         lines += [
             "",
-            f"A run of *{first.label}* beats one of *{second.label}* with probability "
+            f"A run of *{first.name}* beats one of *{second.name}* with probability "
             f"{middle:.2f} (95% interval {low:.2f} to {high:.2f}).",
         ]
     return "\n".join(lines) + "\n"
@@ -257,6 +273,8 @@ def plot_curves(groups: Sequence[Group], *, per_seed: bool = False) -> Figure:
                 _draw_group(axes, group, env, color, per_seed)
         axes.set_title(env)
         axes.set_xlabel("environment steps")
+        axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+        axes.xaxis.set_major_locator(MaxNLocator(6))
         axes.set_ylabel("episode return (IQM)")
         _tidy(axes)
     if len(groups) > 1:
@@ -271,16 +289,21 @@ def plot_profile(groups: Sequence[Group]) -> Figure:
     scores_of = normalized(groups)
     many = len(next(iter(scores_of.values()))) > 1
     everything = np.concatenate([x for s in scores_of.values() for x in s.values()])
-    values = np.linspace(np.nanmin(everything), np.nanmax(everything), 200)
+    known = everything[np.isfinite(everything)]
+    values = np.linspace(known.min(), known.max(), 200) if known.size else np.zeros(200)
     rng = np.random.default_rng(0)
-    for (label, scores), color in zip(scores_of.items(), COLORS * len(groups), strict=False):
-        runs = [x[np.isfinite(x)] for x in scores.values() if np.isfinite(x).any()]
+    for group, color in zip(groups, COLORS * len(groups), strict=False):
+        scores = scores_of[group.label].values()
+        runs = [x[np.isfinite(x)] for x in scores if np.isfinite(x).any()]
+        if not runs:  # it has a name in the legend all the same
+            axes.plot([], [], color=color, linewidth=1.8, label=group.name)
+            continue
         drawn = np.concatenate([rng.choice(x, (500, x.size)) for x in runs], axis=1)
         bands = (drawn[:, :, None] > values).mean(1)
         low, high = np.quantile(bands, [0.025, 0.975], axis=0)
         axes.fill_between(values, low, high, color=color, alpha=0.2, linewidth=0)
         share = (np.concatenate(runs)[:, None] > values).mean(0)
-        axes.plot(values, share, color=color, linewidth=1.8, label=label)
+        axes.plot(values, share, color=color, linewidth=1.8, label=group.name)
     axes.set_xlabel("final return" + (", 0 to 1 in each environment" if many else ""))
     axes.set_ylabel("share of runs above it")
     axes.set_ylim(-0.02, 1.02)
