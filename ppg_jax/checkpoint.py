@@ -5,6 +5,8 @@ import hashlib
 import json
 import logging
 import math
+import os
+import re
 import shutil
 import traceback
 from importlib.metadata import version
@@ -275,7 +277,11 @@ def _not_of_orbax(record: logging.LogRecord) -> bool:
 
 
 def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())[:300] or type(error).__name__
+    text = " ".join(str(error).split())
+    code = re.search(r"os_error_code='(\d+)'", text)
+    if code:  # tensorstore tells all paths first
+        return os.strerror(int(code[1]))
+    return text[:300] or type(error).__name__
 
 
 def save_parameters(directory: Path, state: TrainState) -> None:
@@ -284,9 +290,15 @@ def save_parameters(directory: Path, state: TrainState) -> None:
     Args:
       directory: of the run; they go to ``checkpoints/final`` in it, instead of what was there.
       state: leaves ``[S, ...]``.
+
+    Raises:
+      OSError: they cannot be written.
     """
-    with _checkpointer() as checkpointer:
-        checkpointer.save(_path(directory), _what_acts(state), force=True)
+    try:
+        with _checkpointer() as checkpointer:
+            checkpointer.save(_path(directory), _what_acts(state), force=True)
+    except Exception as error:  # orbax and its storage raise many kinds
+        raise OSError(_one_line(error)) from error
 
 
 def load_parameters(directory: Path, config: Config) -> tuple[Any, Any]:

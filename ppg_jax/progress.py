@@ -16,6 +16,9 @@ from ppg_jax.config import Config
 from ppg_jax.segments import Segment
 from ppg_jax.summary import MetricArrays, final_returns, first_bad_iteration
 
+NAMED = 8
+"""Trainings lost in the same segment that are named one by one."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Snapshot:
@@ -260,10 +263,13 @@ class Watch:
           part: metrics of whole phases, or of the iterations behind the last one.
           first_iteration: number of its first iteration.
         """
-        for row, at in enumerate(first_bad_iteration(part, self._config)):
-            if at is not None and row not in self._lost:
-                self._lost.add(row)
-                self._display.note(
-                    f"warning: {self._name(row)}: the loss is NaN or infinite from iteration "
-                    f"{first_iteration + at} on; the others go on"
-                )
+        found = enumerate(first_bad_iteration(part, self._config))
+        fresh = {row: at for row, at in found if at is not None and row not in self._lost}
+        self._lost |= fresh.keys()
+        for row, at in list(fresh.items())[:NAMED]:
+            self._display.note(
+                f"warning: {self._name(row)}: the loss is NaN or infinite from iteration "
+                f"{first_iteration + at} on"
+            )
+        if len(fresh) > NAMED:
+            self._display.note(f"warning: {len(fresh) - NAMED} more likewise")

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import EngFormatter, MaxNLocator
 
 from ppg_jax.config import Config, ConfigError
@@ -153,12 +154,17 @@ def _algorithm(config: Config) -> str:
     return f"{'PPG' if config.e_aux else 'PPO'} {config.arch}"
 
 
+def shared_envs(groups: Sequence[Group]) -> list[str]:
+    """Environments that every group has: what groups can be compared in."""
+    return sorted(set.intersection(*(set(group.envs()) for group in groups)))
+
+
 def normalized(groups: Sequence[Group]) -> dict[str, dict[str, np.ndarray]]:
-    """Final returns by group and environment; scaled to 0..1 where environments differ.
+    """Final returns by group and shared environment; scaled to 0..1 where these are several.
 
     The scale of an environment is from the worst to the best seed of all groups.
     """
-    envs = sorted({env for group in groups for env in group.envs()})
+    envs = shared_envs(groups)
     found = {group.label: {env: group.scores(env) for env in envs} for group in groups}
     if len(envs) < 2:
         return found
@@ -223,12 +229,14 @@ def markdown_table(groups: Sequence[Group]) -> str:
         interval = f"{low:.2f} to {high:.2f}" if np.isfinite(low) else "-"
         lines.append(f"| {label} | {env} | {count} | {middle:.2f} | {interval} |")
     scores_of = normalized(groups)
-    if len(groups) > 1 and any(len(group.envs()) > 1 for group in groups):
-        lines += ["", "| group | all environments, 0 to 1 (IQM) | 95% interval |", "|---|---|---|"]
+    envs = shared_envs(groups)
+    if len(groups) > 1 and len(envs) > 1:
+        head = f"| group | {len(envs)} environments, 0 to 1 (IQM) | 95% interval |"
+        lines += ["", head, "|---|---|---|"]
         for group in groups:
             middle, low, high = iqm_interval(list(scores_of[group.label].values()))
             lines.append(f"| {group.name} | {middle:.3f} | {low:.3f} to {high:.3f} |")
-    if len(groups) == 2:
+    if len(groups) == 2 and envs:
         first, second = groups
         middle, low, high = probability_of_improvement(
             scores_of[first.label], scores_of[second.label]
@@ -244,6 +252,20 @@ def markdown_table(groups: Sequence[Group]) -> str:
 def _tidy(axes: Axes) -> None:
     axes.grid(alpha=0.25, linewidth=0.6)
     axes.spines[["top", "right"]].set_visible(False)
+
+
+def _legend(figure: Figure, groups: Sequence[Group]) -> None:
+    """All groups below the panels, where they cover nothing: not every panel has all of them."""
+    lines = [
+        Line2D([], [], color=color, linewidth=1.8, label=group.name)
+        for group, color in zip(groups, COLORS * len(groups), strict=False)
+    ]
+    letters = 14 * figure.get_figwidth()  # about as many as fit into a line
+    columns = int(letters // (8 + max(len(group.name) for group in groups)))
+    figure.legend(
+        handles=lines, loc="outside lower center", frameon=False, fontsize=9,
+        ncols=min(max(columns, 1), len(groups)),
+    )  # fmt: skip
 
 
 def _draw_group(axes: Axes, group: Group, env: str, color: str, per_seed: bool) -> None:
@@ -274,16 +296,25 @@ def plot_curves(groups: Sequence[Group], *, per_seed: bool = False) -> Figure:
         axes.set_title(env)
         axes.set_xlabel("environment steps")
         axes.xaxis.set_major_formatter(EngFormatter(sep=""))
-        axes.xaxis.set_major_locator(MaxNLocator(6))
+        axes.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]))
         axes.set_ylabel("episode return (IQM)")
         _tidy(axes)
     if len(groups) > 1:
-        figure.axes[0].legend(frameon=False)
+        _legend(figure, groups)
     return figure
 
 
 def plot_profile(groups: Sequence[Group]) -> Figure:
-    """Performance profile: the share of runs whose final return is above a value."""
+    """Performance profile: the share of runs whose final return is above a value.
+
+    Args:
+      groups: to be compared, in the environments that all of them have.
+
+    Raises:
+      ConfigError: there is none.
+    """
+    if not shared_envs(groups):
+        raise ConfigError("groups: no environment is in all of them, so there is no profile")
     figure = Chart(figsize=(5.2, 3.6), layout="constrained")
     axes = figure.add_subplot()
     scores_of = normalized(groups)
@@ -307,8 +338,8 @@ def plot_profile(groups: Sequence[Group]) -> Figure:
     axes.set_xlabel("final return" + (", 0 to 1 in each environment" if many else ""))
     axes.set_ylabel("share of runs above it")
     axes.set_ylim(-0.02, 1.02)
-    axes.legend(frameon=False)
     _tidy(axes)
+    _legend(figure, groups)
     return figure
 
 

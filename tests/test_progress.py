@@ -66,13 +66,13 @@ def test_a_notebook_shows_one_bar_that_changes(monkeypatch):
     assert '<progress value="320" max="320">' in changed[0]["text/html"]
 
 
-def segment(first, iterations, lost):
-    """Metrics of three trainings, lost ones by row and iteration."""
-    loss = np.zeros((3, iterations))
+def segment(first, iterations, lost, rows=3):
+    """Metrics of some trainings, lost ones by row and iteration."""
+    loss = np.zeros((rows, iterations))
     for row, at in lost:
         loss[row, at:] = np.nan
     names = ("policy_loss", "value_loss", "clone_kl", "aux_value_loss", "aux_phase_value_loss")
-    steps = np.tile(8192 * np.arange(first + 1, first + iterations + 1), (3, 1))
+    steps = np.tile(8192 * np.arange(first + 1, first + iterations + 1), (rows, 1))
     metrics = dict.fromkeys(names, loss) | {"env_steps": steps, "num_episodes": np.ones_like(steps)}
     metrics["episode_return"] = np.ones(steps.shape)
     return Segment(metrics, (first + iterations) // 32, True, None, 0.0, 10.0)
@@ -92,3 +92,14 @@ def test_a_lost_training_is_named_once_and_stays_marked(tmp_path):
     assert "seed 0" not in text
     assert text.splitlines()[-1].endswith("2 of 3 NaN")
     assert "NaN" not in text.splitlines()[0]
+
+
+def test_many_lost_trainings_are_counted(tmp_path):
+    with (tmp_path / "out").open("w") as file:
+        display = Lines(Console(file=file, width=200), CONFIG)
+        watch = Watch(CONFIG, 20, display, lambda row: f"seed {row}")
+        watch.update(segment(0, 64, [(row, 0) for row in range(20)], rows=20))
+    lines = (tmp_path / "out").read_text().splitlines()
+    assert [line.split(":")[1] for line in lines[:8]] == [f" seed {row}" for row in range(8)]
+    assert lines[8] == "warning: 12 more likewise"
+    assert lines[9].endswith("20 of 20 NaN")

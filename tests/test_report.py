@@ -137,11 +137,24 @@ def test_environments_are_brought_to_one_scale():
     np.testing.assert_allclose(found["two"]["Acrobot-v1"], [0, 0.5])
 
 
+def test_groups_are_compared_where_all_of_them_are():
+    first, second = two_groups()
+    alone = Group("alone", second.runs[:1])
+    assert list(normalized([first, alone])["one"]) == ["CartPole-v1"]
+    text = markdown_table([first, alone])
+    assert "environments, 0 to 1" not in text
+    assert "with probability 0.00" in text  # 10 and 12 against 20 and 22
+    apart = [Group("one", first.runs[1:]), alone]
+    assert "with probability" not in markdown_table(apart)
+    with pytest.raises(ConfigError, match="groups: no environment is in all of them"):
+        plot_profile(apart)
+
+
 def test_the_table():
     text = markdown_table(two_groups())
     assert "| two | CartPole-v1 | 2 | 21.00 | 20.00 to 22.00 |" in text
     assert text.index("| two | CartPole-v1") < text.index("| one | CartPole-v1")  # best first
-    assert "all environments, 0 to 1 (IQM)" in text
+    assert "2 environments, 0 to 1 (IQM)" in text
     assert "A run of *one* beats one of *two* with probability" in text
 
 
@@ -151,10 +164,10 @@ def test_curves_show_every_environment_and_group():
     cartpole = figure.axes[1]
     assert len(cartpole.lines) == 2 * (2 + 1)
     assert cartpole.lines[2].get_ydata()[-1] == 11.0
-    legend = figure.axes[0].get_legend()
+    (legend,) = figure.legends
     assert [text.get_text() for text in legend.get_texts()] == ["one", "two"]
     figure.canvas.draw()
-    assert "60k" in [text.get_text() for text in cartpole.get_xticklabels()]
+    assert "50k" in [text.get_text() for text in cartpole.get_xticklabels()]
 
 
 def test_lost_seeds_are_marked():
@@ -163,11 +176,13 @@ def test_lost_seeds_are_marked():
     group = Group("one", (run, fake([3.0])))
     assert group.name == "one (1 of 3 seeds NaN)"
     assert "| one (1 of 3 seeds NaN) | CartPole-v1 |" in markdown_table([group])
-    other = Group("two", (fake([2.0]), fake([1.0], env="Acrobot-v1")))
+    acrobot = fake([1.0], env="Acrobot-v1")
+    group = Group("one", (*group.runs, acrobot))
+    other = Group("two", (fake([2.0]), acrobot))
     text = markdown_table([group, other])
-    assert text.count("one (1 of 3 seeds NaN)") == 3  # both tables and the sentence
-    legend = plot_profile([group, other]).axes[0].get_legend()
-    assert legend.get_texts()[0].get_text() == "one (1 of 3 seeds NaN)"
+    assert text.count("one (1 of 4 seeds NaN)") == 4  # two environments, all, and the sentence
+    (legend,) = plot_profile([group, other]).legends
+    assert legend.get_texts()[0].get_text() == "one (1 of 4 seeds NaN)"
     assert "1 of 2 seeds NaN" in plot_learning_curve(run.config, run.metrics).axes[0].get_title()
 
 

@@ -16,7 +16,7 @@ from rich.console import Console
 
 from ppg_jax import ConfigError, resume, run
 from ppg_jax.backend import lay_out
-from ppg_jax.checkpoint import Checkpoints, _not_of_orbax
+from ppg_jax.checkpoint import Checkpoints, _not_of_orbax, _one_line
 from ppg_jax.config import Config
 from ppg_jax.files import load_config
 from ppg_jax.folder import held
@@ -209,6 +209,12 @@ def test_a_disk_that_is_full(whole, tmp_path, monkeypatch):
         result = run(config, out=folder, progress=False, checkpoint_every=1)
     assert_same(result, whole[1])
     assert result.problems
+
+
+def test_what_the_disk_said_is_told():
+    text = "RESOURCE_EXHAUSTED: Error writing \"/a\":\nFailed [os_error_code='28'] [source='b.cc']"
+    assert _one_line(ValueError(text)) == "No space left on device"
+    assert _one_line(ValueError("a\n b")) == "a b"
 
 
 def test_what_orbax_leaves_unasked_is_not_said_twice():
