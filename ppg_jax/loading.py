@@ -45,9 +45,16 @@ class SavedRun:
 
     @functools.cached_property
     def summary(self) -> dict[str, Any]:
-        """``summary.json``; empty where the run was killed."""
+        """``summary.json``; empty where the run was killed.
+
+        Raises:
+          ConfigError: it is damaged.
+        """
         file = self.directory / "summary.json"
-        return json.loads(file.read_text()) if file.is_file() else {}
+        try:
+            return json.loads(file.read_text()) if file.is_file() else {}
+        except ValueError as error:
+            raise ConfigError(f"DIR: {file} is no JSON: {error}") from None
 
     @functools.cached_property
     def parameters(self) -> tuple[Any, Any]:
