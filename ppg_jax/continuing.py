@@ -7,9 +7,9 @@ from ppg_jax.checkpoint import Saved
 from ppg_jax.config import Config, ConfigError, config_from_dict
 from ppg_jax.files import merge
 from ppg_jax.folder import METRICS
+from ppg_jax.groups import flatten
 from ppg_jax.logging import read_metrics
 from ppg_jax.progress import Display
-from ppg_jax.report import flatten
 from ppg_jax.segments import Start
 from ppg_jax.summary import MetricArrays
 

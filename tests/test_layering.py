@@ -17,7 +17,17 @@ LAYERS = [
     {"minibatch", "optimizer", "rollout", "policy_phase", "aux_phase"},
     {"train"},
     {"parallel", "evaluation"},
-    {"backend", "files", "folder", "report", "logging", "progress", "interrupts", "checkpoint"}
+    {
+        "backend",
+        "files",
+        "folder",
+        "groups",
+        "report",
+        "logging",
+        "progress",
+        "interrupts",
+        "checkpoint",
+    }
     | {"summary", "segments", "evaluator", "recorder", "continuing", "runner", "sweep_report"}
     | {"sweeping", "loading", "cli_args", "commands", "cli"},
     {"__main__", "__init__"},
