@@ -207,11 +207,8 @@ def _short(number: float) -> str:
     """1536000 as 1.54M."""
     for size, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
         if number >= size:
-            return (
-                f"{number / size:.3g}{unit}"
-                if number < 999.5 * size
-                else f"{number / size:.0f}{unit}"
-            )
+            x = number / size
+            return f"{x:.{2 if x < 10 else 1 if x < 100 else 0}f}{unit}"
     return f"{number:.0f}"
 
 
