@@ -33,7 +33,8 @@ def test_the_bar_fits_on_80_columns(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("steps", "short"), [(0, "0"), (999, "999"), (1000, "1.00k"), (999_700, "1000k"), (2.5e9, "2.50G")]
+    ("steps", "short"),
+    [(0, "0"), (999, "999"), (1000, "1.00k"), (999_700, "1000k"), (2.5e9, "2.50G")],
 )
 def test_numbers_are_short(tmp_path, steps, short):
     with (tmp_path / "out").open("w") as file:
