@@ -66,8 +66,7 @@ class Checkpoints:
         import orbax.checkpoint as ocp
         from orbax.checkpoint import checkpoint_managers as policies
 
-        logging.getLogger("absl").setLevel(logging.ERROR)
-        logging.getLogger("asyncio").addFilter(_not_of_orbax)
+        _quieten_orbax()
         self._ocp = ocp
         self.folder = directory.absolute() / "checkpoints" / PHASES
         kept = policies.AnyPreservationPolicy(
@@ -270,8 +269,14 @@ def _unpack(packed: np.ndarray, index: list[Any]) -> Arrays:
     return arrays
 
 
+def _quieten_orbax() -> None:
+    logging.getLogger("absl").setLevel(logging.ERROR)
+    for name in ("absl", "asyncio"):
+        logging.getLogger(name).addFilter(_not_of_orbax)
+
+
 def _not_of_orbax(record: logging.LogRecord) -> bool:
-    """False for failed writes that orbax leaves behind unasked; they are raised and told too."""
+    """False for what failed inside orbax: it is raised and told too, without pages of traceback."""
     trace = record.exc_info[2] if record.exc_info else None
     return not any("orbax" in frame.f_code.co_filename for frame, _ in traceback.walk_tb(trace))
 
@@ -350,5 +355,5 @@ def _checkpointer() -> Any:
     # Orbax takes seconds to import, which only a run that saves should pay.
     import orbax.checkpoint as ocp
 
-    logging.getLogger("absl").setLevel(logging.ERROR)
+    _quieten_orbax()
     return ocp.StandardCheckpointer()

@@ -77,19 +77,27 @@ class Recorder:
         self._parts = [before[0]] if before else []
         self._iterations = before[0]["env_steps"].shape[1] if before else 0
         self._csv = CsvLogger(folder / METRICS, before[1] if before else 0) if folder else None
-        self._loggers: list[Logger] = []
-        for logger in loggers:
-            if not isinstance(logger, str):
-                self._loggers.append(logger)
-            elif folder is not None:
-                self._loggers.append(make_logger(logger, folder, config, self._iterations))
         self._watch = Watch(config, config.seeds, display, lambda seed: f"seed {seed}")
         if before:
             self._watch.find_lost(before[0], 0)
         self.problems: list[str] = []
+        self._loggers: list[Logger] = []
+        for logger in loggers:
+            self._add_logger(logger, folder)
         self._written = True  # the CSV file is up to date
         self._saved_phases = self._iterations // config.n_pi
         self._saved_at = time.monotonic()
+
+    def _add_logger(self, logger: str | Logger, folder: Path | None) -> None:
+        if not isinstance(logger, str):
+            self._loggers.append(logger)
+        elif folder is not None:
+            try:
+                made = make_logger(logger, folder, self._config, self._iterations)
+            except Exception as error:  # a server that cannot be reached, say
+                self._problem(logger, f"failed and is not used: {error}")
+            else:
+                self._loggers.append(made)
 
     @property
     def most_phases(self) -> int | None:

@@ -8,7 +8,14 @@ import numpy as np
 import pytest
 
 from ppg_jax import Config, ConfigError, run
-from ppg_jax.logging import CsvLogger, JsonLinesLogger, read_metrics, scalars_by_step
+from ppg_jax.logging import (
+    LOGGERS,
+    PACKAGES,
+    CsvLogger,
+    JsonLinesLogger,
+    read_metrics,
+    scalars_by_step,
+)
 
 
 def small(**changes):
@@ -142,3 +149,20 @@ def test_bad_names(tmp_path):
         run(small(), out=tmp_path / "run", progress=False, log=["tensorbord"])
     with pytest.raises(ConfigError, match="log: jsonl writes into the run's folder; name one"):
         run(small(), progress=False, log=["jsonl"])
+
+
+def test_a_logger_that_cannot_begin_is_left_out_too(tmp_path, monkeypatch):
+    def refuse(folder, config, first):
+        raise OSError("the server does not answer")
+
+    monkeypatch.setitem(LOGGERS, "wandb", refuse)
+    with pytest.warns(RuntimeWarning, match="wandb: failed and is not used: the server does not"):
+        result = run(small(), out=tmp_path / "run", progress=False, log=["wandb"])
+    assert result.finished
+
+
+def test_a_missing_package_is_found_before_anything_is_written(tmp_path, monkeypatch):
+    monkeypatch.setitem(PACKAGES, "tensorboard", "no_such_package")
+    with pytest.raises(ConfigError, match=r"no_such_package; pip install 'ppg-jax\[tensorboard\]'"):
+        run(small(), out=tmp_path / "run", progress=False, log=["tensorboard"])
+    assert not (tmp_path / "run").exists()
