@@ -4,36 +4,32 @@ progress.svg, learning_curves.png and sweep.png, beside this file.
 """
 
 import io
+import time
 from pathlib import Path
 
 from rich.console import Console
 
 import ppg_jax
-from ppg_jax.progress import Bar, Snapshot
+from ppg_jax.progress import Bar, Watch
 from ppg_jax.report import group_runs, plot_curves
+from ppg_jax.segments import Segment
 
 HERE = Path(__file__).parent
-STEPS = 262_144
+STEPS = 131_072
 
 
 def progress(result: ppg_jax.Result) -> None:
-    """The bar as it stood after two thirds of a run."""
-    config, metrics = result.config, result.metrics
-    done = 2 * config.num_iterations // 3 // config.n_pi * config.n_pi
-    steps = config.seeds * done * config.steps_per_iteration
-    console = Console(record=True, width=110, file=io.StringIO(), force_terminal=True)
+    """The bar as it stood after two thirds of a run, played again at its own speed."""
+    config, seconds = result.config, result.run_seconds / result.config.num_phases
+    console = Console(record=True, width=84, file=io.StringIO(), force_terminal=True)
     bar = Bar(console, config)
     bar.note("$ ppg-jax train cartpole --seeds 8 --out runs/cartpole")
-    bar.update(
-        Snapshot(
-            iterations=done,
-            phases=done // config.n_pi,
-            env_steps=steps,
-            speed=result.env_steps_per_second,
-            returns=metrics["episode_return"][:, done - 1],
-            bad=0,
-        )
-    )
+    watch = Watch(config, config.seeds, bar, lambda seed: f"seed {seed}")
+    for phase in range(2 * config.num_phases // 3):
+        time.sleep(seconds)
+        here = slice(phase * config.n_pi, (phase + 1) * config.n_pi)
+        part = {name: x[:, here] for name, x in result.metrics.items()}
+        watch.update(Segment(part, phase + 1, True, None, 0.0, (phase + 1) * seconds))
     console.print(bar)
     console.save_svg(str(HERE / "progress.svg"), title="ppg_jax")
 
@@ -45,9 +41,7 @@ def main() -> None:
         for name in ("cartpole", "ppo/cartpole")
     ]
     progress(runs[0])
-    plot_curves(group_runs(runs, ["arch"]), per_seed=True).savefig(
-        HERE / "learning_curves.png", dpi=150
-    )
+    plot_curves(group_runs(runs), per_seed=True).savefig(HERE / "learning_curves.png", dpi=150)
     sweep = ppg_jax.sweep(
         ppg_jax.load_config("cartpole", total_timesteps=STEPS // 2),
         {"learning_rate": [1e-4, 3e-4, 1e-3, 3e-3], "beta_clone": [0.1, 1.0, 10.0]},

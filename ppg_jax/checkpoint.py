@@ -2,9 +2,13 @@
 
 import dataclasses
 import hashlib
+import json
 import logging
 import math
+import os
+import re
 import shutil
+import traceback
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -62,7 +66,7 @@ class Checkpoints:
         import orbax.checkpoint as ocp
         from orbax.checkpoint import checkpoint_managers as policies
 
-        logging.getLogger("absl").setLevel(logging.ERROR)
+        _quieten_orbax()
         self._ocp = ocp
         self.folder = directory.absolute() / "checkpoints" / PHASES
         kept = policies.AnyPreservationPolicy(
@@ -112,11 +116,11 @@ class Checkpoints:
         about = {
             "format": FORMAT,
             "ppg_jax": VERSION,
-            "digest": hashlib.sha256(packed.tobytes()).hexdigest(),
             "arrays": [[name, str(x.dtype), list(x.shape)] for name, x in arrays.items()],
             "run_seconds": run_seconds,
             "compile_seconds": compile_seconds,
         }
+        about["digest"] = _digest(packed, about)
         args = self._ocp.args
         both = args.Composite(
             state=args.StandardSave({"packed": packed}), about=args.JsonSave(about)
@@ -147,7 +151,8 @@ class Checkpoints:
             logging.getLogger(__name__).debug("closing: %s", error)
 
     def _discard(self, phases: int) -> None:
-        for path in self.folder.glob(f"phase_{phases}*"):
+        """Removes what failed or is not wanted, half written ones with it: they fill the disk."""
+        for path in (self.folder / f"phase_{phases}", *self.folder.glob("*tmp*")):
             shutil.rmtree(path, ignore_errors=True)
 
     def newest(self, config: Config, limit: int) -> Saved | None:
@@ -165,7 +170,8 @@ class Checkpoints:
             try:
                 found = self._manager.restore(phases, args=wanted)
                 about, packed = found["about"], np.asarray(found["state"]["packed"])
-                if hashlib.sha256(packed.tobytes()).hexdigest() != about["digest"]:
+                same_format = about["format"] == FORMAT
+                if same_format and about.pop("digest") != _digest(packed, about):
                     raise ValueError("its contents are not what was saved")
             except Exception as error:
                 skipped.append(f"checkpoint of phase {phases} is damaged: {_one_line(error)}")
@@ -183,6 +189,12 @@ class Checkpoints:
             if newer > phases:
                 self._manager.delete(newer)
                 self._discard(newer)
+
+
+def _digest(packed: np.ndarray, about: dict[str, Any]) -> str:
+    """Tells damage to a checkpoint, its description included."""
+    described = json.dumps(about, sort_keys=True).encode()
+    return hashlib.sha256(packed.tobytes() + described).hexdigest()
 
 
 def _check_version(folder: Path, about: dict[str, Any]) -> None:
@@ -257,8 +269,24 @@ def _unpack(packed: np.ndarray, index: list[Any]) -> Arrays:
     return arrays
 
 
+def _quieten_orbax() -> None:
+    logging.getLogger("absl").setLevel(logging.ERROR)
+    for name in ("absl", "asyncio"):
+        logging.getLogger(name).addFilter(_not_of_orbax)
+
+
+def _not_of_orbax(record: logging.LogRecord) -> bool:
+    """False for what failed inside orbax: it is raised and told too, without pages of traceback."""
+    trace = record.exc_info[2] if record.exc_info else None
+    return not any("orbax" in frame.f_code.co_filename for frame, _ in traceback.walk_tb(trace))
+
+
 def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())[:300] or type(error).__name__
+    text = " ".join(str(error).split())
+    code = re.search(r"os_error_code='(\d+)'", text)
+    if code:  # tensorstore tells all paths first
+        return os.strerror(int(code[1]))
+    return text[:300] or type(error).__name__
 
 
 def save_parameters(directory: Path, state: TrainState) -> None:
@@ -267,9 +295,15 @@ def save_parameters(directory: Path, state: TrainState) -> None:
     Args:
       directory: of the run; they go to ``checkpoints/final`` in it, instead of what was there.
       state: leaves ``[S, ...]``.
+
+    Raises:
+      OSError: they cannot be written.
     """
-    with _checkpointer() as checkpointer:
-        checkpointer.save(_path(directory), _what_acts(state), force=True)
+    try:
+        with _checkpointer() as checkpointer:
+            checkpointer.save(_path(directory), _what_acts(state), force=True)
+    except Exception as error:  # orbax and its storage raise many kinds
+        raise OSError(_one_line(error)) from error
 
 
 def load_parameters(directory: Path, config: Config) -> tuple[Any, Any]:
@@ -321,5 +355,5 @@ def _checkpointer() -> Any:
     # Orbax takes seconds to import, which only a run that saves should pay.
     import orbax.checkpoint as ocp
 
-    logging.getLogger("absl").setLevel(logging.ERROR)
+    _quieten_orbax()
     return ocp.StandardCheckpointer()

@@ -11,7 +11,17 @@ from ppg_jax.fields import did_you_mean
 
 
 class _StrictLoader(yaml.SafeLoader):
-    """Safe YAML in which no key may stand twice: the first would be lost without a word."""
+    """Safe YAML without two kinds of surprise.
+
+    No key may stand twice: the first would be lost without a word. Nothing refers to another place:
+    a few lines of aliases to aliases can stand for more than any memory holds.
+    """
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):
+            name = self.peek_event().anchor
+            raise ConfigError(f"*{name}: an alias will not do; write the value itself")
+        return super().compose_node(parent, index)
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         names = [getattr(key, "value", None) for key, _ in node.value]
@@ -73,8 +83,8 @@ def read_mapping(path: Path) -> dict[str, Any]:
         raise ConfigError(f"{path}: {error}") from None
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"config: {path} cannot be read: {error}") from None
-    except yaml.YAMLError as error:
-        where = " ".join(str(error).split())
+    except Exception as error:  # a !!tag before what it does not fit can raise anything
+        where = " ".join(str(error).split()) or type(error).__name__
         raise ConfigError(f"config: {path} is no YAML: {where}") from None
     if fields is None:
         fields = {}

@@ -22,6 +22,8 @@ except ImportError:  # Windows has no such locks
     fcntl = None  # type: ignore[assignment]
 
 METRICS = "metrics.csv"
+SWEEP = "sweep.yaml"
+"""What tells a sweep's folder from a run's."""
 _PACKAGES = ("ppg-jax", "jax", "jaxlib", "flax", "optax", "gymnax")
 
 
@@ -73,6 +75,11 @@ def folder_config(folder: Path, env: Any = None) -> Config:
       ConfigError: there is no run.
     """
     file = folder / "config.yaml"
+    if (folder / SWEEP).is_file():
+        raise ConfigError(
+            f"DIR: {folder} holds a sweep, not a run; settings.md and sweep.png in it compare its "
+            "settings"
+        )
     if not file.is_file():
         raise ConfigError(f"DIR: {folder} is no run's folder: it has no config.yaml")
     return load_config(file) if env is None else load_config(file, env=env)

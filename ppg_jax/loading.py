@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import json
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,7 +23,7 @@ from ppg_jax.folder import METRICS, folder_config
 from ppg_jax.logging import read_metrics
 from ppg_jax.networks import POLICY, Agent
 from ppg_jax.report import plot_learning_curve
-from ppg_jax.summary import MetricArrays, final_returns, to_dataframe
+from ppg_jax.summary import MetricArrays, final_returns, first_bad_iteration, to_dataframe
 from ppg_jax.train import build
 from ppg_jax.types import Inputs, Recalled, no_step
 
@@ -46,9 +47,16 @@ class SavedRun:
 
     @functools.cached_property
     def summary(self) -> dict[str, Any]:
-        """``summary.json``; empty where the run was killed."""
+        """``summary.json``; empty where the run was killed.
+
+        Raises:
+          ConfigError: it is damaged.
+        """
         file = self.directory / "summary.json"
-        return json.loads(file.read_text()) if file.is_file() else {}
+        try:
+            return json.loads(file.read_text()) if file.is_file() else {}
+        except ValueError as error:
+            raise ConfigError(f"DIR: {file} is no JSON: {error}") from None
 
     @functools.cached_property
     def parameters(self) -> tuple[Any, Any]:
@@ -63,6 +71,11 @@ class SavedRun:
     def final_returns(self) -> np.ndarray:
         """Mean return of the last tenth for each seed, ``[S]``."""
         return final_returns(self.metrics)
+
+    @property
+    def first_bad_iteration(self) -> list[int | None]:
+        """For each seed where its loss first was NaN or infinite, or None."""
+        return first_bad_iteration(self.metrics, self.config)
 
     def policy(
         self,
@@ -201,6 +214,9 @@ class SavedRun:
         length = int(ended.argmax()) + 1 if ended.any() else max_steps
         returns = np.cumsum(np.asarray(rewards)[:length])
         frames = [jax.tree.map(lambda x, i=i: x[i], states) for i in range(length)]
+        # To a file: pygame is to look for no screen, and no sound card, which it misses aloud.
+        for driver in ("SDL_VIDEODRIVER", "SDL_AUDIODRIVER"):
+            os.environ.setdefault(driver, "dummy")
         animate(env, frames, returns.tolist(), str(file))
         return float(returns[-1])
 

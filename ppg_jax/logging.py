@@ -6,6 +6,7 @@ import json
 import math
 import os
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -193,12 +194,14 @@ def _json_number(x: np.generic) -> float | int | None:
 def scalars_by_step(metrics: MetricArrays) -> list[tuple[int, dict[str, float]]]:
     """For viewers that plot scalars: per iteration the env steps of a seed, and finite values.
 
-    ``NAME`` is the mean over the seeds where it is finite, ``NAME/seed_I`` is seed I's.
+    ``NAME`` is the mean over the seeds where it is finite, ``NAME/seed_I`` is seed I's;
+    ``lost_seeds`` counts those whose loss is NaN or infinite.
     """
     steps = metrics["env_steps"][0]
+    lost = ~np.isfinite(metrics["policy_loss"] + metrics["value_loss"])
     rows: list[tuple[int, dict[str, float]]] = []
     for i, step in enumerate(steps):
-        row: dict[str, float] = {}
+        row = {"lost_seeds": float(lost[:, i].sum())}
         for name, x in metrics.items():
             finite = {f"seed_{seed}": float(v) for seed, v in enumerate(x[:, i]) if np.isfinite(v)}
             if finite and name != "env_steps":
@@ -212,12 +215,8 @@ class TensorBoardLogger:
     """Event files in ``tensorboard`` of the run's folder, scalars over env steps."""
 
     def __init__(self, folder: Path, first_step: int = 0) -> None:
-        try:
-            from tensorboardX import SummaryWriter
-        except ImportError:
-            raise ConfigError(
-                "log: tensorboard needs tensorboardX; pip install 'ppg-jax[tensorboard]'"
-            ) from None
+        from tensorboardX import SummaryWriter
+
         self._writer = SummaryWriter(str(folder / "tensorboard"), purge_step=first_step or None)
 
     def write(self, metrics: MetricArrays, first_iteration: int) -> None:
@@ -236,12 +235,8 @@ class WandbLogger:
     """A run of Weights & Biases with its files in the run's folder; ``WANDB_MODE`` as usual."""
 
     def __init__(self, folder: Path, config: Config) -> None:
-        try:
-            import wandb
-        except ImportError:
-            raise ConfigError(
-                "log: wandb needs its package; pip install 'ppg-jax[wandb]'"
-            ) from None
+        import wandb
+
         os.environ.setdefault("WANDB_SILENT", "true")
         self._run = wandb.init(
             project="ppg_jax", name=folder.name, dir=str(folder), config=config.to_dict()
@@ -265,13 +260,16 @@ LOGGERS: dict[str, Callable[[Path, Config, int], Any]] = {
     "wandb": lambda folder, config, _: WandbLogger(folder, config),
 }
 """Loggers by name: made for a run's folder, its configuration and its first iteration."""
+PACKAGES = {"tensorboard": "tensorboardX", "wandb": "wandb"}
+"""What those need that is not always installed."""
 
 
 def check_logger(name: str, has_folder: bool) -> None:
     """Whether there is such a logger.
 
     Raises:
-      ConfigError: the name is unknown, or it would have no folder to write to.
+      ConfigError: the name is unknown, its package is missing, or it would have no folder to
+        write to.
     """
     if name not in LOGGERS:
         raise ConfigError(
@@ -280,12 +278,11 @@ def check_logger(name: str, has_folder: bool) -> None:
         )
     if not has_folder:
         raise ConfigError(f"log: {name} writes into the run's folder; name one with out")
+    package = PACKAGES.get(name)
+    if package and find_spec(package) is None:
+        raise ConfigError(f"log: {name} needs {package}; pip install 'ppg-jax[{name}]'")
 
 
 def make_logger(name: str, folder: Path, config: Config, first_iteration: int) -> Logger:
-    """A logger by name.
-
-    Raises:
-      ConfigError: a package is missing.
-    """
+    """A logger by name, checked before."""
     return LOGGERS[name](folder, config, first_iteration)

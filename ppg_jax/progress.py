@@ -1,15 +1,23 @@
 """What a person sees while a run is under way: a live bar, or plain lines away from a terminal."""
 
 import dataclasses
+import datetime
+import html
 import time
+from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Protocol, Self
 
 import numpy as np
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TextColumn
 
 from ppg_jax.config import Config
+from ppg_jax.segments import Segment
+from ppg_jax.summary import MetricArrays, final_returns, first_bad_iteration
+
+NAMED = 8
+"""Trainings lost in the same segment that are named one by one."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,7 +30,7 @@ class Snapshot:
       env_steps: done so far, all trainings together.
       speed: env steps/s, all trainings together.
       returns: of each training, mean over the episodes of the newest segment, NaN if none ended.
-      bad: trainings whose loss is not finite.
+      bad: trainings whose loss was NaN or infinite at some time.
     """
 
     iterations: int
@@ -32,13 +40,13 @@ class Snapshot:
     returns: np.ndarray
     bad: int
 
-    def mean_return(self) -> str:
+    def mean_return(self, digits: int = 2) -> str:
         """The return in words: mean, and standard deviation where there are several."""
         returns = self.returns[np.isfinite(self.returns)]
         if not returns.size:
             return "-"
-        spread = f" ± {returns.std():.2f}" if len(self.returns) > 1 else ""
-        return f"{returns.mean():.2f}{spread}"
+        spread = f" ± {returns.std():.{digits}f}" if len(self.returns) > 1 else ""
+        return f"{returns.mean():.{digits}f}{spread}"
 
     def warning(self) -> str:
         """How many trainings are lost, if any."""
@@ -98,26 +106,61 @@ class Lines:
         self._console.print(text, highlight=False, soft_wrap=True, markup=False)
 
     def update(self, now: Snapshot) -> None:
-        """Prints a line unless the last one is too recent."""
-        clock, total = time.monotonic(), self._config.num_iterations
-        if clock - self._last < self._every and now.iterations < total:
+        """Shows a line unless the last one is too recent."""
+        clock = time.monotonic()
+        if clock - self._last < self._every and now.iterations < self._config.num_iterations:
             return
         self._last = clock
-        left = (total / now.iterations - 1) * now.env_steps / now.speed
+        self._show(now)
+
+    def _show(self, now: Snapshot) -> None:
+        self.note(self._line(now))
+
+    def _line(self, now: Snapshot) -> str:
+        total = self._config.num_iterations
         words = [
             f"phase {now.phases}/{self._config.num_phases}",
             f"iteration {now.iterations}/{total}",
             f"{now.env_steps:,} steps",
             f"{now.speed:,.0f} steps/s",
             f"return {now.mean_return()}",
-            f"{left:.0f} s left",
+            f"{self._left(now)} left",
             now.warning(),
         ]
-        self.note("  ".join(word for word in words if word))
+        return "  ".join(word for word in words if word)
+
+    def _left(self, now: Snapshot) -> str:
+        rest = self._config.num_iterations / now.iterations - 1
+        return str(datetime.timedelta(seconds=round(rest * now.env_steps / now.speed)))
+
+
+class Cell(Lines):
+    """A bar in a notebook's cell that changes in place.
+
+    Rich's own needs ipywidgets there, and shows nothing without; IPython's displays need nothing.
+    """
+
+    def __init__(self, console: Console, config: Config) -> None:
+        super().__init__(console, config, every=0.5)
+        self._handle: Any = None
+
+    def _show(self, now: Snapshot) -> None:
+        from IPython.display import display
+
+        line, total = self._line(now), self._config.num_iterations
+        shown = {
+            "text/plain": line,
+            "text/html": f'<progress value="{now.iterations}" max="{total}"></progress> '
+            f"<code>{html.escape(line)}</code>",
+        }
+        if self._handle is None:
+            self._handle = display(shown, raw=True, display_id=True)
+        else:
+            self._handle.update(shown, raw=True)
 
 
 class Bar(Lines):
-    """A progress bar with phase, env steps, speed, return and time left."""
+    """A progress bar with phase, env steps, speed, return and time left; 80 columns hold it."""
 
     def __init__(self, console: Console, config: Config) -> None:
         super().__init__(console, config)
@@ -127,18 +170,12 @@ class Bar(Lines):
             TextColumn("{task.fields[steps]} steps"),
             TextColumn("[cyan]{task.fields[speed]}/s"),
             TextColumn("return [bold]{task.fields[mean_return]}"),
+            TextColumn("{task.fields[left]} left"),
             TextColumn("[red]{task.fields[warning]}"),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
             console=console,
         )
-        blank: dict[str, Any] = {
-            "steps": "-",
-            "speed": "-",
-            "mean_return": "-",
-            "warning": "",
-            "phases": 0,
-        }
+        blank: dict[str, Any] = dict.fromkeys(("steps", "speed", "mean_return", "left"), "-")
+        blank |= {"warning": "", "phases": 0}
         self._task = self._progress.add_task("", total=config.num_iterations, **blank)
 
     def __rich__(self) -> Progress:
@@ -158,17 +195,78 @@ class Bar(Lines):
             self._task,
             completed=now.iterations,
             phases=now.phases,
-            steps=f"{now.env_steps:,}",
-            speed=f"{now.speed:,.0f}",
-            mean_return=now.mean_return(),
+            steps=_short(now.env_steps),
+            speed=_short(now.speed),
+            mean_return=now.mean_return(digits=1),
+            left=self._left(now),
             warning=now.warning(),
         )
+
+
+def _short(number: float) -> str:
+    """1536000 as 1.54M."""
+    for size, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if number >= size:
+            x = number / size
+            return f"{x:.{2 if x < 10 else 1 if x < 100 else 0}f}{unit}"
+    return f"{number:.0f}"
 
 
 def make_display(console: Console | None, config: Config) -> Display:
     """A bar on a terminal or in a notebook, lines elsewhere, nothing without a console."""
     if console is None:
         return Silent()
-    if console.is_terminal or console.is_jupyter:
-        return Bar(console, config)
-    return Lines(console, config)
+    if console.is_jupyter:
+        return Cell(console, config)
+    return Bar(console, config) if console.is_terminal else Lines(console, config)
+
+
+class Watch:
+    """Where trainings are, segment by segment, and which of them were lost on the way.
+
+    Args:
+      config: of the trainings.
+      rows: how many there are.
+      display: where it shows; a lost one is named there once.
+      name: what training i is called.
+    """
+
+    def __init__(
+        self, config: Config, rows: int, display: Display, name: Callable[[int], str]
+    ) -> None:
+        self._config, self._rows, self._display, self._name = config, rows, display, name
+        self._lost: set[int] = set()
+
+    def update(self, segment: Segment) -> None:
+        """Shows where they are after a segment."""
+        part, rows = segment.metrics, self._rows
+        steps = int(part["env_steps"][0, -1])  # of one training, counted from the beginning
+        done = steps // self._config.steps_per_iteration
+        self.find_lost(part, done - part["env_steps"].shape[1])
+        now = Snapshot(
+            iterations=done,
+            phases=segment.phases,
+            env_steps=rows * steps,
+            speed=rows * steps / segment.run_seconds,
+            returns=final_returns(part, 1.0),
+            bad=len(self._lost),
+        )
+        self._display.update(now)
+
+    def find_lost(self, part: MetricArrays, first_iteration: int) -> None:
+        """Names trainings whose loss is NaN or infinite for the first time.
+
+        Args:
+          part: metrics of whole phases, or of the iterations behind the last one.
+          first_iteration: number of its first iteration.
+        """
+        found = enumerate(first_bad_iteration(part, self._config))
+        fresh = {row: at for row, at in found if at is not None and row not in self._lost}
+        self._lost |= fresh.keys()
+        for row, at in list(fresh.items())[:NAMED]:
+            self._display.note(
+                f"warning: {self._name(row)}: the loss is NaN or infinite from iteration "
+                f"{first_iteration + at} on"
+            )
+        if len(fresh) > NAMED:
+            self._display.note(f"warning: {len(fresh) - NAMED} more likewise")

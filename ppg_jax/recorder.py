@@ -13,7 +13,7 @@ from ppg_jax.config import Config, ConfigError
 from ppg_jax.evaluator import Evaluator
 from ppg_jax.folder import METRICS
 from ppg_jax.logging import CsvLogger, Logger, make_logger
-from ppg_jax.progress import Display, Snapshot
+from ppg_jax.progress import Display, Watch
 from ppg_jax.segments import Segment
 from ppg_jax.summary import MetricArrays, final_returns
 
@@ -77,16 +77,27 @@ class Recorder:
         self._parts = [before[0]] if before else []
         self._iterations = before[0]["env_steps"].shape[1] if before else 0
         self._csv = CsvLogger(folder / METRICS, before[1] if before else 0) if folder else None
+        self._watch = Watch(config, config.seeds, display, lambda seed: f"seed {seed}")
+        if before:
+            self._watch.find_lost(before[0], 0)
+        self.problems: list[str] = []
         self._loggers: list[Logger] = []
         for logger in loggers:
-            if not isinstance(logger, str):
-                self._loggers.append(logger)
-            elif folder is not None:
-                self._loggers.append(make_logger(logger, folder, config, self._iterations))
-        self.problems: list[str] = []
+            self._add_logger(logger, folder)
         self._written = True  # the CSV file is up to date
         self._saved_phases = self._iterations // config.n_pi
         self._saved_at = time.monotonic()
+
+    def _add_logger(self, logger: str | Logger, folder: Path | None) -> None:
+        if not isinstance(logger, str):
+            self._loggers.append(logger)
+        elif folder is not None:
+            try:
+                made = make_logger(logger, folder, self._config, self._iterations)
+            except Exception as error:  # a server that cannot be reached, say
+                self._problem(logger, f"failed and is not used: {error}")
+            else:
+                self._loggers.append(made)
 
     @property
     def most_phases(self) -> int | None:
@@ -114,7 +125,7 @@ class Recorder:
         if self._evaluator:
             evaluator = self._evaluator
             self.guard("evaluation", lambda: evaluator.take(segment))
-        self._display.update(snapshot(self._config, segment, self._config.seeds))
+        self._watch.update(segment)
         if segment.at_phase_end and self._due(segment):
             self.save(segment)
 
@@ -195,18 +206,3 @@ class Recorder:
         if line not in self.problems:
             self.problems.append(line)
             self._display.note(f"warning: {line}")
-
-
-def snapshot(config: Config, segment: Segment, rows: int) -> Snapshot:
-    """Where a run of so many trainings is after a segment."""
-    part = segment.metrics
-    finite = np.isfinite(part["policy_loss"]) & np.isfinite(part["value_loss"])
-    steps = int(part["env_steps"][0, -1])  # of one training, counted from the run's beginning
-    return Snapshot(
-        iterations=steps // config.steps_per_iteration,
-        phases=segment.phases,
-        env_steps=rows * steps,
-        speed=rows * steps / segment.run_seconds,
-        returns=final_returns(part, 1.0),
-        bad=int((~finite.all(1)).sum()),
-    )

@@ -14,11 +14,11 @@ from matplotlib.figure import Figure
 from rich.console import Console
 
 from ppg_jax.backend import lay_out
-from ppg_jax.checkpoint import Checkpoints, Saved, save_parameters
-from ppg_jax.config import Config, ConfigError, config_from_dict
+from ppg_jax.checkpoint import Checkpoints, save_parameters
+from ppg_jax.config import Config
+from ppg_jax.continuing import changed_config, where_to_go_on
 from ppg_jax.evaluator import Evaluating, with_environment
 from ppg_jax.folder import (
-    METRICS,
     finite_or_none,
     folder_config,
     held,
@@ -27,11 +27,11 @@ from ppg_jax.folder import (
     write_summary,
 )
 from ppg_jax.interrupts import StopRequest
-from ppg_jax.logging import Logger, check_logger, read_metrics
+from ppg_jax.logging import Logger, check_logger
 from ppg_jax.parallel import Layout, collect
 from ppg_jax.progress import Display, make_display
 from ppg_jax.recorder import Recorder, Saving
-from ppg_jax.report import flatten, plot_learning_curve
+from ppg_jax.report import plot_learning_curve
 from ppg_jax.segments import Segment, Start, train_segments
 from ppg_jax.summary import (
     MetricArrays,
@@ -46,8 +46,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
 STOPPING = "stopping after this segment; Ctrl-C once more stops at once"
-LAYOUT_FIELDS = ("strategy", "chunk_size", "devices")
-"""What may differ when a run goes on: where seeds run changes their numbers by rounding at most."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -213,7 +211,7 @@ def resume(
     saving = Saving(checkpoint_every, checkpoint_minutes, keep)
     evaluating = Evaluating(evaluate_every, eval_episodes, evaluate_on or {})
     before = folder_config(folder, env)
-    config = _changed(before, changes)
+    config = changed_config(before, changes)
     layout = lay_out(config, config.seeds)
     config = resolve(config, layout)
     _check(config, log, evaluating, True)
@@ -223,7 +221,7 @@ def resume(
         checkpoints = Checkpoints(folder, saving.keep)
         display = stack.enter_context(make_display(shown, config))
         saved = checkpoints.newest(config, config.num_phases)
-        start, metrics = _start(config, folder, saved, display)
+        start, metrics = where_to_go_on(config, folder, saved, display)
         checkpoints.forget_after(saved.phases if saved else 0)
         write_config(folder, config)
         done = saved.phases if saved else 0
@@ -232,7 +230,8 @@ def resume(
             config, display, folder=folder, loggers=log, saving=saving, checkpoints=checkpoints,
             evaluator=evaluator, before=metrics,
         )  # fmt: skip
-        return _train(config, layout, start, folder, display, recorder)
+        begin = start if start is not None else _seed_keys(config)
+        return _train(config, layout, begin, folder, display, recorder)
 
 
 def _check(
@@ -244,55 +243,6 @@ def _check(
             check_logger(logger, has_folder)
     for changes in evaluating.elsewhere.values():
         build(with_environment(config, dict(changes)))
-
-
-def _start(
-    config: Config, folder: Path, saved: Saved | None, display: Display
-) -> tuple[Start | chex.PRNGKey, tuple[MetricArrays, int] | None]:
-    """Where to go on, and the metrics up to there with their bytes in the file."""
-    if saved is None:
-        display.note("no checkpoint yet: from the beginning")
-        return _seed_keys(config), None
-    for line in saved.skipped:
-        display.note(f"warning: {line}")
-    display.note(f"going on after phase {saved.phases} of {config.num_phases}")
-    metrics = read_metrics(folder / METRICS, config.seeds, saved.phases * config.n_pi)
-    return Start(saved.state, saved.phases, saved.compile_seconds, saved.run_seconds), metrics
-
-
-def _changed(before: Config, changes: dict[str, Any]) -> Config:
-    """The configuration with changes that a run can go on with.
-
-    Raises:
-      ConfigError: others; the line names all of them.
-    """
-    fields = before.to_dict() | {"env": before.env}
-    for name, value in changes.items():
-        old = fields.get(name)
-        merged = old | value if isinstance(old, dict) and isinstance(value, dict) else value
-        fields[name] = merged
-    after = config_from_dict(fields)
-    old, new = flatten(before.to_dict()), flatten(after.to_dict())
-    wrong = [
-        f"{name} ({old.get(name)!r} to {new.get(name)!r})"
-        for name in sorted(old.keys() | new.keys())
-        if old.get(name) != new.get(name) and name not in (*LAYOUT_FIELDS, "total_timesteps")
-    ]
-    if wrong:
-        raise ConfigError(
-            f"resume: a run goes on as it began; these differ: {', '.join(wrong)}; train anew"
-        )
-    scheduled = [
-        name
-        for name, used in (("lr_schedule", True), ("aux_lr_schedule", before.e_aux > 0))
-        if used and getattr(before, name) != "constant"
-    ]
-    if before.total_timesteps != after.total_timesteps and scheduled:
-        raise ConfigError(
-            f"total_timesteps: {after.total_timesteps} will not do; {' and '.join(scheduled)} "
-            f"depends on it, so it stays {before.total_timesteps}"
-        )
-    return after
 
 
 def resolve(config: Config, layout: Layout) -> Config:

@@ -80,7 +80,9 @@ def iqm_interval(
 ) -> tuple[float, float, float]:
     """IQM over all runs of several tasks, and its stratified bootstrap interval.
 
-    Runs are resampled within their task, so that every resample has each task as often.
+    Runs are resampled within their task, so that every resample has each task as often. This is
+    what rliable computes, on scipy alone: its IQM is ``scipy.stats.trim_mean`` too, and scipy's
+    bootstrap of several samples draws from each on its own.
 
     Args:
       strata: for each task the scores of its runs, ``[S]``; NaN is left out.
@@ -103,13 +105,15 @@ def iqm_interval(
     if all(np.ptp(x) == 0 for x in strata):
         return middle, middle, middle
 
-    def statistic(*samples: np.ndarray, axis: int = -1) -> np.ndarray:
-        return iqm(np.concatenate(samples, axis=axis), axis)
+    # A task with one run is drawn as it is every time; scipy wants two of what it draws.
+    alone = np.concatenate([x for x in strata if x.size == 1] or [np.empty(0)])
 
-    # A task with one run is always drawn as it is; scipy wants two of everything.
-    strata = [np.repeat(x, 2) if x.size == 1 else x for x in strata]
+    def statistic(*samples: np.ndarray, axis: int = -1) -> np.ndarray:
+        fixed = np.broadcast_to(alone, (*samples[0].shape[:-1], alone.size))
+        return iqm(np.concatenate([*samples, fixed], axis=axis), axis)
+
     found = bootstrap(
-        strata,
+        [x for x in strata if x.size > 1],
         statistic,
         n_resamples=resamples,
         confidence_level=confidence,

@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from ppg_jax.report import Chart
-from ppg_jax.summary import iqm, iqm_interval
+from ppg_jax.summary import iqm_interval
 
 
 def ranked(
@@ -39,41 +39,56 @@ def sweep_table(rows: Sequence[Mapping[str, float]]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def plot_sweep(settings: Sequence[Mapping[str, float]], returns: np.ndarray) -> Figure:
+def plot_sweep(
+    settings: Sequence[Mapping[str, float]],
+    returns: np.ndarray,
+    bad: Sequence[Sequence[int | None]],
+) -> Figure:
     """A heat map for a full grid of two names, otherwise a line for each name.
 
     Args:
       settings: H of them.
       returns: final returns, ``[H, S]``.
+      bad: ``[H][S]``, where a loss first was not finite, or None; such seeds are marked.
     """
     names = list(settings[0])
     values = {name: sorted({setting[name] for setting in settings}) for name in names}
     full = len(settings) == np.prod([len(v) for v in values.values()])
+    lost = [sum(mark is not None for mark in marks) for marks in bad]
     if len(names) == 2 and full and min(map(len, values.values())) > 1:
-        return _heat_map(settings, returns, names, values)
-    return _lines(settings, returns, names, values)
+        return _heat_map(settings, returns, lost, names, values)
+    return _lines(settings, returns, lost, names, values)
 
 
 def _heat_map(
     settings: Sequence[Mapping[str, float]],
     returns: np.ndarray,
+    lost: list[int],
     names: list[str],
     values: dict[str, list[float]],
 ) -> Figure:
     rows, columns = (values[name] for name in names)
+    places = [(rows.index(s[names[0]]), columns.index(s[names[1]])) for s in settings]
+    middles = [iqm_interval([scores])[0] for scores in returns]
     grid = np.full((len(rows), len(columns)), np.nan)
-    for setting, scores in zip(settings, returns, strict=True):
-        place = rows.index(setting[names[0]]), columns.index(setting[names[1]])
-        grid[place] = iqm(scores[np.isfinite(scores)]) if np.isfinite(scores).any() else np.nan
-    figure = Chart(figsize=(1.5 + 1.1 * len(columns), 1.5 + 0.7 * len(rows)), layout="constrained")
+    grid[tuple(zip(*places, strict=True))] = middles
+    figure = Chart(figsize=(1.8 + 1.1 * len(columns), 1.3 + 0.65 * len(rows)), layout="constrained")
     axes = figure.add_subplot()
     image = axes.imshow(grid, cmap="viridis", aspect="auto", origin="lower")
-    middle = (np.nanmin(grid) + np.nanmax(grid)) / 2
-    for (i, j), x in np.ndenumerate(grid):
-        color = "white" if x < middle else "black"
-        axes.text(j, i, f"{x:.1f}", ha="center", va="center", color=color)
+    known = grid[np.isfinite(grid)]
+    half = (known.min() + known.max()) / 2 if known.size else 0.0
+    for (i, j), x, count in zip(places, middles, lost, strict=True):
+        text = f"{x:.1f}" if np.isfinite(x) else "no episode"
+        text += f"\n{count} of {returns.shape[1]} NaN" if count else ""
+        color = "white" if x < half else "black"
+        axes.text(j, i, text, ha="center", va="center", color=color, linespacing=1.4)
     axes.set_xticks(range(len(columns)), [f"{v:g}" for v in columns])
     axes.set_yticks(range(len(rows)), [f"{v:g}" for v in rows])
+    axes.set_xticks(np.arange(len(columns) - 1) + 0.5, minor=True)
+    axes.set_yticks(np.arange(len(rows) - 1) + 0.5, minor=True)
+    axes.grid(which="minor", color="white", linewidth=1.5)
+    axes.tick_params(which="both", length=0)
+    axes.spines[:].set_visible(False)
     axes.set_xlabel(names[1])
     axes.set_ylabel(names[0])
     figure.colorbar(image, label="final return (IQM)")
@@ -83,19 +98,25 @@ def _heat_map(
 def _lines(
     settings: Sequence[Mapping[str, float]],
     returns: np.ndarray,
+    lost: list[int],
     names: list[str],
     values: dict[str, list[float]],
 ) -> Figure:
     figure = Chart(figsize=(4.2 * len(names), 3.4), layout="constrained")
     for number, name in enumerate(names):
         axes = figure.add_subplot(1, len(names), number + 1)
-        rows = []
+        rows, marked = [], []
         for value in values[name]:
-            chosen = [r for s, r in zip(settings, returns, strict=True) if s[name] == value]
-            rows.append(iqm_interval(chosen))
+            here = [i for i, setting in enumerate(settings) if setting[name] == value]
+            rows.append(iqm_interval([returns[i] for i in here]))
+            marked.append(any(lost[i] for i in here))
         middle, low, high = np.array(rows).T
         axes.fill_between(values[name], low, high, color="#0072b2", alpha=0.2, linewidth=0)
         axes.plot(values[name], middle, color="#0072b2", marker="o")
+        if any(marked):
+            xs, ys = np.array(values[name])[marked], middle[marked]
+            axes.plot(xs, ys, "x", color="#d55e00", markersize=11, label="some seeds NaN")
+            axes.legend(frameon=False)
         positive = values[name][0] > 0
         if positive and values[name][-1] / values[name][0] >= 10:
             axes.set_xscale("log")

@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING, Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import yaml
 from matplotlib.figure import Figure
 from rich.console import Console
 
 from ppg_jax.backend import lay_out
 from ppg_jax.config import Config, ConfigError, Hyperparams
 from ppg_jax.fields import did_you_mean
-from ppg_jax.folder import METRICS, new_folder, write_summary, write_whole
+from ppg_jax.folder import METRICS, SWEEP, new_folder, write_summary, write_whole
 from ppg_jax.parallel import collect
-from ppg_jax.progress import make_display
-from ppg_jax.recorder import snapshot
+from ppg_jax.progress import Watch, make_display
 from ppg_jax.runner import resolve
 from ppg_jax.segments import train_segments
 from ppg_jax.summary import MetricArrays, final_returns, first_bad_iteration, to_dataframe
@@ -65,7 +65,7 @@ class SweepResult:
 
     def plot(self) -> Figure:
         """A heat map for a grid of two names, otherwise a line for each name."""
-        return plot_sweep(self.settings, self.final_returns)
+        return plot_sweep(self.settings, self.final_returns, self.first_bad_iteration)
 
     def to_dataframe(self) -> "pd.DataFrame":
         """One row for each setting, seed and iteration, the setting's values beside the metrics."""
@@ -130,16 +130,17 @@ def sweep(
     config = resolve(config, layout)
     per_row = jax.tree.map(lambda *x: jnp.repeat(jnp.float32(x), config.seeds), *hparams)
     keys = jnp.tile(jax.random.split(jax.random.key(config.seed), config.seeds), len(settings))
-    folder = new_folder(Path(out), config) if out is not None else None
+    folder = _new_folder(Path(out), config, settings) if out is not None else None
     shown = (console or Console()) if progress else None
     parts: list[MetricArrays] = []
     with make_display(shown, config) as display:
         display.note(
             f"{config.env_name}: {shape[0]} settings x {shape[1]} seeds by {layout}; compiling"
         )
+        watch = Watch(config, rows, display, lambda row: _training(settings, config.seeds, row))
         for segment in train_segments(config, layout, per_row, keys, shared=False):
             parts.append(segment.metrics)
-            display.update(snapshot(config, segment, rows))
+            watch.update(segment)
     metrics = {name: np.concatenate([p[name] for p in parts], 1) for name in parts[0]}
     bad = first_bad_iteration(metrics, config)
 
@@ -158,6 +159,21 @@ def sweep(
     if folder is not None:
         _write_results(folder, result)
     return result
+
+
+def _new_folder(out: Path, config: Config, settings: Sequence[Mapping[str, float]]) -> Path:
+    """A folder with what is swept in it, so that the sweep can be repeated."""
+    folder = new_folder(out, config)
+    columns = {name: [setting[name] for setting in settings] for name in settings[0]}
+    spec = {"config": "config.yaml", "values": columns, "zipped": True}
+    header = "# Feed this file back to ppg-jax sweep to repeat the sweep.\n"
+    write_whole(folder / SWEEP, header + yaml.safe_dump(spec, sort_keys=False))
+    return folder
+
+
+def _training(settings: Sequence[Mapping[str, float]], seeds: int, row: int) -> str:
+    values = ", ".join(f"{name} {value:g}" for name, value in settings[row // seeds].items())
+    return f"{values}, seed {row % seeds}"
 
 
 def _write_results(folder: Path, result: SweepResult) -> None:

@@ -88,6 +88,26 @@ def test_any_text_in_a_file(tmp_path, text):
         check(fields)
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "seed: !!bool x",
+        "seed: !!timestamp x",
+        "seed: !!int x",
+        "seed: 2001-99-99",
+        "[" * 5000,
+        "a: &a [1]\nb: &b [*a, *a]\nseed: *b",
+    ],
+)
+def test_what_yaml_itself_trips_over(tmp_path, text):
+    path = tmp_path / "some.yaml"
+    path.write_text(text)
+    _, said = outcome(read_config, path)
+    assert said
+    assert "\n" not in said
+    assert "some.yaml" in said
+
+
 EVIL = "!!python/object/apply:os.system ['touch {file}']"
 
 

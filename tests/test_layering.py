@@ -17,9 +17,19 @@ LAYERS = [
     {"minibatch", "optimizer", "gradients", "rollout", "policy_phase", "aux_phase"},
     {"train"},
     {"parallel", "evaluation"},
-    {"backend", "files", "folder", "report", "logging", "progress", "interrupts", "checkpoint"}
-    | {"summary", "segments", "evaluator", "recorder", "runner", "sweep_report", "sweeping"}
-    | {"loading", "cli_args", "commands", "cli"},
+    {
+        "backend",
+        "files",
+        "folder",
+        "groups",
+        "report",
+        "logging",
+        "progress",
+        "interrupts",
+        "checkpoint",
+    }
+    | {"summary", "segments", "evaluator", "recorder", "continuing", "runner", "sweep_report"}
+    | {"sweeping", "loading", "cli_args", "commands", "cli"},
     {"__main__", "__init__"},
 ]
 HOST = 6

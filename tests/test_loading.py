@@ -95,6 +95,9 @@ def test_a_killed_run_plays_from_its_checkpoint(trained, tmp_path):
     params, _ = loaded.parameters
     for a, b in zip(jax.tree.leaves(params), jax.tree.leaves(result.state.params), strict=True):
         np.testing.assert_array_equal(a, b)
+    (killed / "summary.json").write_text("{")
+    with pytest.raises(ConfigError, match=r"summary.json is no JSON"):
+        _ = load_run(killed).summary
     shutil.rmtree(killed / "checkpoints")
     with pytest.raises(ConfigError, match="holds no parameters"):
         _ = load_run(killed).parameters

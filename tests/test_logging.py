@@ -8,7 +8,14 @@ import numpy as np
 import pytest
 
 from ppg_jax import Config, ConfigError, run
-from ppg_jax.logging import CsvLogger, JsonLinesLogger, read_metrics, scalars_by_step
+from ppg_jax.logging import (
+    LOGGERS,
+    PACKAGES,
+    CsvLogger,
+    JsonLinesLogger,
+    read_metrics,
+    scalars_by_step,
+)
 
 
 def small(**changes):
@@ -23,7 +30,7 @@ def metrics(iterations, first=0):
     steps = np.tile(np.arange(first + 1, first + iterations + 1, dtype=np.int32), (2, 1))
     values = np.float32(np.arange(2 * iterations).reshape(2, iterations)) / 3
     values[0, 0] = np.nan
-    names = ("episode_return", "episode_length", "loss")
+    names = ("episode_return", "episode_length", "loss", "policy_loss", "value_loss")
     return {"env_steps": steps, "num_episodes": steps} | dict.fromkeys(names, values)
 
 
@@ -75,6 +82,7 @@ def test_scalars_leave_out_what_is_not_finite():
     assert "loss/seed_0" not in one
     assert two["loss"] == pytest.approx((1 / 3 + 1) / 2)
     assert "env_steps" not in one
+    assert (one["lost_seeds"], two["lost_seeds"]) == (1, 0)
 
 
 def tensorboard_scalars(file):
@@ -141,3 +149,20 @@ def test_bad_names(tmp_path):
         run(small(), out=tmp_path / "run", progress=False, log=["tensorbord"])
     with pytest.raises(ConfigError, match="log: jsonl writes into the run's folder; name one"):
         run(small(), progress=False, log=["jsonl"])
+
+
+def test_a_logger_that_cannot_begin_is_left_out_too(tmp_path, monkeypatch):
+    def refuse(folder, config, first):
+        raise OSError("the server does not answer")
+
+    monkeypatch.setitem(LOGGERS, "wandb", refuse)
+    with pytest.warns(RuntimeWarning, match="wandb: failed and is not used: the server does not"):
+        result = run(small(), out=tmp_path / "run", progress=False, log=["wandb"])
+    assert result.finished
+
+
+def test_a_missing_package_is_found_before_anything_is_written(tmp_path, monkeypatch):
+    monkeypatch.setitem(PACKAGES, "tensorboard", "no_such_package")
+    with pytest.raises(ConfigError, match=r"no_such_package; pip install 'ppg-jax\[tensorboard\]'"):
+        run(small(), out=tmp_path / "run", progress=False, log=["tensorboard"])
+    assert not (tmp_path / "run").exists()

@@ -1,6 +1,7 @@
 """A run that is stopped, killed or damaged goes on as if nothing had happened."""
 
 import json
+import logging
 import shutil
 import signal
 import subprocess
@@ -15,7 +16,7 @@ from rich.console import Console
 
 from ppg_jax import ConfigError, resume, run
 from ppg_jax.backend import lay_out
-from ppg_jax.checkpoint import Checkpoints
+from ppg_jax.checkpoint import Checkpoints, _not_of_orbax, _one_line
 from ppg_jax.config import Config
 from ppg_jax.files import load_config
 from ppg_jax.folder import held
@@ -102,7 +103,7 @@ def damage(path):
     path.write_bytes(data[:third] + bytes(third) + data[2 * third :])
 
 
-@pytest.mark.parametrize("how", ["overwrite", "cut", "delete"])
+@pytest.mark.parametrize("how", ["overwrite", "cut", "delete", "describe"])
 def test_a_damaged_checkpoint_is_passed_over(whole, tmp_path, how):
     folder = tmp_path / "run"
     shutil.copytree(whole[0], folder)
@@ -115,8 +116,11 @@ def test_a_damaged_checkpoint_is_passed_over(whole, tmp_path, how):
     elif how == "cut":
         for file in files:
             file.write_bytes(file.read_bytes()[:-20])
-    else:
+    elif how == "delete":
         shutil.rmtree(newest)
+    else:
+        about = newest.parent / "about" / "metadata"
+        about.write_text(about.read_text().replace("float32", "floa32", 1))
     with (tmp_path / "log").open("w") as log:
         again = resume(folder, console=Console(file=log))
     said = (tmp_path / "log").read_text()
@@ -156,7 +160,11 @@ def test_a_schedule_fixes_the_length(stopped):
         resume(stopped, progress=False, total_timesteps=640)
 
 
-def test_another_version_is_recognised(stopped):
+def test_another_version_is_recognised(stopped, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr("ppg_jax.checkpoint.VERSION", "7.0")
+        with pytest.raises(ConfigError, match=r"was written by ppg_jax 0.* this is 7.0"):
+            resume(stopped, progress=False)
     about = stopped / "checkpoints" / "phases" / "phase_4" / "about" / "metadata"
     about.write_text(about.read_text().replace('"format": 1', '"format": 7'))
     with pytest.raises(ConfigError, match=r"was written by ppg_jax .*format 7"):
@@ -201,6 +209,23 @@ def test_a_disk_that_is_full(whole, tmp_path, monkeypatch):
         result = run(config, out=folder, progress=False, checkpoint_every=1)
     assert_same(result, whole[1])
     assert result.problems
+
+
+def test_what_the_disk_said_is_told():
+    text = "RESOURCE_EXHAUSTED: Error writing \"/a\":\nFailed [os_error_code='28'] [source='b.cc']"
+    assert _one_line(ValueError(text)) == "No space left on device"
+    assert _one_line(ValueError("a\n b")) == "a b"
+
+
+def test_what_orbax_leaves_unasked_is_not_said_twice():
+    said = []
+    for library in ("orbax", "mine"):
+        try:
+            exec(compile("raise OSError(28, 'full')", f"/lib/{library}/write.py", "exec"))
+        except OSError as error:
+            about = (type(error), error, error.__traceback__)
+            said.append(logging.LogRecord("asyncio", 40, "", 0, "lost", None, about))
+    assert [_not_of_orbax(record) for record in said] == [False, True]
 
 
 def test_metrics_that_cannot_be_written_for_a_while_are_not_lost(whole, tmp_path, monkeypatch):

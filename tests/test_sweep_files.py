@@ -6,7 +6,10 @@ import numpy as np
 import pytest
 
 from ppg_jax.cli import main
+from ppg_jax.commands.sweep import read_spec
+from ppg_jax.files import read_config
 from ppg_jax.sweep_report import plot_sweep, ranked, sweep_table
+from ppg_jax.sweeping import make_settings
 
 SPEC = """
 config: cartpole
@@ -37,6 +40,14 @@ def test_a_grid_from_a_file(tmp_path, capsys):
     assert (out / "sweep.png").read_bytes().startswith(b"\x89PNG")
     assert b"<svg" in (out / "sweep.svg").read_bytes()
     assert {"config.yaml", "settings.md", "summary.json"} <= {p.name for p in out.iterdir()}
+    again = read_spec(out / "sweep.yaml")
+    assert read_config(again["config"])["seeds"] == 2
+    assert make_settings(again["values"], zipped=again["zipped"]) == [
+        {"learning_rate": a, "beta_clone": b} for a in (1e-3, 1e-2) for b in (0.5, 1.0, 2.0)
+    ]
+    for command in (["plot", str(out)], ["train", "--resume", str(out)]):
+        assert main(command) == 2
+        assert "holds a sweep, not a run" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -76,16 +87,31 @@ def test_ranking():
     assert "| 1 | 1 | 1 | 5 |" in sweep_table(rows)
 
 
+FINE = [[None, None]] * 6
+
+
 def test_two_names_are_a_heat_map():
-    figure = plot_sweep(settings(), np.arange(12.0).reshape(6, 2))
+    figure = plot_sweep(settings(), np.arange(12.0).reshape(6, 2), FINE)
     axes = figure.axes[0]
     np.testing.assert_array_equal(axes.images[0].get_array(), [[0.5, 2.5, 4.5], [6.5, 8.5, 10.5]])
     assert (axes.get_xlabel(), axes.get_ylabel()) == ("b", "a")
+    assert [text.get_text() for text in axes.texts][:2] == ["0.5", "2.5"]
+
+
+def test_lost_seeds_are_marked():
+    returns = np.arange(12.0).reshape(6, 2)
+    returns[2] = np.nan
+    bad = [[None, None], [None, 7], [0, 0], *FINE[3:]]
+    texts = [text.get_text() for text in plot_sweep(settings(), returns, bad).axes[0].texts]
+    assert texts[:3] == ["0.5", "2.5\n1 of 2 NaN", "no episode\n2 of 2 NaN"]
+    lines = plot_sweep([{"a": float(i)} for i in range(6)], returns, bad).axes[0].lines
+    np.testing.assert_array_equal(lines[1].get_xdata(), [1.0, 2.0])
 
 
 @pytest.mark.parametrize("names", [("a",), ("a", "b", "c")])
 def test_other_numbers_of_names_are_lines(names):
     chosen = [dict.fromkeys(names, float(i)) for i in range(1, 4)]
-    figure = plot_sweep(chosen, np.arange(6.0).reshape(3, 2))
+    figure = plot_sweep(chosen, np.arange(6.0).reshape(3, 2), FINE[:3])
     assert [axes.get_xlabel() for axes in figure.axes] == list(names)
     np.testing.assert_array_equal(figure.axes[0].lines[0].get_ydata(), [0.5, 2.5, 4.5])
+    assert len(figure.axes[0].lines) == 1

@@ -61,7 +61,8 @@ def main(argv: list[str]) -> int:
     table = Table(title=f"{run.config.env_name}, {how} policy{elsewhere}")
     for heading in ("seed", "mean return", "95% interval", "mean length", "unfinished"):
         table.add_column(heading, justify="right")
-    rows = [(str(i), returns[i], lengths[i], ended[i]) for i in range(run.config.seeds)]
+    lost = [" (NaN)" if bad is not None else "" for bad in run.first_bad_iteration]
+    rows = [(f"{i}{lost[i]}", returns[i], lengths[i], ended[i]) for i in range(run.config.seeds)]
     rows += [("all", returns, lengths, ended)] if run.config.seeds > 1 else []
     for name, r, n, e in rows:
         mean, low, high = mean_interval(r)

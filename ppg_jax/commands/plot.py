@@ -33,14 +33,20 @@ class _PlotCommand:
 def main(argv: list[str]) -> int:
     args = parse(_PlotCommand, argv, "ppg-jax plot")
     from ppg_jax.loading import load_run
-    from ppg_jax.report import group_runs, markdown_table, plot_curves, plot_profile
+    from ppg_jax.report import (
+        group_runs,
+        markdown_table,
+        plot_curves,
+        plot_profile,
+        shared_envs,
+    )  # fmt: skip
 
     runs = [load_run(folder) for folder in run_folders(args.directories)]
     groups = group_runs(runs, args.by or None)
     out = Path(args.out)
     out.mkdir(parents=True, exist_ok=True)
     figures = {"learning_curves": plot_curves(groups, per_seed=args.per_seed)}
-    if len(groups) > 1:
+    if len(groups) > 1 and shared_envs(groups):
         figures["performance_profile"] = plot_profile(groups)
     for name, figure in figures.items():
         for kind in ("png", "svg"):

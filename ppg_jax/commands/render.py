@@ -43,8 +43,11 @@ def main(argv: list[str]) -> int:
 
     if not args.no_cache:
         use_compilation_cache()
-    total = load_run(args.directory).render(
+    run = load_run(args.directory)
+    total = run.render(
         file, seed=args.seed, episode=args.episode, greedy=args.greedy, max_steps=args.max_steps
     )
-    print(f"return {total:.2f}, written to {file}")
+    bad = run.first_bad_iteration[args.seed]
+    mark = "" if bad is None else f" (the seed's loss was NaN or infinite from iteration {bad} on)"
+    print(f"return {total:.2f}{mark}, written to {file}")
     return 0

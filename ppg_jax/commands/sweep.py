@@ -19,8 +19,9 @@ KEYS = ("config", "changes", "values", "zipped", "seeds")
 class _SweepCommand:
     """Trains a grid of hyperparameters with several seeds in one program, and ranks the settings.
 
-    SPEC.yaml holds: values (names of hparams, each with a list), and optionally config (a name or
-    file, default cartpole), changes (fields of it), zipped (the lists are a table) and seeds.
+    SPEC.yaml holds: values (names of hparams, each with a list), and optionally config (a name, or
+    a file beside SPEC.yaml; default cartpole), changes (fields of it), zipped (the lists are a
+    table) and seeds.
     """
 
     spec: Annotated[
@@ -42,7 +43,7 @@ def main(argv: list[str]) -> int:
 
     if not args.no_cache:
         use_compilation_cache()
-    base = read_config(spec.get("config", "cartpole"))
+    base = read_config(spec["config"])
     config = config_from_dict(merge(base, spec.get("changes") or {}))
     result = sweep(
         config,
@@ -81,4 +82,7 @@ def read_spec(path: Path) -> dict[str, Any]:
     for name, (kind, words) in wanted.items():
         if name in spec and not isinstance(spec[name], kind):
             raise ConfigError(f"{path}: {name}: {spec[name]!r} will not do; it should be {words}")
+    beside = path.parent / spec.setdefault("config", "cartpole")
+    if beside.suffix == ".yaml" and beside.is_file():
+        spec["config"] = str(beside)
     return spec

@@ -119,7 +119,7 @@ def _seed_table(result: "Result") -> Table:
     for seed, bad in enumerate(result.first_bad_iteration):
         episodes = result.metrics["num_episodes"][seed].sum()
         steps = result.metrics["env_steps"][seed, -1]
-        verdict = "finite" if bad is None else f"[red]NaN or infinite from iteration {bad}[/red]"
+        verdict = "finite" if bad is None else f"[red]NaN from iteration {bad}[/red]"
         final = f"{result.final_returns[seed]:.2f}"
         table.add_row(str(seed), final, f"{episodes:,}", f"{steps:,}", verdict)
     return table
