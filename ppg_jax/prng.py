@@ -30,6 +30,10 @@ def threefry(
     keys = (*key, key[0] ^ key[1] ^ np.uint32(0x1BD11BDA))
     a, b = counter[0] + keys[0], counter[1] + keys[1]
     for group in range(5):
+        if group == 3:
+            # All rounds in one loop are more than LLVM's vectoriser in jaxlib 0.11 comes to an end
+            # with: the number of paths through them doubles with every round.
+            a, b = jax.lax.optimization_barrier((a, b))
         for rotation in _ROTATIONS[group % 2]:
             a = a + b
             b = a ^ ((b << np.uint32(rotation)) | (b >> np.uint32(32 - rotation)))
