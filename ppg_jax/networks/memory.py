@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from ppg_jax.config import NetworkConfig
-from ppg_jax.networks.recurrence import gru_cell, linear_recurrence, lstm_cell, recur
+from ppg_jax.networks.recurrence import at_start, gru_cell, linear_recurrence, lstm_cell, recur
 
 State = Any
 
@@ -176,7 +176,7 @@ class History(_Gated):
             # The same place in the windows of all steps at once.
             now = jax.lax.dynamic_slice_in_dim(drive, age, num_steps)
             start = jax.lax.dynamic_slice_in_dim(seen["starts"], age, num_steps)
-            carry = jax.tree.map(lambda x: jnp.where(start[..., None], 0.0, x), carry)
+            carry = at_start(start, carry)
             return lstm_cell(now, carry["hidden"] @ kernel, carry), None
 
         zeros = jnp.zeros((num_steps, num_envs, self.size))

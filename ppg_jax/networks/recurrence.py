@@ -1,6 +1,5 @@
-"""Recurrences over time with gradients of their own, to have few small operations in a step."""
+"""Recurrences over time: cells step by step, and linear ones by an associative scan."""
 
-import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -29,19 +28,15 @@ def gru_cell(drive: chex.Array, recurrent: chex.Array, state: State) -> State:
     return {"hidden": z * state["hidden"] + (1.0 - z) * candidate}
 
 
-def _at_start(start: chex.Array, state: State) -> State:
+def at_start(start: chex.Array, state: State) -> State:
     """The state with zeros where an episode begins."""
     return jax.tree.map(lambda x: jnp.where(start[..., None], 0.0, x), state)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
 def recur(
     cell: Cell, kernel: chex.Array, drive: chex.Array, starts: chex.Array, state: State
 ) -> State:
     """Runs a cell over a sequence.
-
-    Differentiated by hand for one reason: the gradient of ``kernel`` is then one matrix product
-    over all steps, where the transposed loop would add a whole matrix at every step.
 
     Args:
       cell: pure function of one step; of its state only ``hidden`` is multiplied by the kernel.
@@ -56,39 +51,11 @@ def recur(
 
     def step(state: State, inputs: tuple[chex.Array, chex.Array]):
         drive, start = inputs
-        state = _at_start(start, state)
+        state = at_start(start, state)
         state = cell(drive, state["hidden"] @ kernel, state)
         return state, state
 
     return jax.lax.scan(step, state, (drive, starts))[1]
-
-
-def _recur_forward(cell: Cell, kernel: Any, drive: Any, starts: Any, state: Any):
-    states = recur(cell, kernel, drive, starts, state)
-    return states, (kernel, drive, starts, state, states)
-
-
-def _recur_backward(cell: Cell, kept: tuple[Any, ...], grads: State):
-    kernel, drive, starts, first, states = kept
-    before = jax.tree.map(lambda x, xs: jnp.concatenate([x[None], xs[:-1]]), first, states)
-    before = _at_start(starts, before)
-    recurrent = before["hidden"] @ kernel
-
-    def step(after: State, inputs: Any):
-        grad, drive, recurrent, before, start = inputs
-        _, pull = jax.vjp(cell, drive, recurrent, before)
-        drive_grad, recurrent_grad, state_grad = pull(jax.tree.map(jnp.add, grad, after))
-        state_grad["hidden"] = state_grad["hidden"] + recurrent_grad @ kernel.T
-        return _at_start(start, state_grad), (drive_grad, recurrent_grad)
-
-    last = jax.tree.map(jnp.zeros_like, first)
-    inputs = grads, drive, recurrent, before, starts
-    state_grad, (drive_grad, recurrent_grad) = jax.lax.scan(step, last, inputs, reverse=True)
-    kernel_grad = jnp.einsum("tbh,tbg->hg", before["hidden"], recurrent_grad)
-    return kernel_grad, drive_grad, None, state_grad
-
-
-recur.defvjp(_recur_forward, _recur_backward)
 
 
 @jax.custom_vjp
