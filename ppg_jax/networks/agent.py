@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import math
 from typing import Any
 
 import chex
@@ -13,7 +14,7 @@ from flax import struct
 from ppg_jax.config import Config, NetworkConfig
 from ppg_jax.distributions import Categorical, DiagGaussian, Distribution, MultiCategorical
 from ppg_jax.networks.encoders import ENCODERS, resolve_network
-from ppg_jax.networks.layers import make_initializer
+from ppg_jax.networks.layers import joined_products, make_initializer
 from ppg_jax.networks.memory import MEMORIES
 from ppg_jax.running_stats import RunningStats, standardize
 from ppg_jax.types import ActionSpec, ObservationSpec
@@ -105,11 +106,12 @@ class Branch(nn.Module):
         state: Any,
         wanted: tuple[str, ...],
         detach_value: bool,
+        given: dict[str, chex.Array],
     ) -> tuple[dict[str, Any], Any]:
         lead = x.shape[:2]
         encode = ENCODERS[self.config.encoder](self.config, name="encoder")
         x = x.reshape(-1, *x.shape[2:]).astype(self.config.compute_dtype)
-        features = encode(x).astype(jnp.float32)
+        features = encode(x, **given).astype(jnp.float32)
         memory = MEMORIES[self.config.memory](self.config, name="memory")
         features, state = memory(features.reshape(*lead, -1), starts, state)
         outputs = {}
@@ -163,7 +165,7 @@ class Agent:
         starts, memory = jnp.ones((1, 1), jnp.bool_), self.initial_memory(1)
         keys = jax.random.split(key, len(self._branches))
         return {
-            name: branch.init(k, x, starts, memory[name], branch.heads, False)["params"]
+            name: branch.init(k, x, starts, memory[name], branch.heads, False, {})["params"]
             for k, (name, branch) in zip(keys, self._branches.items(), strict=True)
         }
 
@@ -213,14 +215,36 @@ class Agent:
         x = self._read(obs, obs_stats)
         outputs: dict[str, Any] = {}
         memory = dict(memory)
-        for name, branch in self._branches.items():
-            heads = tuple(head for head in branch.heads if head in wanted)
-            if heads:
-                given, memory[name] = branch.apply(
-                    {"params": params[name]}, x, starts, memory[name], heads, detach_value
-                )
-                outputs |= given
+        running = {
+            name: heads
+            for name, branch in self._branches.items()
+            if (heads := tuple(head for head in branch.heads if head in wanted))
+        }
+        products = self._first_products(params, x, list(running))
+        for name, heads in running.items():
+            given, memory[name] = self._branches[name].apply(
+                {"params": params[name]}, x, starts, memory[name], heads, detach_value,
+                products[name],
+            )  # fmt: skip
+            outputs |= given
         return AgentOutput(outputs.get(POLICY), outputs.get(VALUE), outputs.get(AUX_VALUE), memory)
+
+    def _first_products(
+        self, params: dict[str, Any], x: chex.Array, names: list[str]
+    ) -> dict[str, dict[str, chex.Array]]:
+        """For each network what its encoder need not compute itself.
+
+        Two MLPs read the same observations: their first layers, mostly the largest, are one
+        matrix product.
+        """
+        if len(names) < 2 or self.network.encoder != "mlp":
+            return {name: {} for name in names}
+        x = x.reshape(math.prod(x.shape[:2]), -1).astype(self.network.compute_dtype)
+        kernels = [params[name]["encoder"]["dense_0"]["kernel"] for name in names]
+        products = joined_products(x, kernels)
+        return {
+            name: {"first_product": product} for name, product in zip(names, products, strict=True)
+        }
 
     def step(
         self,

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from ppg_jax.config import ConfigError, NetworkConfig
-from ppg_jax.networks.layers import Conv, make_initializer, max_pool, resolve_conv
+from ppg_jax.networks.layers import Conv, Dense, make_initializer, max_pool, resolve_conv
 from ppg_jax.types import ObservationSpec
 
 ACTIVATIONS: dict[str, Callable[[chex.Array], chex.Array]] = {
@@ -31,8 +31,10 @@ class MlpEncoder(nn.Module):
     config: NetworkConfig  # resolved by resolve_network
 
     @nn.compact
-    def __call__(self, x: chex.Array) -> chex.Array:
-        return _dense_layers(self.config, math.sqrt(2.0), ACTIVATIONS[self.config.activation], x)
+    def __call__(self, x: chex.Array, first_product: chex.Array | None = None) -> chex.Array:
+        """``first_product``: ``x`` times the first layer's kernel, where that is known already."""
+        activation = ACTIVATIONS[self.config.activation]
+        return _dense_layers(self.config, math.sqrt(2.0), activation, x, first_product)
 
 
 class CnnEncoder(nn.Module):
@@ -60,13 +62,14 @@ def _dense_layers(
     scale: float,
     activation: Callable[[chex.Array], chex.Array],
     x: chex.Array,
+    first_product: chex.Array | None = None,
 ) -> chex.Array:
     """``hidden_sizes`` over ``x [N, ...]`` flattened; called inside an encoder's own scope."""
     x = x.reshape(x.shape[0], -1)
     for i, width in enumerate(config.hidden_sizes or ()):
         init = make_initializer(config.init, scale)
-        dense = nn.Dense(width, dtype=x.dtype, kernel_init=init, name=f"dense_{i}")
-        x = activation(dense(x))
+        dense = Dense(width, init, name=f"dense_{i}")
+        x = activation(dense(x, first_product if i == 0 else None))
     return x
 
 
