@@ -48,13 +48,13 @@ def take_samples(batch: Batch, index: chex.Array) -> Batch:
 def take_sequences(buffer: AuxBuffer, index: chex.Array) -> AuxBuffer:
     """Some (iteration, environment) sequences: ``[N, T, B, ...] -> [T, M, ...]``.
 
-    ``index`` counts them iteration first: ``iteration * B + environment``.
+    ``index`` counts them iteration first: ``iteration * B + environment``. Networks without memory
+    get ``[M, T, ...]``: to them steps are samples, and transposing costs more than gathering.
     """
     num_envs = buffer.starts.shape[2]
     iteration, env = index // num_envs, index % num_envs
-
-    def take(x: chex.Array) -> chex.Array:
-        return jnp.moveaxis(x[iteration, :, env], 0, 1)
-
+    taken = jax.tree.map(lambda x: x[iteration, :, env], buffer.replace(memory=()))
+    if jax.tree.leaves(buffer.memory):
+        taken = jax.tree.map(lambda x: jnp.moveaxis(x, 0, 1), taken)
     memory: Any = jax.tree.map(lambda x: x[iteration, env], buffer.memory)
-    return jax.tree.map(take, buffer.replace(memory=())).replace(memory=memory)
+    return taken.replace(memory=memory)
