@@ -40,7 +40,9 @@ def take_samples(batch: Batch, index: chex.Array) -> Batch:
     memory = jax.tree.map(lambda x: x[index % num_envs], batch.memory)
 
     def take(x: chex.Array) -> chex.Array:
-        return x.reshape(-1, *x.shape[2:])[index][None]
+        # As rows: XLA on CPU gathers images of three axes a third slower.
+        rows = x.reshape(x.shape[0] * num_envs, -1)[index]
+        return rows.reshape(1, index.size, *x.shape[2:])
 
     return jax.tree.map(take, batch.replace(memory=())).replace(memory=memory)
 

@@ -34,6 +34,9 @@ def test_single_samples():
     part = take_samples(make_batch(), jnp.array([7, 2]))
     np.testing.assert_array_equal(part.obs, [[7, 2]])
     np.testing.assert_array_equal(part.memory["policy_net"], [3, 2])
+    images = jnp.arange(T * B * 6).reshape(T, B, 3, 2)
+    part = take_samples(make_batch().replace(obs=images), jnp.array([7, 2]))
+    np.testing.assert_array_equal(part.obs, images.reshape(-1, 3, 2)[jnp.array([[7, 2]])])
 
 
 def test_sequences_of_an_auxiliary_buffer():
