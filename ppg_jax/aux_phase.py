@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from ppg_jax.config import Config, Hyperparams
 from ppg_jax.distributions import Distribution
 from ppg_jax.losses import squared_error
-from ppg_jax.minibatch import epoch_indices, take_sequences
+from ppg_jax.minibatch import epoch_indices, steps_first, take_sequences
 from ppg_jax.networks import AUX_VALUE, POLICY, VALUE, Agent, AgentOutput
 from ppg_jax.optimizer import apply_gradients, global_norm
 from ppg_jax.running_stats import RunningStats
@@ -45,12 +45,11 @@ def old_policies(
     """
     sequences = config.n_pi * config.num_envs
     order = jnp.arange(sequences).reshape(config.num_aux_minibatches, -1)
-    free = not jax.tree.leaves(buffer.memory)  # sequences come first, see take_sequences
 
     def evaluate(index: chex.Array) -> Distribution:
         part = take_sequences(buffer, index)
         out = agent.unroll(params, obs_stats, part.obs, part.starts, part.memory, (POLICY,))
-        return out.policy if free else jax.tree.map(lambda x: jnp.moveaxis(x, 0, 1), out.policy)
+        return steps_first(out.policy, buffer.memory)
 
     policies = jax.lax.map(evaluate, order)
     return jax.tree.map(lambda x: x.reshape(sequences, *x.shape[2:]), policies)
@@ -86,7 +85,6 @@ def auxiliary_phase(
     """
     old_policy = old_policies(config, agent, params, obs_stats, buffer)
     detach = agent.architecture.detach_aux_phase
-    free = not jax.tree.leaves(buffer.memory)  # sequences come first, see take_sequences
 
     def loss(params: Any, part: AuxBuffer, old: Distribution) -> tuple[chex.Array, Metrics]:
         wanted = (POLICY, VALUE, AUX_VALUE)
@@ -98,9 +96,7 @@ def auxiliary_phase(
     def step(carry: tuple[Any, Any], index: chex.Array):
         params, opt_state = carry
         part = take_sequences(buffer, index)
-        old = jax.tree.map(lambda x: x[index], old_policy)
-        if not free:
-            old = jax.tree.map(lambda x: jnp.moveaxis(x, 0, 1), old)
+        old = steps_first(jax.tree.map(lambda x: x[index], old_policy), buffer.memory)
         grads, metrics = jax.grad(loss, has_aux=True)(params, part, old)
         params, opt_state = apply_gradients(hparams, learning_rate, params, opt_state, grads)
         return (params, opt_state), metrics | {"aux_grad_norm": global_norm(grads)}

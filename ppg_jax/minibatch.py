@@ -51,12 +51,21 @@ def take_sequences(buffer: AuxBuffer, index: chex.Array) -> AuxBuffer:
     """Some (iteration, environment) sequences: ``[N, T, B, ...] -> [T, M, ...]``.
 
     ``index`` counts them iteration first: ``iteration * B + environment``. Networks without memory
-    get ``[M, T, ...]``: to them steps are samples, and transposing costs more than gathering.
+    get ``[M, T, ...]`` (``steps_first``).
     """
     num_envs = buffer.starts.shape[2]
     iteration, env = index // num_envs, index % num_envs
     taken = jax.tree.map(lambda x: x[iteration, :, env], buffer.replace(memory=()))
-    if jax.tree.leaves(buffer.memory):
-        taken = jax.tree.map(lambda x: jnp.moveaxis(x, 0, 1), taken)
     memory: Any = jax.tree.map(lambda x: x[iteration, env], buffer.memory)
-    return taken.replace(memory=memory)
+    return steps_first(taken, buffer.memory).replace(memory=memory)
+
+
+def steps_first(sequences: Any, memory: Any) -> Any:
+    """Leaves ``[M, T, ...] -> [T, M, ...]``, or back, for networks that have a memory.
+
+    To others steps are samples in any order, and transposing costs more than gathering: they keep
+    theirs.
+    """
+    if not jax.tree.leaves(memory):
+        return sequences
+    return jax.tree.map(lambda x: jnp.moveaxis(x, 0, 1), sequences)
