@@ -21,7 +21,7 @@ from ppg_jax import aux_phase, minibatch, optimizer, policy_phase, prng, rollout
 from ppg_jax.config import Config, ConfigError
 from ppg_jax.envs import vector
 from ppg_jax.files import load_config
-from ppg_jax.networks import VALUE
+from ppg_jax.networks import VALUE, Agent
 from ppg_jax.parallel import choose_layout
 
 Undone = tuple[Config, list[tuple[Any, str, Any]], bool]
@@ -58,6 +58,23 @@ def plain_permutations(key: Any, num_items: int, count: int) -> Any:
 
 def norm_by_sums(tree: Any) -> Any:
     return jnp.sqrt(sum(jnp.sum(jnp.square(x)) for x in jax.tree.leaves(tree)))
+
+
+def products_apart(agent: Any, params: Any, x: Any, beside: Any, names: list[str]) -> Any:
+    return {name: {} for name in names}
+
+
+def images_gathered(batch: Any, index: Any) -> Any:
+    """``take_samples`` with all axes of an observation kept."""
+    memory = jax.tree.map(lambda x: x[index % batch.starts.shape[1]], batch.memory)
+    taken = jax.tree.map(
+        lambda x: x.reshape(-1, *x.shape[2:])[index][None], batch.replace(memory=())
+    )
+    return taken.replace(memory=memory)
+
+
+def transposed(sequences: Any, memory: Any) -> Any:
+    return jax.tree.map(lambda x: jnp.moveaxis(x, 0, 1), sequences)
 
 
 def associative_advantages(
@@ -121,6 +138,16 @@ LEVERS: dict[str, Callable[[Config], Undone]] = {
     ),
     "norms as dot products": lambda c: (
         c, [(m, "global_norm", norm_by_sums) for m in (optimizer, policy_phase, aux_phase)], True
+    ),
+    "norms of large leaves side by side": lambda c: (c, [(optimizer, "LONG", sys.maxsize)], True),
+    "first layers of both networks as one product": lambda c: (
+        c, [(Agent, "_first_products", products_apart)], True
+    ),
+    "samples gathered as rows": lambda c: (
+        c, [(policy_phase, "take_samples", images_gathered)], True
+    ),
+    "auxiliary minibatches not transposed": lambda c: (
+        c, [(m, "steps_first", transposed) for m in (minibatch, aux_phase)], True
     ),
     "GAE by an unrolled loop, not an associative scan": lambda c: (
         c, [(rollout, "generalized_advantages", associative_advantages)], True

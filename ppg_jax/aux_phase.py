@@ -10,7 +10,7 @@ from ppg_jax.config import Config, Hyperparams
 from ppg_jax.distributions import Distribution
 from ppg_jax.gradients import LossPair, pair_gradient
 from ppg_jax.losses import squared_error
-from ppg_jax.minibatch import after_burn_in, epoch_indices, take_sequences
+from ppg_jax.minibatch import after_burn_in, epoch_indices, steps_first, take_sequences
 from ppg_jax.networks import AUX_VALUE, POLICY, VALUE, Agent, AgentOutput
 from ppg_jax.optimizer import apply_gradients, global_norm
 from ppg_jax.running_stats import RunningStats
@@ -54,7 +54,7 @@ def old_policies(
         out = agent.unroll(
             params, obs_stats, part.inputs, part.memory, (POLICY,), burn_in=config.burn_in
         )
-        return jax.tree.map(lambda x: jnp.moveaxis(x, 0, 1), out.policy)
+        return steps_first(out.policy, buffer.memory)
 
     policies = jax.lax.map(evaluate, order)
     return jax.tree.map(lambda x: x.reshape(sequences, *x.shape[2:]), policies)
@@ -108,7 +108,7 @@ def auxiliary_phase(
     def step(carry: tuple[Any, Any], index: chex.Array):
         params, opt_state = carry
         part = take_sequences(buffer, index)
-        old = jax.tree.map(lambda x: jnp.moveaxis(x[index], 0, 1), old_policy)
+        old = steps_first(jax.tree.map(lambda x: x[index], old_policy), buffer.memory)
         grads, metrics, angle = pair_gradient(
             config.gradient_conflict, agent, lambda p: loss(p, part, old), params
         )

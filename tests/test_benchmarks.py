@@ -136,7 +136,8 @@ def test_levers(script, tiny):
     assert done.returncode == 0, done.stderr
     levers = [row["lever"] for row in report["results"]]
     assert levers == [
-        "as it is", "unrolled Threefry", "four times as many auxiliary minibatches",
+        "as it is", "unrolled Threefry", "auxiliary minibatches not transposed",
+        "four times as many auxiliary minibatches",
         "a quarter of the auxiliary minibatches",
     ]  # fmt: skip
     assert report["results"][0]["gain"] == 1.0

@@ -11,6 +11,7 @@ from ppg_jax.config import ConfigError, NetworkConfig
 from ppg_jax.networks import AUX_VALUE, POLICY, VALUE, Agent
 from ppg_jax.networks.encoders import resolve_network
 from ppg_jax.networks.layers import (
+    Dense,
     conv_by_lax,
     conv_by_patches,
     make_initializer,
@@ -184,6 +185,33 @@ def test_only_wanted_networks_run():
     assert out.aux_values is None
     no_aux = Agent("dual", agent(VECTOR).network, VECTOR, ActionSpec("discrete", (3,)), False)
     assert AUX_VALUE not in no_aux.init(KEY)["policy_net"]
+
+
+def test_two_networks_together_are_each_alone():
+    """Together their first layers are one product; forward and gradient say the same."""
+    a = agent(VECTOR)
+    params, obs = a.init(KEY), jax.random.normal(KEY, (2, 3, 4))
+    starts, memory = jnp.zeros((2, 3), bool), a.initial_memory(3)
+
+    def loss(params, *calls):
+        total = 0.0
+        for wanted in calls:
+            out = a.unroll(params, None, obs, starts, memory, wanted)
+            total += 0.0 if out.policy is None else jnp.square(out.policy.log_probs).sum()
+            total += 0.0 if out.values is None else jnp.square(out.values - 1.0).sum()
+        return total
+
+    together = jax.value_and_grad(loss)(params, (POLICY, VALUE))
+    chex.assert_trees_all_close(together, jax.value_and_grad(loss)(params, (POLICY,), (VALUE,)))
+    assert all(jnp.abs(g).sum() > 0 for g in jax.tree.leaves(together[1]["value_net"]))
+
+
+def test_dense_is_flax_s():
+    ours, theirs = Dense(3, normed_columns(1.0)), nn.Dense(3, kernel_init=normed_columns(1.0))
+    x = jax.random.normal(KEY, (2, 4))
+    params = theirs.init(KEY, x)
+    chex.assert_trees_all_equal(params, ours.init(KEY, x))
+    np.testing.assert_allclose(ours.apply(params, x), theirs.apply(params, x), rtol=1e-6)
 
 
 def test_a_step_is_an_unrolled_sequence_of_one():

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import math
 from typing import Any
 
 import chex
@@ -12,8 +13,8 @@ from flax import struct
 
 from ppg_jax.config import Config, NetworkConfig
 from ppg_jax.distributions import Categorical, DiagGaussian, Distribution, MultiCategorical
-from ppg_jax.networks.encoders import ENCODERS, resolve_network
-from ppg_jax.networks.layers import make_initializer
+from ppg_jax.networks.encoders import ENCODERS, flat, resolve_network
+from ppg_jax.networks.layers import joined_products, make_initializer
 from ppg_jax.networks.memory import MEMORIES, last_state, unroll_memory
 from ppg_jax.running_stats import RunningStats, standardize
 from ppg_jax.types import ActionSpec, Inputs, ObservationSpec, Recalled, no_step
@@ -108,13 +109,15 @@ class Branch(nn.Module):
         for name in self.heads:
             setattr(self, name, self._head(name))
 
-    def encode(self, x: chex.Array, beside: chex.Array | None) -> chex.Array:
+    def encode(
+        self, x: chex.Array, beside: chex.Array | None, given: dict[str, chex.Array]
+    ) -> chex.Array:
         """Features ``[T, B, F]`` of observations, and of what stands beside them ``[T, B, E]``."""
         lead = x.shape[:2]
         x = x.reshape(-1, *x.shape[2:]).astype(self.config.compute_dtype)
         if beside is not None:
-            beside = beside.reshape(-1, beside.shape[-1]).astype(x.dtype)
-        return self.encoder(x, beside).astype(jnp.float32).reshape(*lead, -1)
+            beside = beside.reshape(-1, beside.shape[-1])
+        return self.encoder(x, beside, **given).astype(jnp.float32).reshape(*lead, -1)
 
     def remember(self, features: chex.Array, starts: chex.Array, state: Any):
         """Summaries ``[T, B, F']`` and the memory's states after every step."""
@@ -129,7 +132,7 @@ class Branch(nn.Module):
 
     def __call__(self, x: chex.Array, beside: chex.Array | None, starts: chex.Array, state: Any):
         """All parts once, to make their parameters."""
-        summaries, _ = self.remember(self.encode(x, beside), starts, state)
+        summaries, _ = self.remember(self.encode(x, beside, {}), starts, state)
         return self.decide(summaries, self.heads, False)
 
     def _head(self, name: str) -> nn.Module:
@@ -255,15 +258,18 @@ class Agent:
         beside = previous_step(self.action, inputs.recalled)
         outputs: dict[str, Any] = {}
         states: dict[str, Any] = {}
-        for name, branch in self._branches.items():
-            heads = tuple(head for head in branch.heads if head in wanted)
-            if not heads:
-                continue
-            apply = functools.partial(branch.apply, {"params": params[name]})
+        running = {
+            name: heads
+            for name, branch in self._branches.items()
+            if (heads := tuple(head for head in branch.heads if head in wanted))
+        }
+        products = self._first_products(params, x, beside, list(running))
+        for name, heads in running.items():
+            apply = functools.partial(self._branches[name].apply, {"params": params[name]})
             remember: Any = functools.partial(apply, method="remember")
             summaries, states[name] = unroll_memory(
                 remember,
-                apply(x, beside, method="encode"),
+                apply(x, beside, products[name], method="encode"),
                 inputs.starts,
                 memory[name],
                 burn_in=burn_in,
@@ -272,6 +278,30 @@ class Agent:
             given: Any = apply(summaries, heads, detach_value, method="decide")
             outputs |= given
         return AgentOutput(outputs.get(POLICY), outputs.get(VALUE), outputs.get(AUX_VALUE), states)
+
+    def _first_products(
+        self,
+        params: dict[str, Any],
+        x: chex.Array,
+        beside: chex.Array | None,
+        names: list[str],
+    ) -> dict[str, dict[str, chex.Array]]:
+        """For each network what its encoder need not compute itself.
+
+        Two MLPs read the same observations: their first layers, mostly the largest, are one
+        matrix product.
+        """
+        if len(names) < 2 or self.network.encoder != "mlp":
+            return {name: {} for name in names}
+        lead = math.prod(x.shape[:2])
+        if beside is not None:
+            beside = beside.reshape(lead, -1)
+        x = flat(x.reshape(lead, -1), beside).astype(self.network.compute_dtype)
+        kernels = [params[name]["encoder"]["dense_0"]["kernel"] for name in names]
+        products = joined_products(x, kernels)
+        return {
+            name: {"first_product": product} for name, product in zip(names, products, strict=True)
+        }
 
     def step(
         self,

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 
 from ppg_jax.config import ConfigError, NetworkConfig
-from ppg_jax.networks.layers import Conv, make_initializer, max_pool, resolve_conv
+from ppg_jax.networks.layers import Conv, Dense, make_initializer, max_pool, resolve_conv
 from ppg_jax.types import ObservationSpec
 
 ACTIVATIONS: dict[str, Callable[[chex.Array], chex.Array]] = {
@@ -27,15 +27,27 @@ ACTIVATIONS: dict[str, Callable[[chex.Array], chex.Array]] = {
 }
 
 
+def flat(x: chex.Array, beside: chex.Array | None) -> chex.Array:
+    """What dense layers read: ``x [N, ...]`` flattened, and what stands beside it ``[N, E]``."""
+    x = x.reshape(x.shape[0], -1)
+    return x if beside is None else jnp.concatenate([x, beside.astype(x.dtype)], axis=-1)
+
+
 class MlpEncoder(nn.Module):
     """Dense layers over the flattened observation: ``[N, ...] -> [N, hidden_sizes[-1]]``."""
 
     config: NetworkConfig  # resolved by resolve_network
 
     @nn.compact
-    def __call__(self, x: chex.Array, beside: chex.Array | None) -> chex.Array:
+    def __call__(
+        self,
+        x: chex.Array,
+        beside: chex.Array | None,
+        first_product: chex.Array | None = None,
+    ) -> chex.Array:
+        """``first_product``: all input times the first layer's kernel, where that is known."""
         activation = ACTIVATIONS[self.config.activation]
-        return _dense_layers(self.config, math.sqrt(2.0), activation, x, beside)
+        return _dense_layers(self.config, math.sqrt(2.0), activation, x, beside, first_product)
 
 
 class CnnEncoder(nn.Module):
@@ -64,15 +76,14 @@ def _dense_layers(
     activation: Callable[[chex.Array], chex.Array],
     x: chex.Array,
     beside: chex.Array | None,
+    first_product: chex.Array | None = None,
 ) -> chex.Array:
     """``hidden_sizes`` over ``x [N, ...]`` flattened; called inside an encoder's own scope."""
-    x = x.reshape(x.shape[0], -1)
-    if beside is not None:
-        x = jnp.concatenate([x, beside], axis=-1)
+    x = flat(x, beside)
     for i, width in enumerate(config.hidden_sizes or ()):
         init = make_initializer(config.init, scale)
-        dense = nn.Dense(width, dtype=x.dtype, kernel_init=init, name=f"dense_{i}")
-        x = activation(dense(x))
+        dense = Dense(width, init, name=f"dense_{i}")
+        x = activation(dense(x, first_product if i == 0 else None))
     return x
 
 

@@ -32,6 +32,37 @@ def make_initializer(scheme: str, scale: float) -> Initializer:
     return normed_columns(scale) if scheme == "normed" else nn.initializers.orthogonal(scale)
 
 
+class Dense(nn.Module):
+    """A dense layer, ``[N, F] -> [N, features]``; parameters and numbers are ``nn.Dense``'s.
+
+    Attributes:
+      features: width of the output.
+      kernel_init: initial weights ``[F, features]``.
+    """
+
+    features: int
+    kernel_init: Initializer
+
+    @nn.compact
+    def __call__(self, x: chex.Array, product: chex.Array | None = None) -> chex.Array:
+        """``x @ kernel + bias``; ``product`` is ``x @ kernel`` where that is known already."""
+        kernel = self.param("kernel", self.kernel_init, (x.shape[-1], self.features))
+        bias = self.param("bias", nn.initializers.zeros_init(), (self.features,))
+        if product is None:
+            product = x @ kernel.astype(x.dtype)
+        return product + bias.astype(x.dtype)
+
+
+def joined_products(x: chex.Array, kernels: list[chex.Array]) -> list[chex.Array]:
+    """``x [N, F]`` times each of several ``[F, W]``, as one matrix product.
+
+    XLA on CPU splits a wide product better over cores, the one of the gradient above all.
+    """
+    widths = [kernel.shape[1] for kernel in kernels]
+    product = x @ jnp.concatenate(kernels, axis=1).astype(x.dtype)
+    return jnp.split(product, [sum(widths[: i + 1]) for i in range(len(widths) - 1)], axis=1)
+
+
 def shifted_views(x: chex.Array, size: int, stride: int, out: tuple[int, int]) -> list[chex.Array]:
     """The ``size x size`` windows of ``x [..., H, W, C]``, a strided view for each offset."""
     rows, columns = (1 + (n - 1) * stride for n in out)
