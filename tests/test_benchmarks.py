@@ -186,3 +186,42 @@ def test_the_comparison_with_rejax_is_of_the_same_training(script):
         assert (ppo.e_pi, ppo.num_minibatches, ppo.arch) == (4, case["num_minibatches"], "separate")
         assert (ppg.n_pi, ppg.e_pi, ppg.e_v, ppg.e_aux, ppg.arch) == (16, 1, 1, 6, "dual")
         assert ppo.steps_per_iteration == ppg.steps_per_iteration == case["num_envs"] * 128
+
+
+def test_memories(script, tiny):
+    done, report = script(
+        "memories.py", tiny, "--memories", "gru", "--seeds", 2, "--ppo", "--total-timesteps", 64
+    )
+    assert done.returncode == 0, done.stderr
+    ppg, ppo, gap = report["results"]
+    assert (ppg["memory"], ppg["algorithm"], ppo["algorithm"]) == ("gru", "ppg", "ppo")
+    assert len(ppg["final_returns"]) == 2
+    assert ppg["env_steps_per_seed"] == ppo["env_steps_per_seed"] == 64
+    low, high = gap["ppg_minus_ppo"]["interval_95"]
+    assert low <= gap["ppg_minus_ppo"]["mean"] <= high
+
+
+def test_tasks(script, tmp_path):
+    path = tmp_path / "bandit.yaml"
+    path.write_text(
+        "{env: BernoulliBandit-misc, env_params: {max_steps_in_episode: 2.0}, num_envs: 4, "
+        "num_steps: 8, num_minibatches: 2, n_pi: 2, num_aux_minibatches: 2, total_timesteps: 64, "
+        "episodes_per_task: 3, network: {hidden_sizes: [8], memory: gru, recall: [reward]}}"
+    )
+    done, report = script("tasks.py", path, "--seeds", 2, "--tasks", 4)
+    assert done.returncode == 0, done.stderr
+    with_inputs, without = report["results"]
+    assert (with_inputs["recall"], without["recall"]) == (["reward"], [])
+    assert len(with_inputs["return_by_episode"]) == 3
+    assert all(0 <= x <= 2 for x in with_inputs["return_by_episode"])
+
+
+def test_memory_speed(script):
+    sizes = ["--num-steps", 8, 16, "--samples", 64, "--repeats", 2]
+    done, report = script("memory_speed.py", "--memories", "none", "mingru", *sizes)
+    assert done.returncode == 0, done.stderr
+    assert [(r["memory"], r["num_steps"]) for r in report["results"]] == [
+        ("none", 8), ("none", 16), ("mingru", 8), ("mingru", 16),
+    ]  # fmt: skip
+    assert report["results"][0]["over_shortest"] == report["results"][0]["over_none"] == 1.0
+    assert all(row["env_steps_per_second"] > 0 for row in report["results"])

@@ -7,12 +7,15 @@ from ppg_jax.files import available_configs, configs_folder, find_config, load_c
 from ppg_jax.train import build, init, train_phases, train_tail
 
 NAMES = available_configs()
+META = ("bernoulli_bandit", "gaussian_bandit", "meta_maze", "four_rooms", "point_robot")
+MEMORY = ("memory_chain", "memory_chain_100", "umbrella_chain", "cartpole", "pendulum")
 
 
 def test_the_promised_configurations_are_there():
     promised = {"cartpole", "acrobot", "mountain_car", "pendulum", "procgen_paper"}
     games = ("breakout", "asterix", "freeway", "space_invaders")
     promised |= {f"minatar/{game}" for game in games}
+    promised |= {f"meta/{name}" for name in META} | {f"memory/{name}" for name in MEMORY}
     assert promised | {"ppo/cartpole", "ppo/minatar/breakout"} <= set(NAMES)
     assert configs_folder().is_dir()
 

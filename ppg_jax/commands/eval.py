@@ -53,9 +53,10 @@ def main(argv: list[str]) -> int:
     run = load_run(args.directory)
     if run.config.seeds > 1:
         use_all_cores()
-    returns, lengths, ended = run.evaluate(
+    by_episode, lengths, ended = run.evaluate_tasks(
         args.episodes, greedy=args.greedy, seed=args.seed, **changes
     )
+    returns = by_episode.sum(-1)
     how = "greedy" if args.greedy else "stochastic"
     elsewhere = "".join(f", {name} {value}" for name, value in changes.items())
     table = Table(title=f"{run.config.env_name}, {how} policy{elsewhere}")
@@ -68,5 +69,9 @@ def main(argv: list[str]) -> int:
         mean, low, high = mean_interval(r)
         interval = f"{low:.2f} to {high:.2f}"
         table.add_row(name, f"{mean:.2f}", interval, f"{n.mean():.1f}", str(int((~e).sum())))
-    Console().print(table)
+    console = Console()
+    console.print(table)
+    if by_episode.shape[-1] > 1:
+        means = ", ".join(f"{x:.2f}" for x in by_episode.mean((0, 1)))
+        console.print(f"mean return of a task's episodes, first to last: {means}")
     return 0
