@@ -51,7 +51,7 @@ def measure(args: Any) -> list[dict]:
                 "memory": memory,
                 "algorithm": algorithm,
                 "env_steps_per_seed": int(result.metrics["env_steps"][0, -1]),
-                "final_returns": np.round(returns, 3).tolist(),
+                "final_returns": np.round(returns.astype(float), 3).tolist(),
                 "iqm": round(float(middle), 3),
                 "interval_95": [round(float(low), 3), round(float(high), 3)],
                 "run_seconds": round(result.run_seconds, 1),

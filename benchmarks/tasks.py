@@ -42,7 +42,7 @@ def measure(args: Any) -> list[dict]:
                 "recall": recall,
                 "seeds": args.seeds,
                 "tasks": args.tasks,
-                "return_by_episode": np.round(by_episode.mean(0), 3).tolist(),
+                "return_by_episode": np.round(by_episode.mean(0).astype(float), 3).tolist(),
                 "gain": round(gain, 3),
                 "gain_interval_95": [round(low, 3), round(high, 3)],
                 "env_steps_per_second": round(result.env_steps_per_second),
