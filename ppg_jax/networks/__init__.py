@@ -1,12 +1,6 @@
 """Networks: the only package that knows flax modules."""
 
-from ppg_jax.networks.agent import (
-    AUX_VALUE,
-    POLICY,
-    VALUE,
-    Agent,
-    AgentOutput,
-    make_agent,
-)
+from ppg_jax.networks.agent import Agent, AgentOutput, make_agent
+from ppg_jax.networks.branch import AUX_VALUE, POLICY, VALUE
 
 __all__ = ["AUX_VALUE", "POLICY", "VALUE", "Agent", "AgentOutput", "make_agent"]
