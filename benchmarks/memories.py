@@ -32,7 +32,10 @@ def variants(args: Any) -> list[tuple[str, str, Config]]:
         base = base.replace(total_timesteps=args.total_timesteps)
     found = []
     for memory in args.memories:
-        config = base.replace(network={**base.to_dict()["network"], "memory": memory})
+        network = {**base.to_dict()["network"], "memory": memory}
+        if args.memory_size:
+            network["memory_size"] = args.memory_size
+        config = base.replace(network=network)
         found.append((memory, "ppg", config))
         if args.ppo:
             found.append((memory, "ppo", config.replace(**PPO)))
@@ -72,6 +75,7 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument("--ppo", action="store_true", help="recurrent PPO beside recurrent PPG")
     parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--memory-size", type=int, help="instead of the configuration's own")
     parser.add_argument("--total-timesteps", help="instead of the configuration's own")
     args = parser.parse_args(argv)
     return finish(args, lambda: measure(args))
