@@ -63,7 +63,7 @@ def gradients(conflict):
     """Of two losses whose gradients on the shared part are known: opposite but for one entry."""
     config = small()
     _, agent = build(config)
-    params = init(config, jax.random.key(0)).params
+    params = jax.jit(init, static_argnums=0)(config, jax.random.key(0)).params
     shared = agent.shared_part(params)
     signs = jax.tree.map(lambda x: jnp.where(jnp.arange(x.size) == 0, 1.0, -1.0), shared)
 

@@ -196,7 +196,7 @@ def test_two_networks_together_are_each_alone():
     def loss(params, *calls):
         total = 0.0
         for wanted in calls:
-            out = a.unroll(params, None, obs, starts, memory, wanted)
+            out = a.unroll(params, None, Inputs(obs, starts), memory, wanted)
             total += 0.0 if out.policy is None else jnp.square(out.policy.log_probs).sum()
             total += 0.0 if out.values is None else jnp.square(out.values - 1.0).sum()
         return total

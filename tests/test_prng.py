@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ppg_jax.prng import fast_key, permutations
+from ppg_jax.prng import fast_key, permutations, threefry
 
 DRAWS = {
     "bits8": lambda k: jax.random.bits(k, (7,), jnp.uint8),
@@ -69,3 +69,12 @@ def test_items_whose_random_bits_agree_are_still_shuffled():
 def test_too_many_items():
     with pytest.raises(ValueError, match="at most 16777216"):
         permutations(jax.random.key(0), 2**24 + 1, 1)
+
+
+def test_no_loop_holds_all_rounds():
+    """LLVM in jaxlib 0.11 does not come to an end with them: whole programs never compiled."""
+    words = jnp.zeros(4, jnp.uint32)
+    text = str(jax.make_jaxpr(lambda a: threefry((a, a), (a, a)))(words))
+    before, after = text.split("optimization_barrier")
+    assert before.count("shift_left") == 12
+    assert after.count("shift_left") == 8

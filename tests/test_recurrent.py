@@ -1,5 +1,7 @@
 """Recurrent PPG: a whole phase against a slow oracle, successors, routing, inputs, minibatches."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -14,9 +16,11 @@ from ppg_jax.networks.memory import last_state
 from ppg_jax.optimizer import apply_gradients
 from ppg_jax.policy_phase import learn_from_batch
 from ppg_jax.rollout import collect_rollout, make_batch
-from ppg_jax.train import build, init, make_train, train_phases
+from ppg_jax.train import build, make_train, train_phases
+from ppg_jax.train import init as init_eagerly
 from ppg_jax.types import AuxBuffer, Inputs
 
+init = jax.jit(init_eagerly, static_argnums=0)
 CLOSE = {"rtol": 2e-4, "atol": 2e-6}
 
 
@@ -168,6 +172,7 @@ def test_memories_go_on_from_rollout_to_rollout():
     state = init(long, jax.random.key(0))
     keys = jax.random.split(jax.random.key(1), 2)
 
+    @functools.partial(jax.jit, static_argnums=0)
     def collect(config, envs, memory, key):
         return collect_rollout(config, env, agent, state.params, None, envs, memory, key)
 
@@ -220,19 +225,27 @@ def test_losses_reach_the_memories_they_should(arch):
     )
     env, agent = build(config)
     batch = _batch_without_advantages(config, env, agent, before)
-    params, _, _ = learn_from_batch(
-        config, config.hparams, agent, before.params, before.opt_states, None, batch, 1e-2,
-        jax.random.key(0),
+    learn = jax.jit(
+        lambda b: learn_from_batch(
+            config, config.hparams, agent, before.params, before.opt_states, None, b, 1e-2,
+            jax.random.key(0),
+        )
     )  # fmt: skip
+    params, _, _ = learn(batch)
     assert moved(before.params, params) == own
 
 
 def _batch_without_advantages(config, env, agent, state):
     """The policy's loss is 0 then, and what moves is the value loss's doing."""
-    _, _, rollout, _ = collect_rollout(
-        config, env, agent, state.params, None, state.envs, state.memory, jax.random.key(1)
-    )
-    batch, _, _ = make_batch(config, config.hparams, agent, state.params, None, None, rollout)
+
+    @jax.jit
+    def collect():
+        _, _, rollout, _ = collect_rollout(
+            config, env, agent, state.params, None, state.envs, state.memory, jax.random.key(1)
+        )
+        return make_batch(config, config.hparams, agent, state.params, None, None, rollout)[0]
+
+    batch = collect()
     return batch.replace(advantages=jnp.zeros_like(batch.advantages))
 
 
@@ -240,9 +253,11 @@ def test_recalled_steps_are_the_steps_before():
     config = small("lstm")
     env, agent = build(config)
     state = init(config, jax.random.key(0))
-    _, _, rollout, _ = collect_rollout(
-        config, env, agent, state.params, None, state.envs, state.memory, jax.random.key(1)
-    )
+    _, _, rollout, _ = jax.jit(
+        lambda s: collect_rollout(
+            config, env, agent, s.params, None, s.envs, s.memory, jax.random.key(1)
+        )
+    )(state)
     starts, recalled = np.asarray(rollout.starts), rollout.recalled
     assert starts[1:].any()
     assert not starts[1:].all()
@@ -270,7 +285,9 @@ def test_networks_see_what_is_recalled_and_nothing_else():
         )
 
         def logits(inputs, agent=agent, state=state):
-            return agent.step(state.params, None, inputs, state.memory, (POLICY,)).policy.log_probs
+            return jax.jit(agent.step, static_argnums=4)(
+                state.params, None, inputs, state.memory, (POLICY,)
+            ).policy.log_probs
 
         for field in ("actions", "rewards", "done"):
             value = getattr(inputs.recalled, field, None)

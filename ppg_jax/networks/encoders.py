@@ -42,7 +42,7 @@ class MlpEncoder(nn.Module):
     def __call__(
         self,
         x: chex.Array,
-        beside: chex.Array | None,
+        beside: chex.Array | None = None,
         first_product: chex.Array | None = None,
     ) -> chex.Array:
         """``first_product``: all input times the first layer's kernel, where that is known."""
@@ -60,7 +60,7 @@ class CnnEncoder(nn.Module):
     config: NetworkConfig  # resolved by resolve_network
 
     @nn.compact
-    def __call__(self, x: chex.Array, beside: chex.Array | None) -> chex.Array:
+    def __call__(self, x: chex.Array, beside: chex.Array | None = None) -> chex.Array:
         config, channels = self.config, self.config.channels or ()
         activation = ACTIVATIONS[config.activation]
         init = make_initializer(config.init, math.sqrt(2.0))
@@ -98,7 +98,7 @@ class ImpalaEncoder(nn.Module):
     config: NetworkConfig  # resolved by resolve_network
 
     @nn.compact
-    def __call__(self, x: chex.Array, beside: chex.Array | None) -> chex.Array:
+    def __call__(self, x: chex.Array, beside: chex.Array | None = None) -> chex.Array:
         config, channels = self.config, self.config.channels or ()
         residual_scale = math.sqrt(1.0 / math.sqrt(len(channels)) / math.sqrt(2.0))
 
