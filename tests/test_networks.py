@@ -9,6 +9,7 @@ import pytest
 
 from ppg_jax.config import ConfigError, NetworkConfig
 from ppg_jax.networks import AUX_VALUE, POLICY, VALUE, Agent
+from ppg_jax.networks.branch import previous_step
 from ppg_jax.networks.encoders import resolve_network
 from ppg_jax.networks.layers import (
     Dense,
@@ -19,7 +20,7 @@ from ppg_jax.networks.layers import (
     normed_columns,
 )
 from ppg_jax.running_stats import init_stats, update_stats
-from ppg_jax.types import ActionSpec, Inputs, ObservationSpec
+from ppg_jax.types import ActionSpec, Inputs, ObservationSpec, Recalled, no_step
 
 KEY = jax.random.key(0)
 
@@ -235,3 +236,42 @@ def test_max_pool_of_an_impala_stack_halves_the_image():
     spec = ObservationSpec((9, 8, 3), jnp.uint8, scale=255.0)
     out = unroll(agent(spec, encoder="impala", channels=(4,)), jnp.ones((1, 2, 9, 8, 3), jnp.uint8))
     assert out.values.shape == (1, 2)
+
+
+@pytest.mark.parametrize(
+    ("action", "given", "want"),
+    [
+        (ActionSpec("discrete", (3,)), 1, [0, 1, 0]),
+        (ActionSpec("multi_discrete", (3, 2)), [2, 0], [0, 0, 1, 1, 0]),
+        (ActionSpec("continuous", (2,)), [0.5, -2.0], [0.5, -2.0]),
+    ],
+)
+def test_the_step_before_as_numbers_for_every_action_space(action, given, want):
+    everything = ("action", "reward", "done")
+    nothing = no_step(action, everything, (1, 2))
+    size = len(want)
+    np.testing.assert_array_equal(
+        previous_step(action, nothing), np.tile([0.0] * size + [0.0, 1.0], (1, 2, 1))
+    )
+    actions = jnp.broadcast_to(jnp.array(given), nothing.actions.shape)
+    step = Recalled(actions.astype(nothing.actions.dtype), jnp.full((1, 2), 3.0), ~nothing.done)
+    np.testing.assert_array_equal(
+        previous_step(action, step), np.tile([*want, 3.0, 0.0], (1, 2, 1))
+    )
+    assert no_step(action, (), (1, 2)) is None
+    assert previous_step(action, None) is None
+    # And every encoder takes them.
+    for spec, encoder in ((VECTOR, "mlp"), (IMAGE, "cnn"), (IMAGE, "impala")):
+        a = agent(spec, action, encoder=encoder, recall=everything)
+        obs = jnp.ones((1, 2, *spec.shape), spec.dtype)
+        out = [
+            a.unroll(
+                a.init(KEY),
+                None,
+                Inputs(obs, nothing.done, recalled),
+                a.initial_memory(2),
+                (VALUE,),
+            ).values
+            for recalled in (nothing, step)
+        ]
+        assert not np.allclose(*out)
