@@ -122,9 +122,11 @@ class Gru(_Gated):
 class MinGru(_Gated):
     """A gated unit whose gates see the features only (Feng et al. 2024, arXiv:2410.01201).
 
-    ``h_t = z_t h_{t-1} + (1 - z_t) c_t`` is linear in the state, so a whole sequence is one
-    associative scan, of as many steps as the logarithm of its length. A dense layer then reads
-    state and features together, for what depends on both.
+    ``h_t = z_t h_{t-1} + sqrt(1 - z_t^2) c_t`` is linear in the state, so a whole sequence is one
+    associative scan, of as many steps as the logarithm of its length. The root is RG-LRU's weight
+    (De et al. 2024, arXiv:2402.19427) in place of ``1 - z_t``: with that, a state that is to be
+    kept for a hundred steps takes up a hundredth of what it sees. A dense layer then reads state
+    and features together, for what depends on both.
     """
 
     @nn.compact
@@ -132,11 +134,13 @@ class MinGru(_Gated):
         def bias_init(key: chex.PRNGKey, *_: Any) -> chex.Array:
             return self._log_time_constants(key)
 
-        keep = jax.nn.sigmoid(nn.Dense(self.size, bias_init=bias_init, name="keep")(features))
+        logit = nn.Dense(self.size, bias_init=bias_init, name="keep")(features)
         candidate = jnp.tanh(nn.Dense(self.size, name="candidate")(features))
-        drive = (1.0 - keep) * candidate
+        keep = jax.nn.sigmoid(logit)
+        # 1 - z^2 = (1 - z)(1 + z), and log(1 - z) has a gradient where 1 - z rounds to 0.
+        weight = jnp.exp(0.5 * jax.nn.log_sigmoid(-logit)) * jnp.sqrt(1.0 + keep)
         keep = jnp.where(starts[..., None], 0.0, keep)
-        hidden = linear_recurrence(keep, drive, state["hidden"])
+        hidden = linear_recurrence(keep, weight * candidate, state["hidden"])
         out = nn.Dense(self.size, kernel_init=nn.initializers.orthogonal(2**0.5), name="out")
         summary = nn.relu(out(jnp.concatenate([hidden, features], axis=-1)))
         return summary, {"hidden": hidden}
