@@ -26,7 +26,7 @@ starts = starts.at[3, 1].set(True).at[4, 1].set(True)
 
 def make(name, **fields):
     config = NetworkConfig(
-        memory=name, hidden_sizes=(F,), memory_size=6, memory_horizon=8, **fields
+        memory=name, hidden_sizes=(F,), memory_size=6, memory_horizon=8, activation="tanh", **fields
     )
     config = resolve_network(config, SPEC)
     module = MEMORIES[name](config)
@@ -204,18 +204,18 @@ def test_a_history_is_its_window_from_zero(length):
 
 @pytest.mark.parametrize("name", GATED)
 def test_time_constants_are_spread_over_the_horizon(name):
-    config = NetworkConfig(memory=name, hidden_sizes=(2,), memory_size=4000, memory_horizon=50)
+    config = NetworkConfig(memory=name, hidden_sizes=(2,), memory_size=400, memory_horizon=50)
     module = MEMORIES[name](resolve_network(config, SPEC))
     args = jnp.zeros((1, 1, 2)), jnp.zeros((1, 1), bool), module.initial_state(1)
     params = module.init(KEY, *args)["params"]
     bias = {
-        "lstm": lambda: params["input"]["bias"][4000:8000],
-        "history": lambda: params["input"]["bias"][4000:8000],
-        "gru": lambda: params["input"]["bias"][4000:8000],
+        "lstm": lambda: params["input"]["bias"][400:800],
+        "history": lambda: params["input"]["bias"][400:800],
+        "gru": lambda: params["input"]["bias"][400:800],
         "mingru": lambda: params["keep"]["bias"],
     }[name]()
     constants = np.exp(bias)  # a gate sigmoid(b) forgets over 1 + exp(b) steps
-    np.testing.assert_allclose(np.quantile(constants, [0, 0.5, 1]), [1, 25.5, 50], atol=1)
+    np.testing.assert_allclose(np.quantile(constants, [0, 0.5, 1]), [1, 25.5, 50], atol=3)
 
 
 @pytest.mark.parametrize("name", MEMORIES)

@@ -11,20 +11,18 @@ from typing import Any
 
 import chex
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 
 from ppg_jax.config import ConfigError, NetworkConfig
-from ppg_jax.networks.layers import Conv, Dense, make_initializer, max_pool, resolve_conv
+from ppg_jax.networks.layers import (
+    ACTIVATIONS,
+    Conv,
+    Dense,
+    make_initializer,
+    max_pool,
+    resolve_conv,
+)
 from ppg_jax.types import ObservationSpec
-
-ACTIVATIONS: dict[str, Callable[[chex.Array], chex.Array]] = {
-    "relu": jax.nn.relu,
-    "tanh": jnp.tanh,
-    "gelu": jax.nn.gelu,
-    "silu": jax.nn.silu,
-    "elu": jax.nn.elu,
-}
 
 
 def flat(x: chex.Array, beside: chex.Array | None) -> chex.Array:

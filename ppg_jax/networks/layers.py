@@ -11,6 +11,14 @@ import jax.numpy as jnp
 
 Initializer = Callable[..., chex.Array]
 
+ACTIVATIONS: dict[str, Callable[[chex.Array], chex.Array]] = {
+    "relu": jax.nn.relu,
+    "tanh": jnp.tanh,
+    "gelu": jax.nn.gelu,
+    "silu": jax.nn.silu,
+    "elu": jax.nn.elu,
+}
+
 
 def normed_columns(scale: float) -> Initializer:
     """Each output unit's fan-in weights scaled to Euclidean norm ``scale``.

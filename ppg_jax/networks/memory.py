@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from ppg_jax.config import NetworkConfig
+from ppg_jax.networks.layers import ACTIVATIONS
 from ppg_jax.networks.recurrence import at_start, gru_cell, linear_recurrence, lstm_cell, recur
 
 State = Any
@@ -142,7 +143,8 @@ class MinGru(_Gated):
         keep = jnp.where(starts[..., None], 0.0, keep)
         hidden = linear_recurrence(keep, weight * candidate, state["hidden"])
         out = nn.Dense(self.size, kernel_init=nn.initializers.orthogonal(2**0.5), name="out")
-        summary = nn.relu(out(jnp.concatenate([hidden, features], axis=-1)))
+        summary = out(jnp.concatenate([hidden, features], axis=-1))
+        summary = ACTIVATIONS[self.config.activation](summary)
         return summary, {"hidden": hidden}
 
 
