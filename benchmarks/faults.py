@@ -119,7 +119,7 @@ def measure(args: Any) -> dict[str, Any]:
 def main(argv: list[str] | None = None) -> int:
     parser = options(__doc__)
     parser.add_argument("--kills", type=int, default=30)
-    parser.add_argument("--phases", type=int, default=400)
+    parser.add_argument("--phases", type=int, default=800)
     parser.add_argument("--shortest", type=float, default=2.0, help="seconds of a life, at least")
     parser.add_argument("--longest", type=float, default=14.0, help="at most")
     parser.add_argument("--seed", type=int, default=0)

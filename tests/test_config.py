@@ -46,7 +46,7 @@ from tests import probes
         ({"env": ""}, ["env: ''"]),
         ({"env": 3}, ["env: 3"]),
         ({"env_params": [1]}, ["env_params: [1]", "mapping"]),
-        ({"network": {"memory": "lstm"}}, ["network.memory: 'lstm'", "'none'"]),
+        ({"network": {"memory": "lsmt"}}, ["network.memory: 'lsmt'", "'lstm'"]),
         ({"network": {"hidden_sizes": []}}, ["network.hidden_sizes"]),
         ({"network": 3}, ["network: 3"]),
         ({"network": {"compute_dtype": "float16"}}, ["compute_dtype: 'float16'", "bfloat16"]),

@@ -114,8 +114,13 @@ def test_balance_weighs_both_alike():
     np.testing.assert_allclose(found, 2.0 * policy + value * 2.0 / 3.0, rtol=1e-5, atol=1e-5)
 
 
-def test_measuring_changes_nothing_but_the_metrics():
-    _, off = jax.jit(make_train(small()))(jax.random.key(0))
+@pytest.fixture(scope="module")
+def plain_run():
+    return jax.jit(make_train(small()))(jax.random.key(0))
+
+
+def test_measuring_changes_nothing_but_the_metrics(plain_run):
+    _, off = plain_run
     _, measured = jax.jit(make_train(small(gradient_conflict="measure")))(jax.random.key(0))
     assert set(measured) - set(off) == {"grad_cosine", "aux_grad_cosine"}
     for name, x in off.items():
@@ -125,9 +130,9 @@ def test_measuring_changes_nothing_but_the_metrics():
 
 
 @pytest.mark.parametrize("remedy", ["project", "balance"])
-def test_remedies_train(remedy):
+def test_remedies_train(remedy, plain_run):
     state, metrics = jax.jit(make_train(small(gradient_conflict=remedy)))(jax.random.key(0))
-    off, _ = jax.jit(make_train(small()))(jax.random.key(0))
+    off, _ = plain_run
     assert np.isfinite(metrics["value_loss"]).all()
     kernels = [s.params["policy_net"]["encoder"]["dense_0"]["kernel"] for s in (state, off)]
     assert not np.allclose(*kernels)

@@ -193,7 +193,7 @@ def test_the_state_holds_each_networks_own_memory():
     a, b = state.memory["policy_net"]["hidden"], state.memory["value_net"]["hidden"]
     assert a.shape == (4, 8)
     assert not np.allclose(a, b)
-    shared, _ = jax.jit(make_train(small("lstm", arch="shared", e_aux=0)))(jax.random.key(0))
+    shared = init(small("lstm", arch="shared", e_aux=0), jax.random.key(0))
     assert set(shared.memory) == {"policy_net"}
 
 
@@ -293,12 +293,13 @@ def test_networks_see_what_is_recalled_and_nothing_else():
             value = getattr(inputs.recalled, field, None)
             assert (value is not None) == (field.rstrip("s") in recall)
             if value is not None:
-                other = inputs.recalled.replace(**{field: jnp.ones_like(value) - (field == "done")})
+                new = jnp.zeros_like(value) if field == "done" else jnp.ones_like(value)
+                other = inputs.recalled.replace(**{field: new})
                 changed = logits(inputs.replace(recalled=other))
                 assert not np.allclose(changed, logits(inputs))
 
 
-@pytest.mark.parametrize("memory", ["lstm", "mingru"])
+@pytest.mark.parametrize("memory", ["mingru"])
 def test_burn_in_and_segments_train(memory):
     config = small(memory, burn_in=4, bptt_steps=4, num_minibatches=2, num_aux_minibatches=4)
     state, metrics = jax.jit(make_train(config))(jax.random.key(0))
@@ -309,12 +310,3 @@ def test_burn_in_and_segments_train(memory):
     assert np.isfinite(metrics["clone_kl"][-1])
     a, b = (jax.tree.leaves(s.params) for s in (state, plain))
     assert any(not np.allclose(x, y) for x, y in zip(a, b, strict=True))
-
-
-def test_a_seed_s_numbers_do_not_depend_on_its_neighbours():
-    train = make_train(small("lstm"))
-    keys = jax.random.split(jax.random.key(3), 3)
-    _, alone = jax.jit(train)(keys[1])
-    _, together = jax.jit(jax.vmap(train))(keys)
-    for name, x in alone.items():
-        np.testing.assert_allclose(together[name][1], x, rtol=1e-3, atol=1e-4, err_msg=name)

@@ -80,7 +80,7 @@ def test_its_policy_begins_an_episode_where_no_memory_is_given(trained):
     second, memory = saved.policy(obs, jax.random.key(1), memory=memory, previous=previous)
     assert second.shape == ()
     assert memory["policy_net"]["cell"].shape == (8,)
-    with pytest.raises(ConfigError, match="previous: reward is missing"):
+    with pytest.raises(ConfigError, match="previous: done is missing"):
         saved.policy(obs, jax.random.key(1), memory=memory, previous={"action": 0})
     with pytest.raises(ConfigError, match=r"previous: action has shape \(2,\); it should be \(\)"):
         saved.policy(obs, jax.random.key(1), previous=dict(previous, action=[0, 1]))
