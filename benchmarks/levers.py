@@ -21,7 +21,7 @@ from ppg_jax import aux_phase, minibatch, optimizer, policy_phase, prng, rollout
 from ppg_jax.config import Config, ConfigError
 from ppg_jax.envs import vector
 from ppg_jax.files import load_config
-from ppg_jax.networks import VALUE, Agent
+from ppg_jax.networks import VALUE, Agent, layers
 from ppg_jax.parallel import choose_layout
 
 Undone = tuple[Config, list[tuple[Any, str, Any]], bool]
@@ -143,6 +143,7 @@ LEVERS: dict[str, Callable[[Config], Undone]] = {
     "first layers of both networks as one product": lambda c: (
         c, [(Agent, "_first_products", products_apart)], True
     ),
+    "narrow heads column by column": lambda c: (c, [(layers, "NARROW", 0)], True),
     "samples gathered as rows": lambda c: (
         c, [(policy_phase, "take_samples", images_gathered)], True
     ),

@@ -12,17 +12,34 @@ from ppg_jax.networks import AUX_VALUE, POLICY, VALUE, Agent
 from ppg_jax.networks.branch import previous_step
 from ppg_jax.networks.encoders import resolve_network
 from ppg_jax.networks.layers import (
+    NARROW,
     Dense,
     conv_by_lax,
     conv_by_patches,
     make_initializer,
     max_pool,
+    narrow_product,
     normed_columns,
 )
 from ppg_jax.running_stats import init_stats, update_stats
 from ppg_jax.types import ActionSpec, Inputs, ObservationSpec, Recalled, no_step
 
 KEY = jax.random.key(0)
+
+
+@pytest.mark.parametrize("width", [1, 2, NARROW, NARROW + 1])
+@pytest.mark.parametrize("lead", [(7,), (5, 3)])
+def test_a_narrow_product_is_a_product(width, lead):
+    """Column by column or not: forward and both gradients are those of ``@``."""
+    keys = jax.random.split(jax.random.key(width), 3)
+    x, kernel = jax.random.normal(keys[0], (*lead, 9)), jax.random.normal(keys[1], (9, width))
+    weights = jax.random.normal(keys[2], (*lead, width))
+
+    def both(product):
+        loss = jax.value_and_grad(lambda x, k: (jnp.tanh(product(x, k)) * weights).sum(), (0, 1))
+        return product(x, kernel), loss(x, kernel)
+
+    chex.assert_trees_all_close(both(narrow_product), both(jnp.matmul), rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("where", ["alone", "scan", "vmap"])

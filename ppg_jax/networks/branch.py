@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from ppg_jax.config import NetworkConfig
 from ppg_jax.distributions import Categorical, DiagGaussian, Distribution, MultiCategorical
 from ppg_jax.networks.encoders import ENCODERS
-from ppg_jax.networks.layers import make_initializer
+from ppg_jax.networks.layers import Dense, make_initializer
 from ppg_jax.networks.memory import MEMORIES
 from ppg_jax.types import ActionSpec, Recalled
 
@@ -25,7 +25,7 @@ class PolicyHead(nn.Module):
 
     @nn.compact
     def __call__(self, features: chex.Array) -> Distribution:
-        out = nn.Dense(sum(self.action.sizes), kernel_init=self.kernel_init, name="dense")(features)
+        out = Dense(sum(self.action.sizes), self.kernel_init, name="dense")(features)
         out = out.astype(jnp.float32)
         if self.action.kind == "discrete":
             return Categorical.from_logits(out)
@@ -42,7 +42,7 @@ class ValueHead(nn.Module):
 
     @nn.compact
     def __call__(self, features: chex.Array) -> chex.Array:
-        out = nn.Dense(1, kernel_init=self.kernel_init, name="dense")(features)
+        out = Dense(1, self.kernel_init, name="dense")(features)
         return out.squeeze(-1).astype(jnp.float32)
 
 
