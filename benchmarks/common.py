@@ -3,6 +3,7 @@
 import argparse
 import json
 import platform
+import random
 import statistics
 import subprocess
 import sys
@@ -52,11 +53,16 @@ class Phases:
 
 
 def in_turn(timers: Mapping[Any, Callable[[], float]], repeats: int) -> dict[Any, list[float]]:
-    """Seconds of every timer, ``repeats`` rounds of all: what else the machine does hits all."""
+    """Seconds of every timer, ``repeats`` rounds of all: what else the machine does hits all.
+
+    Every round has an order of its own, or one would always follow the same other.
+    """
     seconds: dict[Any, list[float]] = {name: [] for name in timers}
+    order, shuffle = list(timers), random.Random(0).shuffle
     for _ in range(repeats):
-        for name, timer in timers.items():
-            seconds[name].append(timer())
+        shuffle(order)
+        for name in order:
+            seconds[name].append(timers[name]())
     return seconds
 
 

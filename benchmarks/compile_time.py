@@ -25,11 +25,13 @@ def once(name: str, seeds: int, ours: bool) -> dict[str, float]:
     from ppg_jax.backend import lay_out
     from ppg_jax.files import load_config
     from ppg_jax.parallel import fill
+    from ppg_jax.train import build
 
     if not ours:
         segments.compiler_options = lambda: None
     config = load_config(name)
     layout = lay_out(config, seeds)
+    build(config)  # imports gymnax and tries the environment: once a process, whatever is compiled
     hparams = jax.tree.map(jax.numpy.float32, config.hparams)
     state: Any = fill(jax.random.split(jax.random.key(config.seed), seeds), layout)
     tracing = compiling = 0.0

@@ -64,15 +64,6 @@ def products_apart(agent: Any, params: Any, x: Any, beside: Any, names: list[str
     return {name: {} for name in names}
 
 
-def images_gathered(batch: Any, index: Any) -> Any:
-    """``take_samples`` with all axes of an observation kept."""
-    memory = jax.tree.map(lambda x: x[index % batch.starts.shape[1]], batch.memory)
-    taken = jax.tree.map(
-        lambda x: x.reshape(-1, *x.shape[2:])[index][None], batch.replace(memory=())
-    )
-    return taken.replace(memory=memory)
-
-
 def transposed(sequences: Any, memory: Any) -> Any:
     return jax.tree.map(lambda x: jnp.moveaxis(x, 0, 1), sequences)
 
@@ -144,9 +135,6 @@ LEVERS: dict[str, Callable[[Config], Undone]] = {
         c, [(Agent, "_first_products", products_apart)], True
     ),
     "narrow heads column by column": lambda c: (c, [(layers, "NARROW", 0)], True),
-    "samples gathered as rows": lambda c: (
-        c, [(policy_phase, "take_samples", images_gathered)], True
-    ),
     "auxiliary minibatches not transposed": lambda c: (
         c, [(m, "steps_first", transposed) for m in (minibatch, aux_phase)], True
     ),

@@ -44,7 +44,9 @@ def products(jaxpr: Any, times: int = 1) -> collections.Counter[Product]:
     for eqn in jaxpr.eqns:
         if eqn.primitive.name == "dot_general":
             left, right = (v.aval.shape for v in eqn.invars)
-            if eqn.outvars[0].aval.shape:  # norms are products too, to a number
+            # Norms are products to a number; outer ones are fused with what follows.
+            contracted = eqn.params["dimension_numbers"][0][0]
+            if eqn.outvars[0].aval.shape and contracted:
                 found[left, right, eqn.params["dimension_numbers"]] += times
         inside = times * eqn.params.get("length", 1) if eqn.primitive.name == "scan" else times
         for sub in jax.core.jaxprs_in_params(eqn.params):
