@@ -219,10 +219,10 @@ def test_tasks(script, tmp_path):
 
 def test_memory_speed(script):
     sizes = ["--num-steps", 8, 16, "--samples", 64, "--repeats", 2]
-    done, report = script("memory_speed.py", "--memories", "none", "mingru", *sizes)
+    done, report = script("memory_speed.py", "--memories", "none", "gru", *sizes)
     assert done.returncode == 0, done.stderr
     assert [(r["memory"], r["num_steps"]) for r in report["results"]] == [
-        ("none", 8), ("none", 16), ("mingru", 8), ("mingru", 16),
+        ("none", 8), ("none", 16), ("gru", 8), ("gru", 16),
     ]  # fmt: skip
     assert report["results"][0]["over_shortest"] == report["results"][0]["over_none"] == 1.0
     assert all(row["env_steps_per_second"] > 0 for row in report["results"])
