@@ -22,8 +22,10 @@ import jax
 import numpy as np
 from common import finish, options
 
-from ppg_jax.checkpoint import Checkpoints, load_parameters, to_arrays
+from ppg_jax.checkpoint import Checkpoints
 from ppg_jax.folder import folder_config
+from ppg_jax.packing import to_arrays
+from ppg_jax.parameters import load_parameters
 
 COMMAND = [sys.executable, "-m", "ppg_jax", "train"]
 SAVING = ["--checkpoint-every", "1", "--keep", "2", "--quiet"]

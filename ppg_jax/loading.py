@@ -14,7 +14,6 @@ import jax.numpy as jnp
 import numpy as np
 from matplotlib.figure import Figure
 
-from ppg_jax.checkpoint import load_parameters
 from ppg_jax.config import Config, ConfigError
 from ppg_jax.envs.drawing import animate, check_drawable
 from ppg_jax.evaluation import evaluate_seeds, record_episode
@@ -22,6 +21,7 @@ from ppg_jax.evaluator import with_environment
 from ppg_jax.folder import METRICS, folder_config
 from ppg_jax.logging import read_metrics
 from ppg_jax.networks import POLICY, Agent
+from ppg_jax.parameters import load_parameters
 from ppg_jax.report import plot_learning_curve
 from ppg_jax.summary import MetricArrays, final_returns, first_bad_iteration, to_dataframe
 from ppg_jax.train import build

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from rich.console import Console
 
 from ppg_jax.backend import lay_out
-from ppg_jax.checkpoint import Checkpoints, save_parameters
+from ppg_jax.checkpoint import Checkpoints
 from ppg_jax.config import Config
 from ppg_jax.continuing import changed_config, where_to_go_on
 from ppg_jax.evaluator import Evaluating, with_environment
@@ -29,6 +29,7 @@ from ppg_jax.folder import (
 from ppg_jax.interrupts import StopRequest
 from ppg_jax.logging import Logger, check_logger
 from ppg_jax.parallel import Layout, collect
+from ppg_jax.parameters import save_parameters
 from ppg_jax.progress import Display, make_display
 from ppg_jax.recorder import Recorder, Saving
 from ppg_jax.report import plot_learning_curve

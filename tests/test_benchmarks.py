@@ -75,6 +75,17 @@ def test_learning(script, tiny):
     assert report["results"]["first_minus_second"]["mean"] == 0.0
 
 
+def test_what_is_compared_takes_turns_in_an_order_that_changes(script):
+    import common
+
+    calls = []
+    seconds = common.in_turn({n: lambda n=n: calls.append(n) or n for n in range(6)}, 4)
+    assert seconds == {n: [n] * 4 for n in range(6)}
+    rounds = [calls[i : i + 6] for i in range(0, 24, 6)]
+    assert all(sorted(r) == list(range(6)) for r in rounds)
+    assert len(set(map(tuple, rounds))) > 1
+
+
 def test_a_bad_configuration_is_one_line(script):
     done, _ = script("throughput.py", "nowhere")
     assert done.returncode == 2

@@ -27,6 +27,9 @@ LAYERS = [
         "progress",
         "interrupts",
         "checkpoint",
+        "packing",
+        "parameters",
+        "storage",
     }
     | {"summary", "segments", "evaluator", "recorder", "continuing", "runner", "sweep_report"}
     | {"sweeping", "loading", "cli_args", "commands", "cli"},

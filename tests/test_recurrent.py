@@ -299,13 +299,11 @@ def test_networks_see_what_is_recalled_and_nothing_else():
                 assert not np.allclose(changed, logits(inputs))
 
 
-@pytest.mark.parametrize("memory", ["mingru"])
-def test_burn_in_and_segments_train(memory):
-    config = small(memory, burn_in=4, bptt_steps=4, num_minibatches=2, num_aux_minibatches=4)
+def test_burn_in_and_segments_train():
+    sizes = {"num_minibatches": 2, "num_aux_minibatches": 4}
+    config = small("mingru", burn_in=4, bptt_steps=4, **sizes)
     state, metrics = jax.jit(make_train(config))(jax.random.key(0))
-    plain, _ = jax.jit(make_train(small(memory, num_minibatches=2, num_aux_minibatches=4)))(
-        jax.random.key(0)
-    )
+    plain, _ = jax.jit(make_train(small("mingru", **sizes)))(jax.random.key(0))
     assert np.isfinite(metrics["value_loss"]).all()
     assert np.isfinite(metrics["clone_kl"][-1])
     a, b = (jax.tree.leaves(s.params) for s in (state, plain))

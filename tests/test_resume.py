@@ -16,12 +16,13 @@ from rich.console import Console
 
 from ppg_jax import ConfigError, resume, run
 from ppg_jax.backend import lay_out
-from ppg_jax.checkpoint import Checkpoints, _not_of_orbax, _one_line
+from ppg_jax.checkpoint import Checkpoints
 from ppg_jax.config import Config
 from ppg_jax.files import load_config
 from ppg_jax.folder import held
 from ppg_jax.logging import TextLog
 from ppg_jax.segments import train_segments
+from ppg_jax.storage import not_of_orbax, one_line
 from tests import probes
 
 
@@ -213,8 +214,8 @@ def test_a_disk_that_is_full(whole, tmp_path, monkeypatch):
 
 def test_what_the_disk_said_is_told():
     text = "RESOURCE_EXHAUSTED: Error writing \"/a\":\nFailed [os_error_code='28'] [source='b.cc']"
-    assert _one_line(ValueError(text)) == "No space left on device"
-    assert _one_line(ValueError("a\n b")) == "a b"
+    assert one_line(ValueError(text)) == "No space left on device"
+    assert one_line(ValueError("a\n b")) == "a b"
 
 
 def test_what_orbax_leaves_unasked_is_not_said_twice():
@@ -225,7 +226,7 @@ def test_what_orbax_leaves_unasked_is_not_said_twice():
         except OSError as error:
             about = (type(error), error, error.__traceback__)
             said.append(logging.LogRecord("asyncio", 40, "", 0, "lost", None, about))
-    assert [_not_of_orbax(record) for record in said] == [False, True]
+    assert [not_of_orbax(record) for record in said] == [False, True]
 
 
 def test_metrics_that_cannot_be_written_for_a_while_are_not_lost(whole, tmp_path, monkeypatch):

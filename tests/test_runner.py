@@ -10,10 +10,10 @@ import pytest
 import yaml
 from rich.console import Console
 
-from ppg_jax.checkpoint import load_parameters
 from ppg_jax.config import Config, ConfigError
 from ppg_jax.evaluation import evaluate_seeds
 from ppg_jax.files import load_config
+from ppg_jax.parameters import load_parameters
 from ppg_jax.runner import run
 from ppg_jax.train import make_train
 from tests import probes
