@@ -18,6 +18,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from ppg_jax.config import Config
 
 AXIS = "seed"
+LLVM_LEVEL = "1"
 VMAP_LIMIT = 128
 """Rows that ``auto`` lets an accelerator run together; more go in chunks of this size."""
 
@@ -86,7 +87,8 @@ def compiler_options() -> dict[str, str] | None:
     On CPU much of the compile time is LLVM's. At its first optimisation level a run compiles 10 to
     20% sooner, is as fast and gives the same bits (``benchmarks/compile_time.py``).
     """
-    return {"xla_backend_optimization_level": "1"} if jax.default_backend() == "cpu" else None
+    level = {"xla_backend_optimization_level": LLVM_LEVEL}
+    return level if jax.default_backend() == "cpu" else None
 
 
 def over_rows(

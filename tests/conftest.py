@@ -3,8 +3,8 @@
 import os
 import pathlib
 
-# Must stand before JAX starts. The programs are tiny and run once, so LLVM need not try hard.
-os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_backend_optimization_level=1"
+# Must stand before JAX starts. The programs are tiny and run once, so LLVM need not try at all.
+os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_backend_optimization_level=0"
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 # Most of the time is compiling; what has not changed since the last run is not compiled again.
 CACHE = pathlib.Path(__file__).parent.parent / ".pytest_cache" / "xla"
@@ -12,3 +12,7 @@ os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(CACHE))
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 # Two devices wherever the tests run, so that spreading over devices is tested on one core too.
 os.environ.setdefault("JAX_NUM_CPU_DEVICES", "2")
+
+from ppg_jax import parallel  # noqa: E402
+
+parallel.LLVM_LEVEL = "0"  # programs of the host as those that tests compile: the bits are compared

@@ -132,6 +132,7 @@ def test_other_releases_are_not(release, monkeypatch):
 
 
 def test_compiler_options_are_for_cpu(monkeypatch):
+    monkeypatch.setattr(parallel, "LLVM_LEVEL", "1")
     assert parallel.compiler_options() == {"xla_backend_optimization_level": "1"}
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
     assert parallel.compiler_options() is None
