@@ -19,6 +19,7 @@ from ppg_jax.config import Config
 
 AXIS = "seed"
 LLVM_LEVEL = "1"
+"""LLVM's optimisation level for programs of the host on CPU, ``"0"`` to ``"3"``."""
 VMAP_LIMIT = 128
 """Rows that ``auto`` lets an accelerator run together; more go in chunks of this size."""
 
