@@ -1,4 +1,4 @@
-"""Every configuration that ships is built: environment, networks, one traced phase."""
+"""Every configuration that ships is built, and shows its networks what it should."""
 
 import jax
 import jax.numpy as jnp
