@@ -31,7 +31,7 @@ class Phases:
         options = compiler_options()
         start = jax.jit(over_rows(lambda _, key: init(config, key), layout))
         self._state = start(hparams, keys)
-        phase = over_rows(lambda h, s: train_phases(config, h, s, 1), layout)
+        phase = over_rows(lambda h, s: train_phases(config, h, s, 1), layout, in_place=True)
         began = time.perf_counter()
         donated = (1,) if donate else ()
         program = jax.jit(phase, donate_argnums=donated, compiler_options=options)

@@ -123,16 +123,16 @@ def programs(
       most_phases: of a call.
     """
 
-    def jitted(fn: Callable[..., Any], donate: bool = True) -> Any:
+    def jitted(fn: Callable[..., Any], in_place: bool = True) -> Any:
         return jax.jit(
-            over_rows(fn, layout, shared=shared),
-            donate_argnums=(1,) if donate else (),
+            over_rows(fn, layout, shared=shared, in_place=in_place),
+            donate_argnums=(1,) if in_place else (),
             compiler_options=compiler_options(),
         )
 
     programs = []
     if done is None:
-        programs.append((jitted(lambda _, key: (init(config, key), {}), donate=False), 1, 0))
+        programs.append((jitted(lambda _, key: (init(config, key), {}), in_place=False), 1, 0))
     left = config.num_phases - (done or 0)
     if left:
         each = _segment_phases(left, most_phases)
