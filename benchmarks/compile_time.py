@@ -1,9 +1,9 @@
-"""Seconds to trace and to compile a configuration's whole run, each time in a fresh process.
+"""Seconds until a configuration's whole run is traced and compiled, each in a fresh process.
 
     python benchmarks/compile_time.py minatar/breakout cartpole --seeds 1 8 64
 
 ``options``: ``ours`` is what ``ppg_jax.run`` and the command line tell XLA, ``none`` is what
-``jax.jit`` does by itself. All in turn, medians; ``over_fewest`` is the median quotient of all
+``jax.jit`` does by itself. All in turn, medians; ``over_fewest`` is the median quotient of
 seconds over those of the fewest seeds in the same round.
 """
 
@@ -17,7 +17,7 @@ from typing import Any
 from common import finish, fresh_process, in_turn, options, ratio
 
 
-def once(name: str, seeds: int, ours: bool) -> dict[str, float]:
+def once(name: str, seeds: int, ours: bool) -> dict[str, Any]:
     """Traces and compiles all programs of a run, in this process."""
     import jax
 
@@ -34,36 +34,29 @@ def once(name: str, seeds: int, ours: bool) -> dict[str, float]:
     build(config)  # imports gymnax and tries the environment: once a process, whatever is compiled
     hparams = jax.tree.map(jax.numpy.float32, config.hparams)
     state: Any = fill(jax.random.split(jax.random.key(config.seed), seeds), layout)
-    tracing = compiling = 0.0
-    for number, (program, *_) in enumerate(segments.programs(config, layout, shared=True)):
-        began = time.perf_counter()
-        lowered = program.lower(hparams, state)
-        traced = time.perf_counter()
-        compiled = lowered.compile()
-        tracing, compiling = tracing + traced - began, compiling + time.perf_counter() - traced
-        if number == 0:  # the first makes the state that the others are called with
-            state, _ = compiled(hparams, state)
-    return {"layout": str(layout), "trace": tracing, "compile": compiling}
+    programs = [program for program, *_ in segments.programs(config, layout, shared=True)]
+    began = time.perf_counter()
+    segments.compile_all(programs, layout, hparams, state)
+    return {"layout": str(layout), "seconds": time.perf_counter() - began}
 
 
 def measure(args: argparse.Namespace) -> list[dict]:
     """Rows for every configuration, seed count and kind of options."""
     kinds = [(n, s, o) for n in args.configs for s in args.seeds for o in args.options]
-    parts: dict[tuple, list[dict]] = {kind: [] for kind in kinds}
+    layouts: dict[tuple, str] = {}
 
     def timer(kind: tuple) -> float:
         name, seeds, given = kind
         found = fresh_process(__file__, name, "--seeds", seeds, "--options", given, "--once")
-        parts[kind].append(found)
-        return found["trace"] + found["compile"]
+        layouts[kind] = found["layout"]
+        return found["seconds"]
 
     seconds = in_turn({kind: lambda kind=kind: timer(kind) for kind in kinds}, args.repeats)
     rows = []
     for name, seeds, given in kinds:
         kind, fewest = (name, seeds, given), (name, args.seeds[0], given)
-        row = {"config": name, "seeds": seeds, "layout": parts[kind][0]["layout"], "options": given}
-        for part in ("trace", "compile"):
-            row[f"{part}_seconds"] = round(statistics.median(f[part] for f in parts[kind]), 2)
+        row = {"config": name, "seeds": seeds, "layout": layouts[kind], "options": given}
+        row["seconds"] = round(statistics.median(seconds[kind]), 2)
         rows.append(row | {"over_fewest": round(1 / ratio(seconds[kind], seconds[fewest]), 3)})
     return rows
 

@@ -1,11 +1,12 @@
 """Ctrl-C and SIGTERM as a wish to stop at the next good moment."""
 
-import queue
 import signal
 import threading
 from collections.abc import Callable
 from types import FrameType, TracebackType
 from typing import Any, Self, TypeVar
+
+from ppg_jax.background import begin
 
 T = TypeVar("T")
 
@@ -56,16 +57,4 @@ class StopRequest:
         """
         if not self._before:
             return call()
-        outcome: queue.SimpleQueue[tuple[bool, Any]] = queue.SimpleQueue()
-
-        def work() -> None:
-            try:
-                outcome.put((True, call()))
-            except BaseException as error:
-                outcome.put((False, error))
-
-        threading.Thread(target=work, daemon=True).start()
-        ended, result = outcome.get()
-        if ended:
-            return result
-        raise result
+        return begin(call)()

@@ -173,9 +173,19 @@ def fill(tree: Any, layout: Layout) -> Any:
     extra = layout.slots - layout.rows
     if extra:
         tree = jax.tree.map(lambda x: jnp.concatenate([x, jnp.repeat(x[:1], extra, 0)]), tree)
-    if layout.devices > 1:
-        tree = jax.device_put(tree, NamedSharding(_mesh(layout), PartitionSpec(AXIS)))
-    return tree
+    sharding = _sharding(layout)
+    return tree if sharding is None else jax.device_put(tree, sharding)
+
+
+def placed(tree: Any, layout: Layout) -> Any:
+    """What the leaves ``[slots, ...]`` of a result are like, before there is one."""
+    sharding = _sharding(layout)
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), tree)
+
+
+def _sharding(layout: Layout) -> NamedSharding | None:
+    """How rows lie on the devices; None: on one."""
+    return NamedSharding(_mesh(layout), PartitionSpec(AXIS)) if layout.devices > 1 else None
 
 
 def collect(tree: Any, layout: Layout) -> Any:

@@ -9,8 +9,9 @@ import chex
 import jax
 import numpy as np
 
+from ppg_jax.background import begin
 from ppg_jax.config import Config, Hyperparams
-from ppg_jax.parallel import Layout, compiler_options, fill, over_rows
+from ppg_jax.parallel import Layout, compiler_options, fill, over_rows, placed
 from ppg_jax.summary import MetricArrays
 from ppg_jax.train import init, train_phases, train_tail
 
@@ -83,15 +84,16 @@ def train_segments(
     if isinstance(start, Start):
         phases, compiling, running = start.phases, start.compile_seconds, start.run_seconds
     state: Any = fill(start.state if isinstance(start, Start) else start, layout)
-    for program, calls, phases_per_call in programs(
+    parts = programs(
         config, layout, shared, done=None if fresh else phases, most_phases=most_phases
-    ):
-        began = time.perf_counter()
-        compiled = attend(program.lower(hparams, state).compile)
-        compiling += time.perf_counter() - began
+    )
+    began = time.perf_counter()
+    compiled = compile_all([part[0] for part in parts], layout, hparams, state)
+    compiling += time.perf_counter() - began
+    for program, (_, calls, phases_per_call) in zip(compiled, parts, strict=True):
         for _ in range(calls):
             began = time.perf_counter()
-            call = _call(compiled, hparams, state)
+            call = _call(program, hparams, state)
             state, metrics = attend(call)
             running += time.perf_counter() - began
             phases += phases_per_call
@@ -103,6 +105,20 @@ def train_segments(
 
 def _call(compiled: Any, hparams: Any, state: Any) -> Callable[[], Any]:
     return lambda: jax.block_until_ready(compiled(hparams, state))
+
+
+def compile_all(programs: list[Any], layout: Layout, hparams: Any, state: Any) -> list[Any]:
+    """Programs that are called in turn, each with the state that the one before returns.
+
+    While XLA compiles one, Python traces the next. Traced in the caller's thread, to which JAX's
+    settings (``jax.default_matmul_precision`` and the like) may belong.
+    """
+    compiled = []
+    for program in programs:
+        lowered = program.lower(hparams, state)
+        compiled.append(begin(lowered.compile))
+        state = placed(lowered.out_info[0], layout)
+    return [result() for result in compiled]
 
 
 def programs(

@@ -19,6 +19,7 @@ LAYERS = [
     {"parallel", "evaluation"},
     {
         "backend",
+        "background",
         "files",
         "folder",
         "groups",

@@ -1,0 +1,60 @@
+"""The host's loop over compiled programs: in which thread, and with what, they are made."""
+
+import threading
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from ppg_jax.background import begin
+from ppg_jax.parallel import Layout, collect, fill, over_rows
+from ppg_jax.segments import compile_all
+
+
+@pytest.mark.parametrize("layout", [Layout("map", 1, 1, 4), Layout("map", 2, 1, 4)])
+def test_programs_compiled_before_the_first_has_run(layout):
+    """Each takes what the one before gives: random keys, and rows on their devices."""
+
+    def first(factor, key):
+        return {"key": key, "x": factor * jax.random.uniform(key, (3,))}, {}
+
+    def second(factor, state):
+        new = {"key": jax.random.fold_in(state["key"], 1), "x": state["x"] + factor}
+        return new, {"sum": state["x"].sum()}
+
+    programs = [jax.jit(over_rows(fn, layout)) for fn in (first, second, second)]
+    keys = jax.random.split(jax.random.key(0), 4)
+    factor = jnp.float32(2.0)
+    compiled = compile_all(programs, layout, factor, fill(keys, layout))
+    state = fill(keys, layout)
+    for program in compiled:
+        state, metrics = program(factor, state)
+    expected = 2.0 * jax.vmap(lambda key: jax.random.uniform(key, (3,)))(keys)
+    assert jnp.allclose(collect(state, layout)["x"], expected + 4.0)
+    assert jnp.allclose(collect(metrics, layout)["sum"], (expected + 2.0).sum(1))
+
+
+def test_the_caller_s_settings_hold():
+    """JAX's are the thread's: traced in another, a run would not see them."""
+    layout = Layout("map", 1, 1, 1)
+    threads, precisions = [], []
+
+    def fn(_, x):
+        threads.append(threading.current_thread())
+        precisions.append(jax.config.jax_default_matmul_precision)
+        return x @ x, {}
+
+    program = jax.jit(over_rows(fn, layout))
+    with jax.default_matmul_precision("highest"):
+        compile_all([program], layout, 0, jnp.ones((1, 4, 4)))
+    assert set(threads) == {threading.current_thread()}
+    assert set(precisions) == {"highest"}
+
+
+def test_what_does_not_compile_is_raised():
+    def fail():
+        raise ValueError("no")
+
+    with pytest.raises(ValueError, match=r"^no$"):
+        begin(fail)()
+    assert begin(lambda: 3)() == 3
