@@ -104,8 +104,7 @@ def over_rows(
       layout: how the rows run.
       shared: the first argument is the same for all rows; otherwise it has the axis too.
       in_place: ``fn`` returns what has become of its row, and something else. Rows that run in turn
-        are then written over what they were: there is one copy of them all, not two, and less to
-        compile.
+        are then written over what they were: there is one copy of them all, not two.
 
     Returns:
       The same function on ``[layout.slots, ...]`` leaves (``fill``), ready for ``jax.jit``.
@@ -143,7 +142,7 @@ def _each(fn: Callable[[Any, Any], Any], first: Any, rows: Any, shared: bool) ->
 
 def _each_in_place(fn: Callable[[Any, Any], Any], first: Any, rows: Any, shared: bool) -> Any:
     """Likewise, where ``fn`` returns the row that takes its row's place, and the rest."""
-    # What asks for negative numbers costs three operations a leaf, and there are a hundred.
+    # To allow negative indices would be three operations more for each of some hundred leaves.
     take = functools.partial(
         jax.lax.dynamic_index_in_dim, keepdims=False, allow_negative_indices=False
     )

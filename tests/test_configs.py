@@ -11,8 +11,8 @@ from ppg_jax.train import build, init, train_phases, train_tail
 
 NAMES = available_configs()
 META = ("bernoulli_bandit", "gaussian_bandit", "meta_maze", "four_rooms", "point_robot")
-MEMORY = ("memory_chain", "memory_chain_100", "umbrella_chain", "cartpole", "pendulum")
-MEMORY += ("memory_chain_100_history",)
+CHAINS = ("memory_chain", "memory_chain_100", "memory_chain_100_history", "umbrella_chain")
+MEMORY = (*CHAINS, "cartpole", "pendulum")
 
 
 def test_the_promised_configurations_are_there():

@@ -51,7 +51,28 @@ def test_the_caller_s_settings_hold():
     assert set(precisions) == {"highest"}
 
 
-def test_what_does_not_compile_is_raised():
+class Waiting:
+    """A program that only compiles once the next one is being traced."""
+
+    def __init__(self, traced, next_traced):
+        self.traced, self.next_traced = traced, next_traced
+        self.out_info = (jnp.zeros(1), {})
+
+    def lower(self, *_):
+        self.traced.set()
+        return self
+
+    def compile(self):
+        return self.next_traced.wait(20)
+
+
+def test_one_is_traced_while_another_compiles():
+    a, b = threading.Event(), threading.Event()
+    programs = [Waiting(a, b), Waiting(b, a)]
+    assert compile_all(programs, Layout("map", 1, 1, 1), 0, jnp.zeros(1)) == [True, True]
+
+
+def test_what_a_call_in_the_background_raises():
     def fail():
         raise ValueError("no")
 
