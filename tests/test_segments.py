@@ -7,8 +7,9 @@ import jax.numpy as jnp
 import pytest
 
 from ppg_jax.background import begin
+from ppg_jax.config import Config
 from ppg_jax.parallel import Layout, collect, fill, over_rows
-from ppg_jax.segments import compile_all
+from ppg_jax.segments import compile_all, programs
 
 
 @pytest.mark.parametrize("layout", [Layout("map", 1, 1, 4), Layout("map", 2, 1, 4)])
@@ -22,10 +23,10 @@ def test_programs_compiled_before_the_first_has_run(layout):
         new = {"key": jax.random.fold_in(state["key"], 1), "x": state["x"] + factor}
         return new, {"sum": state["x"].sum()}
 
-    programs = [jax.jit(over_rows(fn, layout)) for fn in (first, second, second)]
+    steps = [jax.jit(over_rows(fn, layout)) for fn in (first, second, second)]
     keys = jax.random.split(jax.random.key(0), 4)
     factor = jnp.float32(2.0)
-    compiled = compile_all(programs, layout, factor, fill(keys, layout))
+    compiled = compile_all(steps, layout, factor, fill(keys, layout))
     state = fill(keys, layout)
     for program in compiled:
         state, metrics = program(factor, state)
@@ -51,6 +52,21 @@ def test_the_caller_s_settings_hold():
     assert set(precisions) == {"highest"}
 
 
+def test_training_writes_over_its_state():
+    """The loop over seeds carries all their states; it does not take one and stack another."""
+    config = Config(num_envs=4, num_steps=8, n_pi=1, total_timesteps=32, num_minibatches=2,
+                    num_aux_minibatches=2, devices=1)  # fmt: skip
+    layout = Layout("map", 1, 1, 3)
+    (first_program, *_), (training, *_) = programs(config, layout, True)
+    keys = jax.random.split(jax.random.key(0), 3)
+    state, _ = jax.eval_shape(first_program, config.hparams, keys)
+    hparams = jax.tree.map(jnp.float32, config.hparams)
+    equations = training.trace(hparams, state).jaxpr.jaxpr.eqns
+    (loop,) = [e for e in equations if e.primitive.name == "scan" and e.params["length"] == 3]
+    inside = {x.shape for x in loop.params["jaxpr"].in_avals}
+    assert {x.shape for x in jax.tree.leaves(state)} <= inside
+
+
 class Waiting:
     """A program that only compiles once the next one is being traced."""
 
@@ -68,8 +84,8 @@ class Waiting:
 
 def test_one_is_traced_while_another_compiles():
     a, b = threading.Event(), threading.Event()
-    programs = [Waiting(a, b), Waiting(b, a)]
-    assert compile_all(programs, Layout("map", 1, 1, 1), 0, jnp.zeros(1)) == [True, True]
+    pair = [Waiting(a, b), Waiting(b, a)]
+    assert compile_all(pair, Layout("map", 1, 1, 1), 0, jnp.zeros(1)) == [True, True]
 
 
 def test_what_a_call_in_the_background_raises():
