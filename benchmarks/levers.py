@@ -60,7 +60,8 @@ def norm_by_sums(tree: Any) -> Any:
     return jnp.sqrt(sum(jnp.sum(jnp.square(x)) for x in jax.tree.leaves(tree)))
 
 
-def products_apart(agent: Any, params: Any, x: Any, beside: Any, names: list[str]) -> Any:
+def products_apart(*given: Any) -> Any:
+    names = given[4]
     return {name: {} for name in names}
 
 
@@ -133,6 +134,9 @@ LEVERS: dict[str, Callable[[Config], Undone]] = {
     "norms of large leaves side by side": lambda c: (c, [(optimizer, "LONG", sys.maxsize)], True),
     "first layers of both networks as one product": lambda c: (
         c, [(Agent, "_first_products", products_apart)], True
+    ),
+    "what observations never set left out": lambda c: (
+        c, [(Agent, "unsorted", lambda *_: None)], True
     ),
     "narrow heads column by column": lambda c: (c, [(layers, "NARROW", 0)], True),
     "auxiliary minibatches not transposed": lambda c: (

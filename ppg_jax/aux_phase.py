@@ -11,7 +11,7 @@ from ppg_jax.distributions import Distribution
 from ppg_jax.gradients import LossPair, pair_gradient
 from ppg_jax.losses import squared_error
 from ppg_jax.minibatch import after_burn_in, epoch_indices, steps_first, take_sequences
-from ppg_jax.networks import AUX_VALUE, POLICY, VALUE, Agent, AgentOutput
+from ppg_jax.networks import AUX_VALUE, POLICY, VALUE, Agent, AgentOutput, LiveComponents
 from ppg_jax.optimizer import apply_gradients, global_norm
 from ppg_jax.running_stats import RunningStats
 from ppg_jax.types import AuxBuffer, Metrics
@@ -40,6 +40,7 @@ def old_policies(
     params: Any,
     obs_stats: RunningStats | None,
     buffer: AuxBuffer,
+    live: LiveComponents | None = None,
 ) -> Distribution:
     """The policy as the phase found it, on every stored observation, a minibatch at a time.
 
@@ -52,7 +53,13 @@ def old_policies(
     def evaluate(index: chex.Array) -> Distribution:
         part = take_sequences(buffer, index)
         out = agent.unroll(
-            params, obs_stats, part.inputs, part.memory, (POLICY,), burn_in=config.burn_in
+            params,
+            obs_stats,
+            part.inputs,
+            part.memory,
+            (POLICY,),
+            burn_in=config.burn_in,
+            live=live,
         )
         return steps_first(out.policy, buffer.memory)
 
@@ -70,6 +77,7 @@ def auxiliary_phase(
     buffer: AuxBuffer,
     learning_rate: chex.Numeric,
     key: chex.PRNGKey,
+    live: LiveComponents | None = None,
 ) -> tuple[Any, Any, Metrics]:
     """``e_aux`` epochs over shuffled (iteration, environment) sequences.
 
@@ -83,12 +91,13 @@ def auxiliary_phase(
       buffer: N iterations.
       learning_rate: of this phase, scalar.
       key: for shuffling.
+      live: the order observations are in, or None (``Agent.sort_observations``).
 
     Returns:
       Parameters, optimizer state, and metrics ``[e_aux]``: means over each epoch's minibatches,
       unscaled.
     """
-    old_policy = old_policies(config, agent, params, obs_stats, buffer)
+    old_policy = old_policies(config, agent, params, obs_stats, buffer, live)
     detach = agent.architecture.detach_aux_phase
 
     def loss(params: Any, part: AuxBuffer, old: Distribution) -> tuple[LossPair, Metrics]:
@@ -102,6 +111,7 @@ def auxiliary_phase(
             detach_value=detach,
             burn_in=config.burn_in,
             bptt_steps=config.bptt_steps,
+            live=live,
         )
         return auxiliary_objective(hparams, out, old, after_burn_in(config, part).value_targets)
 

@@ -10,7 +10,7 @@ from ppg_jax import losses
 from ppg_jax.config import Config, Hyperparams
 from ppg_jax.gradients import LossPair, pair_gradient
 from ppg_jax.minibatch import after_burn_in, epoch_indices, take_envs, take_samples
-from ppg_jax.networks import POLICY, VALUE, Agent, AgentOutput
+from ppg_jax.networks import POLICY, VALUE, Agent, AgentOutput, LiveComponents
 from ppg_jax.optimizer import apply_gradients, global_norm
 from ppg_jax.running_stats import RunningStats
 from ppg_jax.types import Batch, Metrics
@@ -69,6 +69,7 @@ def learn_from_batch(
     batch: Batch,
     learning_rate: chex.Numeric,
     key: chex.PRNGKey,
+    live: LiveComponents | None = None,
 ) -> tuple[Any, dict[str, Any], Metrics]:
     """All policy and value epochs over one rollout.
 
@@ -85,6 +86,7 @@ def learn_from_batch(
       batch: of ``make_batch``.
       learning_rate: of this iteration, scalar.
       key: for shuffling.
+      live: the order observations are in, or None (``Agent.sort_observations``).
 
     Returns:
       Parameters, optimizer states, and metrics: scalars, each the mean over its minibatch steps.
@@ -101,7 +103,9 @@ def learn_from_batch(
     ):
         indices = minibatch_indices(config, run_key, epochs)
         (params, opt_states[optimizer]), measured = jax.lax.scan(
-            _minibatch_step(config, hparams, agent, obs_stats, batch, learning_rate, objective),
+            _minibatch_step(
+                config, hparams, agent, obs_stats, batch, learning_rate, objective, live
+            ),
             (params, opt_states[optimizer]),
             indices,
         )
@@ -123,6 +127,7 @@ def _minibatch_step(
     batch: Batch,
     learning_rate: chex.Numeric,
     objective: str,
+    live: LiveComponents | None,
 ):
     """The scan body: one gradient step on one minibatch."""
     take = take_envs if config.minibatch_by == "env" else take_samples
@@ -141,6 +146,7 @@ def _minibatch_step(
             detach_value=detach,
             burn_in=config.burn_in,
             bptt_steps=config.bptt_steps,
+            live=live,
         )
         return _objective(objective, hparams, out, after_burn_in(config, minibatch))
 

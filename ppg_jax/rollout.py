@@ -11,7 +11,7 @@ from ppg_jax.config import Config, Hyperparams
 from ppg_jax.envs import Environment, step_envs
 from ppg_jax.gae import generalized_advantages
 from ppg_jax.losses import normalize_advantages
-from ppg_jax.networks import POLICY, VALUE, Agent
+from ppg_jax.networks import POLICY, VALUE, Agent, LiveComponents
 from ppg_jax.prng import fast_key
 from ppg_jax.running_stats import (
     RunningStats,
@@ -76,6 +76,7 @@ def estimate_values(
     params: Any,
     obs_stats: RunningStats | None,
     stored: Rollout | AuxBuffer,
+    live: LiveComponents | None = None,
 ) -> tuple[chex.Array, dict[str, Any]]:
     """The value function over stored steps, in as many blocks of time as there are minibatches.
 
@@ -88,6 +89,7 @@ def estimate_values(
       params: their parameters.
       obs_stats: frozen statistics of observations, or None.
       stored: inputs ``[T, B, ...]``, memories before them.
+      live: the order observations are in, or None (``Agent.sort_observations``).
 
     Returns:
       Values ``[T, B]``, and the memories of the networks that ran after every step, leaves
@@ -96,7 +98,7 @@ def estimate_values(
     blocks = math.gcd(config.num_steps, config.num_minibatches)
 
     def block(memory: dict[str, Any], inputs: Inputs):
-        out = agent.unroll(params, obs_stats, inputs, memory, (VALUE,))
+        out = agent.unroll(params, obs_stats, inputs, memory, (VALUE,), live=live)
         return out.last_memory(memory), (out.values, out.states)
 
     def cut(x: chex.Array) -> chex.Array:
@@ -175,6 +177,7 @@ def make_batch(
     obs_stats: RunningStats | None,
     scaler: RewardScaler | None,
     rollout: Rollout,
+    live: LiveComponents | None = None,
 ) -> tuple[Batch, RewardScaler | None, dict[str, Any]]:
     """Everything the policy phase learns from, computed once with the behaviour's parameters.
 
@@ -185,7 +188,7 @@ def make_batch(
     rewards = rollout.rewards
     if scaler is not None:
         scaler, rewards = normalize_rewards(scaler, rollout, hparams.reward_norm_gamma)
-    values, states = estimate_values(config, agent, params, obs_stats, rollout)
+    values, states = estimate_values(config, agent, params, obs_stats, rollout, live)
     advantages, value_targets = generalized_advantages(
         rewards,
         values,

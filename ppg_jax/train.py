@@ -14,7 +14,7 @@ from ppg_jax.config import Config, Hyperparams
 from ppg_jax.conflict import adapted_scale
 from ppg_jax.envs import Environment, make_training_env, random_action, reset_envs, step_envs
 from ppg_jax.losses import explained_variance, squared_error
-from ppg_jax.networks import Agent, make_agent
+from ppg_jax.networks import Agent, LiveComponents, make_agent
 from ppg_jax.optimizer import init_optimizer, scheduled
 from ppg_jax.policy_phase import learn_from_batch
 from ppg_jax.rollout import collect_rollout, estimate_values, make_batch
@@ -142,7 +142,7 @@ def train_tail(
     env, agent = build(config)
     hparams = _at_run_time(hparams, state.key)
     tail = config.num_tail_iterations
-    state, metrics, _ = _iterations(config, hparams, env, agent, state, tail, keep=False)
+    state, metrics, *_ = _iterations(config, hparams, env, agent, state, tail, keep=False)
     blank = jnp.full(tail, jnp.nan)
     return state, metrics | dict.fromkeys(phase_metrics(config), blank)
 
@@ -198,7 +198,9 @@ def _phase(
     """One policy phase and the auxiliary phase after it; metrics ``[n_pi]``."""
     phase_number = state.iteration // config.n_pi
     keep = config.e_aux > 0
-    state, metrics, buffer = _iterations(config, hparams, env, agent, state, config.n_pi, keep=keep)
+    state, metrics, buffer, live = _iterations(
+        config, hparams, env, agent, state, config.n_pi, keep=keep
+    )
     if not keep:
         return state, metrics
     rate = scheduled(
@@ -216,9 +218,10 @@ def _phase(
         buffer,
         rate,
         aux_key,
+        live,
     )
     measured = {name: x[-1] for name, x in by_epoch.items()}
-    measured |= _value_loss_change(config, agent, state, params, buffer)
+    measured |= _value_loss_change(config, agent, state, params, buffer, live)
     state = state.replace(params=params, opt_states=state.opt_states | {"aux": opt_state})
     if state.beta_scale is not None:
         measured["beta_clone"] = jnp.asarray(beta_clone)
@@ -234,12 +237,13 @@ def _value_loss_change(
     before: TrainState,
     after: Any,
     buffer: AuxBuffer,
+    live: LiveComponents | None,
 ) -> Metrics:
     """Halved value error on the phase's newest rollout, before and after the auxiliary phase."""
     newest = jax.tree.map(lambda x: x[-1], buffer)
 
     def loss(params: Any) -> chex.Array:
-        values, _ = estimate_values(config, agent, params, before.obs_stats, newest)
+        values, _ = estimate_values(config, agent, params, before.obs_stats, newest, live)
         return 0.5 * squared_error(values, newest.value_targets)
 
     both = jax.lax.map(loss, jax.tree.map(lambda *x: jnp.stack(x), before.params, after))
@@ -263,22 +267,24 @@ def _iterations(
     n: int,
     *,
     keep: bool,
-) -> tuple[TrainState, Metrics, AuxBuffer]:
+) -> tuple[TrainState, Metrics, AuxBuffer, LiveComponents | None]:
     """``n`` iterations of the policy phase; the auxiliary buffer is their stacked output.
 
     Here the statistics of observations catch up with what was seen, to stay frozen afterwards.
+    Observations leave sorted, where that pays, by the order given last.
     """
     state = state.replace(obs_stats=state.seen_obs_stats)
 
-    def iteration(state: TrainState, _: None):
-        state, metrics, batch = _iteration(config, hparams, env, agent, state)
+    def iteration(carry: tuple[TrainState, LiveComponents | None], _: None):
+        state, metrics, batch, live = _iteration(config, hparams, env, agent, *carry)
         record = AuxBuffer(
             batch.obs, batch.starts, batch.memory, batch.value_targets, batch.recalled
         )
-        return state, (metrics, record if keep else None)
+        return (state, live), (metrics, record if keep else None)
 
-    state, (metrics, buffer) = jax.lax.scan(iteration, state, None, n)
-    return state, metrics, buffer
+    carry = state, agent.unsorted(state.obs_stats)
+    (state, live), (metrics, buffer) = jax.lax.scan(iteration, carry, None, n)
+    return state, metrics, buffer, live
 
 
 def _iteration(
@@ -287,21 +293,26 @@ def _iteration(
     env: Environment,
     agent: Agent,
     state: TrainState,
-) -> tuple[TrainState, Metrics, Batch]:
+    live: LiveComponents | None,
+) -> tuple[TrainState, Metrics, Batch, LiveComponents | None]:
     """One rollout and the epochs over it."""
     rollout_key, shuffle_key, _ = _iteration_keys(state.key, state.iteration)
     params, frozen = state.params, state.obs_stats
     envs, memory, rollout, episodes = collect_rollout(
         config, env, agent, params, frozen, state.envs, state.memory, rollout_key
     )
+    seen_obs_stats = state.seen_obs_stats and update_stats(state.seen_obs_stats, rollout.obs)
+    if live is not None:
+        live, obs = agent.sort_observations(live, rollout.obs)
+        rollout = rollout.replace(obs=obs)
     batch, scaler, value_memory = make_batch(
-        config, hparams, agent, params, frozen, state.reward_scaler, rollout
+        config, hparams, agent, params, frozen, state.reward_scaler, rollout, live
     )
     rate = scheduled(
         hparams.learning_rate, config.lr_schedule, state.iteration, config.num_iterations
     )
     params, opt_states, metrics = learn_from_batch(
-        config, hparams, agent, params, state.opt_states, frozen, batch, rate, shuffle_key
+        config, hparams, agent, params, state.opt_states, frozen, batch, rate, shuffle_key, live
     )
     metrics |= _rollout_metrics(config, state.iteration, episodes, batch)
     state = state.replace(
@@ -310,10 +321,10 @@ def _iteration(
         envs=envs,
         memory=memory | value_memory | {"policy_net": memory["policy_net"]},
         reward_scaler=scaler,
-        seen_obs_stats=state.seen_obs_stats and update_stats(state.seen_obs_stats, rollout.obs),
+        seen_obs_stats=seen_obs_stats,
         iteration=state.iteration + 1,
     )
-    return state, metrics, batch
+    return state, metrics, batch, live
 
 
 def _rollout_metrics(

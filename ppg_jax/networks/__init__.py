@@ -2,5 +2,6 @@
 
 from ppg_jax.networks.agent import Agent, AgentOutput, make_agent
 from ppg_jax.networks.branch import AUX_VALUE, POLICY, VALUE
+from ppg_jax.networks.live import LiveComponents
 
-__all__ = ["AUX_VALUE", "POLICY", "VALUE", "Agent", "AgentOutput", "make_agent"]
+__all__ = ["AUX_VALUE", "POLICY", "VALUE", "Agent", "AgentOutput", "LiveComponents", "make_agent"]

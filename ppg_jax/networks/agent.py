@@ -14,6 +14,14 @@ from ppg_jax.config import Config, NetworkConfig
 from ppg_jax.networks.branch import AUX_VALUE, POLICY, VALUE, Branch, previous_step
 from ppg_jax.networks.encoders import flat, resolve_network
 from ppg_jax.networks.layers import joined_products
+from ppg_jax.networks.live import (
+    MIN_COMPONENTS,
+    LiveComponents,
+    add_live,
+    live_product,
+    none_live,
+    sort_components,
+)
 from ppg_jax.networks.memory import MEMORIES, last_state, unroll_memory
 from ppg_jax.running_stats import RunningStats, standardize
 from ppg_jax.types import ActionSpec, Inputs, ObservationSpec, no_step
@@ -133,6 +141,7 @@ class Agent:
         detach_value: bool = False,
         burn_in: int = 0,
         bptt_steps: int | None = None,
+        live: LiveComponents | None = None,
     ) -> AgentOutput:
         """Runs the networks that ``wanted`` heads need, each once, over a sequence.
 
@@ -145,11 +154,12 @@ class Agent:
           detach_value: the value head sees a stopped gradient, where it shares an encoder.
           burn_in: steps that only bring memories up to date; left out of the outputs.
           bptt_steps: how far gradients go back through memories (``unroll_memory``).
+          live: the order that observations are in, of ``sort_observations``; None: their own.
 
         Returns:
           The wanted outputs of ``T - burn_in`` steps, and states of the networks that ran.
         """
-        x = self._read(inputs.obs, obs_stats)
+        x = inputs.obs if live is not None else self._read(inputs.obs, obs_stats)
         beside = previous_step(self.action, inputs.recalled)
         outputs: dict[str, Any] = {}
         states: dict[str, Any] = {}
@@ -158,7 +168,7 @@ class Agent:
             for name, branch in self._branches.items()
             if (heads := tuple(head for head in branch.heads if head in wanted))
         }
-        products = self._first_products(params, x, beside, list(running))
+        products = self._first_products(params, x, beside, list(running), live)
         for name, heads in running.items():
             apply = functools.partial(self._branches[name].apply, {"params": params[name]})
             remember: Any = functools.partial(apply, method="remember")
@@ -180,23 +190,60 @@ class Agent:
         x: chex.Array,
         beside: chex.Array | None,
         names: list[str],
+        live: LiveComponents | None,
     ) -> dict[str, dict[str, chex.Array]]:
         """For each network what its encoder need not compute itself.
 
         Two MLPs read the same observations: their first layers, mostly the largest, are one
-        matrix product.
+        matrix product. What observations never set is left out of it, where that is known.
         """
-        if len(names) < 2 or self.network.encoder != "mlp":
+        if self.network.encoder != "mlp" or (len(names) < 2 and live is None):
             return {name: {} for name in names}
-        lead = math.prod(x.shape[:2])
+        dtype = self.network.compute_dtype
+        x = x.reshape(math.prod(x.shape[:2]), -1)
         if beside is not None:
-            beside = beside.reshape(lead, -1)
-        x = flat(x.reshape(lead, -1), beside).astype(self.network.compute_dtype)
+            beside = beside.reshape(len(x), -1).astype(dtype)
+
+        def multiply(kernel: chex.Array) -> chex.Array:
+            kernel = kernel.astype(dtype)
+            if live is None:
+                return flat(x.astype(dtype), beside) @ kernel
+            product = live_product(live, x, kernel[: x.shape[1]])
+            return product if beside is None else product + beside @ kernel[x.shape[1] :]
+
         kernels = [params[name]["encoder"]["dense_0"]["kernel"] for name in names]
-        products = joined_products(x, kernels)
+        products = joined_products(multiply, kernels)
         return {
             name: {"first_product": product} for name, product in zip(names, products, strict=True)
         }
+
+    def unsorted(self, obs_stats: RunningStats | None) -> LiveComponents | None:
+        """The order of observations before any was sorted; None where sorting does not pay.
+
+        It pays on CPU for long binary observations that an MLP reads as they are: the products of
+        its first layer are most of the work.
+        """
+        components = math.prod(self.observation.shape)
+        pays = (
+            jax.default_backend() == "cpu"
+            and self.network.encoder == "mlp"
+            and self.observation.dtype == jnp.bool_
+            and components >= MIN_COMPONENTS
+            and obs_stats is None
+        )
+        return none_live(components) if pays else None
+
+    def sort_observations(
+        self, live: LiveComponents, obs: chex.Array
+    ) -> tuple[LiveComponents, chex.Array]:
+        """Stored observations ``[T, B, ...]`` as ``unroll`` takes them: sorted ``[T, B, F]``.
+
+        Returns:
+          The order they are in, which is also that of all that were sorted before them.
+        """
+        obs = obs.reshape(*obs.shape[:2], -1)
+        live = add_live(live, obs)
+        return live, sort_components(live, obs)
 
     def step(
         self,

@@ -1,5 +1,6 @@
 """Layers and initial weights: the paper's normed rows, orthogonal matrices, fast convolutions."""
 
+import itertools
 import math
 from collections.abc import Callable
 from typing import Any, Literal
@@ -78,14 +79,20 @@ def narrow_product(x: chex.Array, kernel: chex.Array) -> chex.Array:
     return jnp.stack([x @ kernel[:, i] for i in range(width)], axis=-1)
 
 
-def joined_products(x: chex.Array, kernels: list[chex.Array]) -> list[chex.Array]:
-    """``x [N, F]`` times each of several ``[F, W]``, as one matrix product.
+def joined_products(
+    multiply: Callable[[chex.Array], chex.Array], kernels: list[chex.Array]
+) -> list[chex.Array]:
+    """What ``multiply`` makes of each of several kernels ``[F, W]``, as one matrix product.
 
     XLA on CPU splits a wide product better over cores, the one of the gradient above all.
+
+    Args:
+      multiply: ``[F, W] -> [N, W]`` for any W, column by column.
+      kernels: of the products wanted.
     """
-    widths = [kernel.shape[1] for kernel in kernels]
-    product = x @ jnp.concatenate(kernels, axis=1).astype(x.dtype)
-    return jnp.split(product, [sum(widths[: i + 1]) for i in range(len(widths) - 1)], axis=1)
+    product = multiply(jnp.concatenate(kernels, axis=1))
+    ends = itertools.accumulate(kernel.shape[1] for kernel in kernels[:-1])
+    return jnp.split(product, list(ends), axis=1)
 
 
 def shifted_views(x: chex.Array, size: int, stride: int, out: tuple[int, int]) -> list[chex.Array]:

@@ -1,0 +1,163 @@
+"""Zeros left out of first layers: the same numbers, whatever observations set, and for all rows."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.flatten_util import ravel_pytree
+
+from ppg_jax.files import load_config
+from ppg_jax.networks import POLICY, VALUE, Agent
+from ppg_jax.networks.live import (
+    WIDTHS,
+    add_live,
+    live_product,
+    none_live,
+    sort_components,
+)
+from ppg_jax.train import build, init, make_train
+from ppg_jax.types import Inputs, no_step
+
+F, W = 160, 5
+
+
+def observations(live, seed=0, shape=(4, 3)):
+    """Bool ``[T, B, F]`` that set all components of a list and no other."""
+    wanted = np.isin(np.arange(F), live)
+    some = np.random.default_rng(seed).random((*shape, F)) < 0.4
+    some[0, 0] = True
+    return jnp.asarray(some & wanted)
+
+
+def spread(count, seed=0):
+    return np.random.default_rng(seed).permutation(F)[:count]
+
+
+def test_components_that_were_set_come_first_the_others_after_them_in_their_order():
+    live = add_live(none_live(6), jnp.array([[[0, 0, 1, 0, 1, 0]], [[0, 0, 0, 0, 1, 0]]], bool))
+    assert live.order.tolist() == [2, 4, 0, 1, 3, 5]
+    assert live.count == 2
+    live = add_live(live, jnp.array([[[1, 0, 0, 0, 1, 1]]], bool))
+    assert live.order.tolist() == [2, 4, 0, 5, 1, 3]
+    assert live.count == 4
+    assert live.rank.tolist() == [2, 4, 0, 5, 1, 3]
+
+
+def test_what_was_sorted_before_is_sorted_by_every_later_order_too():
+    live, kept = none_live(F), []
+    for seed in range(4):
+        obs = observations(spread(30, seed), seed)
+        live = add_live(live, obs)
+        kept.append((obs, sort_components(live, obs)))
+    for obs, earlier in kept:
+        np.testing.assert_array_equal(sort_components(live, obs), earlier)
+        assert not earlier[..., live.count :].any()
+
+
+@pytest.mark.parametrize("count", [0, 1, *(int(F * part) + d for part in WIDTHS for d in (0, 1))])
+def test_products_and_gradients_are_those_of_all_components(count):
+    obs = observations(spread(min(count, F)))
+    kernel, weights = jax.random.normal(jax.random.key(0), (2, F, W))
+    weights = weights[:12]
+    live = add_live(none_live(F), obs)
+    assert live.count == min(count, F)
+    x = sort_components(live, obs).reshape(-1, F)
+
+    def with_live(kernel):
+        return (live_product(live, x, kernel) * weights).sum()
+
+    def plainly(kernel):
+        return ((obs.reshape(-1, F).astype(jnp.float32) @ kernel) * weights).sum()
+
+    got, want = (jax.jit(jax.value_and_grad(f))(kernel) for f in (with_live, plainly))
+    np.testing.assert_allclose(got[0], want[0], rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(got[1], want[1], rtol=1e-4, atol=1e-5)
+
+
+def test_only_the_least_width_that_holds_them_is_multiplied():
+    obs = observations(spread(70))
+    live = add_live(none_live(F), obs)
+    x = sort_components(live, obs).reshape(-1, F)
+    kernel = jnp.where(jnp.arange(F)[:, None] == live.order[80], jnp.inf, jnp.ones((F, W)))
+    assert jnp.isfinite(live_product(live, x, kernel)).all()  # 80 wide: infinity x 0 is left out
+    wider = live.replace(count=jnp.int32(81))
+    assert not jnp.isfinite(live_product(wider, x, kernel)).any()
+
+
+def test_rows_of_vmap_share_what_any_of_them_sets_and_still_multiply_one_width():
+    obs = jnp.stack([observations(spread(30, seed), seed) for seed in range(3)])
+    kernels = jax.random.normal(jax.random.key(0), (3, F, W))
+
+    def row(obs, kernel):
+        live = add_live(none_live(F), obs)
+        x = sort_components(live, obs).reshape(-1, F)
+        return live, live_product(live, x, kernel)
+
+    live, products = jax.vmap(row, out_axes=(None, 0))(obs, kernels)  # None: it has no row axis
+    assert live.count == obs.any((0, 1, 2)).sum()
+    want = obs.reshape(3, -1, F).astype(jnp.float32) @ kernels
+    np.testing.assert_allclose(products, want, rtol=1e-4, atol=1e-5)
+    program = str(jax.make_jaxpr(jax.vmap(row, out_axes=(None, 0)))(obs, kernels))
+    assert program.count("cond[") == 1
+    assert "select_n" not in program.split("cond[")[1]
+    both = jax.vmap(jax.vmap(row, (0, 0), (None, 0)), (0, 0), (None, 0))
+    _, again = both(obs[None], kernels[None])
+    np.testing.assert_allclose(again[0], want, rtol=1e-4, atol=1e-5)
+
+
+BREAKOUT = load_config("minatar/breakout").replace(
+    num_envs=8, num_steps=16, num_minibatches=2, n_pi=2, num_aux_minibatches=2, e_aux=2,
+    total_timesteps=5 * 128,
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("arch", ["dual", "detach"])
+@pytest.mark.parametrize("recall", [(), ("action", "reward")])
+def test_networks_say_the_same_of_sorted_observations(arch, recall):
+    config = BREAKOUT.replace(arch=arch, network={"encoder": "mlp", "recall": recall})
+    env, agent = build(config)
+    state = init(config, jax.random.key(0))
+    lead = (3, 8)
+    obs = jax.random.uniform(jax.random.key(1), (*lead, *env.observation.shape)) < 0.1
+    starts = jnp.ones(lead, bool)
+    recalled = no_step(env.action, recall, lead)
+    live, sorted_obs = agent.sort_observations(agent.unsorted(None), obs)
+
+    def values(params, obs, live):
+        inputs = Inputs(obs, starts, recalled)
+        out = agent.unroll(params, None, inputs, state.memory, (POLICY, VALUE), live=live)
+        return (out.values**2 + out.policy.entropy()).sum(), out.values
+
+    for f in (values, jax.grad(values, has_aux=True)):
+        got, want = f(state.params, sorted_obs, live), f(state.params, obs, None)
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), got, want)
+
+
+def test_a_whole_run_is_the_same_to_rounding(monkeypatch):
+    # With a large epsilon Adam makes no steps of gradients that are nothing but rounding.
+    config = BREAKOUT.replace(hparams={"adam_eps": 1e-2})
+    state, metrics = jax.jit(make_train(config))(jax.random.key(0))
+    monkeypatch.setattr(Agent, "unsorted", lambda *_: None)
+    plain_state, plain = jax.jit(make_train(config))(jax.random.key(0))
+    assert set(metrics) == set(plain)
+    for name in metrics:
+        np.testing.assert_allclose(metrics[name], plain[name], rtol=1e-3, atol=1e-4, err_msg=name)
+    ours, theirs = (ravel_pytree(s.params)[0] for s in (state, plain_state))
+    np.testing.assert_allclose(ours, theirs, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"observation_dtype": "native"},
+        {"network": {"encoder": "cnn"}},
+        {"normalize_observations": True},
+        {"env": "CartPole-v1", "observation_dtype": "native"},
+    ],
+)
+def test_other_observations_stay_as_they_are(changes):
+    config = BREAKOUT.replace(**changes)
+    state = init(config, jax.random.key(0))
+    _, agent = build(config)
+    assert agent.unsorted(state.obs_stats) is None
+    assert build(BREAKOUT)[1].unsorted(None) is not None
