@@ -16,7 +16,7 @@ from ppg_jax.networks.live import (
     sort_components,
 )
 from ppg_jax.train import build, init, make_train
-from ppg_jax.types import Inputs, no_step
+from ppg_jax.types import Inputs, Recalled
 
 F, W = 160, 5
 
@@ -120,7 +120,7 @@ def test_networks_say_the_same_of_sorted_observations(arch, recall):
     lead = (3, 8)
     obs = jax.random.uniform(jax.random.key(1), (*lead, *env.observation.shape)) < 0.1
     starts = jnp.ones(lead, bool)
-    recalled = no_step(env.action, recall, lead)
+    recalled = Recalled(jnp.ones(lead, jnp.int32), 0.5 * jnp.ones(lead)) if recall else None
     live, sorted_obs = agent.sort_observations(agent.unsorted(None), obs)
 
     def values(params, obs, live):
