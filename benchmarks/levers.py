@@ -41,11 +41,15 @@ def changed(changes: list[tuple[Any, str, Any]]) -> Iterator[None]:
             setattr(module, name, value)
 
 
-def values_by_step(config: Any, agent: Any, params: Any, stats: Any, stored: Any) -> Any:
+def values_by_step(
+    config: Any, agent: Any, params: Any, stats: Any, stored: Any, live: Any = None
+) -> Any:
     """``estimate_values`` a step at a time, as the network would run inside the rollout's loop."""
 
     def step(memory: Any, inputs: Any):
-        out = agent.step(params, stats, inputs, memory, (VALUE,))
+        inputs = jax.tree.map(lambda x: x[None], inputs)
+        out = agent.unroll(params, stats, inputs, memory, (VALUE,), live=live)
+        out = jax.tree.map(lambda x: x[0], out)
         return memory | out.states, (out.values, out.states)
 
     return jax.lax.scan(step, stored.memory, stored.inputs)[1]
@@ -92,13 +96,15 @@ def associative_advantages(
 
 def apart(
     config: Any, hparams: Any, agent: Any, params: Any, opt: Any, stats: Any, batch: Any, rate: Any,
-    key: Any,
+    key: Any, live: Any = None,
 ) -> Any:  # fmt: skip
     """``learn_from_batch`` with policy and value epochs apart, each minibatch gathered twice."""
     carry, metrics = (params, opt["policy"]), {}
     for objective, run_key in zip(("value", "policy"), jax.random.split(key), strict=True):
         indices = policy_phase.minibatch_indices(config, run_key, config.e_pi)
-        step = policy_phase._minibatch_step(config, hparams, agent, stats, batch, rate, objective)
+        step = policy_phase._minibatch_step(
+            config, hparams, agent, stats, batch, rate, objective, live
+        )
         carry, measured = jax.lax.scan(step, carry, indices)
         metrics |= jax.tree.map(lambda x: x.mean(0), measured)
     return carry[0], opt | {"policy": carry[1]}, metrics

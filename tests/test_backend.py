@@ -3,8 +3,14 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
+import jax
 import pytest
+
+from ppg_jax import backend
+from ppg_jax.backend import use_compilation_cache
+from ppg_jax.cli import main
 
 TINY = [
     "--num-envs", "2", "--num-steps", "4", "--num-minibatches", "1", "--n-pi", "1",
@@ -73,13 +79,7 @@ def test_the_command_line_keeps_compiled_programs(tmp_path, monkeypatch):
     # JAX keeps what took a second to compile, which changes with what else the machine does.
     monkeypatch.setenv("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
     out = iter(tmp_path / f"run{i}" for i in range(9))
-    train = ["-m", "ppg_jax", "train", *TINY, "--out"]
-    ours, chosen = tmp_path / "ppg_jax", tmp_path / "chosen"
-    python(*train, next(out), "--no-cache", XDG_CACHE_HOME=tmp_path)
-    assert not ours.exists()
-    python(*train, next(out), XDG_CACHE_HOME=tmp_path, JAX_COMPILATION_CACHE_DIR=chosen)
-    assert compiled(chosen)
-    assert not ours.exists()
+    train, ours = ["-m", "ppg_jax", "train", *TINY, "--out"], tmp_path / "ppg_jax"
     python(*train, next(out), XDG_CACHE_HOME=tmp_path)
     first = compiled(ours)
     assert first
@@ -87,8 +87,28 @@ def test_the_command_line_keeps_compiled_programs(tmp_path, monkeypatch):
     assert compiled(ours) == first
 
 
-def test_a_cache_folder_that_cannot_be_made(tmp_path):
+@pytest.mark.parametrize(("flags", "used"), [([], True), (["--no-cache"], False)])
+def test_the_cache_can_be_left_out(monkeypatch, flags, used):
+    calls = []
+    monkeypatch.setattr(backend, "use_compilation_cache", lambda: calls.append(True))
+    assert main(["train", "cartpole", "--env", "Nowhere-v0", *flags]) == 2
+    assert bool(calls) == used
+
+
+def test_a_cache_folder_set_by_hand_stays(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    by_hand = Path(jax.config.jax_compilation_cache_dir)  # of the tests themselves
+    assert use_compilation_cache() == by_hand
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_cache_folder_that_cannot_be_made(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
-    out = tmp_path / "run"
-    python("-m", "ppg_jax", "train", *TINY, "--out", out, XDG_CACHE_HOME=tmp_path / "file")
-    assert (out / "config.yaml").exists()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    by_hand = jax.config.jax_compilation_cache_dir
+    jax.config.update("jax_compilation_cache_dir", None)
+    try:
+        assert use_compilation_cache() is None
+        assert jax.config.jax_compilation_cache_dir is None
+    finally:
+        jax.config.update("jax_compilation_cache_dir", by_hand)

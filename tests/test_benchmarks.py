@@ -93,20 +93,19 @@ def test_a_bad_configuration_is_one_line(script):
 
 
 def test_compile_time(script, tiny):
-    done, report = script("compile_time.py", tiny, "--repeats", 1, "--seeds", 1, 3)
+    done, report = script("compile_time.py", tiny, "--repeats", 1, "--seeds", 3)
     assert done.returncode == 0, done.stderr
-    one, three = report["results"]
-    assert (one["seeds"], one["layout"], one["over_fewest"]) == (1, "map", 1.0)
-    assert (three["seeds"], three["layout"]) == (3, "map on 2 devices")
-    assert all(row["seconds"] > 0 for row in report["results"])
+    (row,) = report["results"]
+    assert (row["seeds"], row["layout"], row["over_fewest"]) == (3, "map on 2 devices", 1.0)
+    assert row["seconds"] > 0
 
 
 def test_seeds(script, tiny):
-    few = ["--seeds", 1, 3, "--repeats", 2, "--strategies", "vmap"]
+    few = ["--seeds", 3, "--repeats", 2, "--strategies", "vmap"]
     done, report = script("seeds.py", tiny, *few)
     assert done.returncode == 0, done.stderr
     found = {(row["seeds"], row["strategy"]): row for row in report["results"]}
-    assert set(found) == {(1, "auto"), (3, "auto"), (3, "vmap"), (3, "vmap on 2 devices")}
+    assert set(found) == {(3, "auto"), (3, "vmap"), (3, "vmap on 2 devices")}
     assert found[3, "auto"]["layout"] == "map on 2 devices"
     assert "over_vmap" not in found[3, "vmap"]
     assert found[3, "auto"]["over_vmap"] > 0
@@ -144,14 +143,9 @@ def test_hang_counts_what_does_not_come_back(script, tiny):
 
 
 def test_levers(script, tiny):
-    done, report = script("levers.py", tiny, "--repeats", 1, "--levers", "Threefry", "auxiliary")
+    done, report = script("levers.py", tiny, "--repeats", 1, "--levers", "Threefry")
     assert done.returncode == 0, done.stderr
-    levers = [row["lever"] for row in report["results"]]
-    assert levers == [
-        "as it is", "unrolled Threefry", "auxiliary minibatches not transposed",
-        "four times as many auxiliary minibatches",
-        "a quarter of the auxiliary minibatches",
-    ]  # fmt: skip
+    assert [row["lever"] for row in report["results"]] == ["as it is", "unrolled Threefry"]
     assert report["results"][0]["gain"] == 1.0
 
 
@@ -229,11 +223,10 @@ def test_tasks(script, tmp_path):
 
 
 def test_memory_speed(script):
-    sizes = ["--num-steps", 8, 16, "--samples", 64, "--repeats", 2]
+    sizes = ["--num-steps", 8, "--samples", 64, "--repeats", 2]
     done, report = script("memory_speed.py", "--memories", "none", "gru", *sizes)
     assert done.returncode == 0, done.stderr
-    assert [(r["memory"], r["num_steps"]) for r in report["results"]] == [
-        ("none", 8), ("none", 16), ("gru", 8), ("gru", 16),
-    ]  # fmt: skip
-    assert report["results"][0]["over_shortest"] == report["results"][0]["over_none"] == 1.0
+    none, gru = report["results"]
+    assert (none["memory"], none["num_steps"], gru["memory"]) == ("none", 8, "gru")
+    assert none["over_shortest"] == gru["over_shortest"] == none["over_none"] == 1.0
     assert all(row["env_steps_per_second"] > 0 for row in report["results"])

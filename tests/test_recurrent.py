@@ -45,13 +45,15 @@ class Oracle:
     def __init__(self, config):
         self.config = config
         self.env, self.agent = build(config)
+        # A step is compiled once; in one program with its gradients the loops compile for long.
+        self.unroll = jax.jit(self.agent.unroll, static_argnames=("wanted", "detach_value"))
 
     def run(self, params, inputs, memory, wanted, detach=False):
         """Outputs of every step, and the memories after it."""
         outs, memories = [], []
         for t in range(inputs.starts.shape[0]):
             now = jax.tree.map(lambda x, t=t: x[t][None], inputs)
-            out = self.agent.unroll(params, None, now, memory, wanted, detach_value=detach)
+            out = self.unroll(params, None, now, memory, wanted, detach_value=detach)
             memory = memory | {name: last_state(s) for name, s in out.states.items()}
             outs.append(out.replace(states={}))
             memories.append(memory)
@@ -105,7 +107,7 @@ class Oracle:
             return total / len(rollouts)
 
         for _ in range(self.config.e_aux):
-            grads = jax.jit(jax.grad(loss))(params)
+            grads = jax.grad(loss)(params)
             params, opt_state = apply_gradients(h, h.aux_learning_rate, params, opt_state, grads)
         return params
 
@@ -120,7 +122,7 @@ def assert_close(a, b):
 )
 def test_a_whole_phase_is_the_oracle_s(memory, arch):
     """Rollouts, advantages, policy phase and auxiliary phase, from the behaviour's memories."""
-    config = small(memory, arch=arch)
+    config = small(memory, arch=arch, num_steps=6, total_timesteps=48)
     oracle = Oracle(config)
     env, agent = oracle.env, oracle.agent
     state = init(config, jax.random.key(0))
@@ -145,7 +147,7 @@ def test_a_whole_phase_is_the_oracle_s(memory, arch):
         state, rollout, batch = iteration(state, jax.random.key(k))
         advantages, target = oracle.batch(slow, rollout)
         assert_close((batch.advantages, batch.value_targets), (advantages, target))
-        slow, slow_opt = jax.jit(oracle.policy_step)(slow, slow_opt, rollout, advantages, target)
+        slow, slow_opt = oracle.policy_step(slow, slow_opt, rollout, advantages, target)
         assert_close(state.params, slow)
         rollouts.append(rollout)
         targets.append(target)

@@ -47,8 +47,10 @@ def add_live(live: LiveComponents, obs: chex.Array) -> LiveComponents:
     """Adds the components that are set in bool ``obs [T, B, F]``, given unsorted.
 
     They come after those known before. So observations sorted earlier are sorted by the new order
-    too: they are zero wherever the two differ. Under ``vmap`` all rows share what any of them sets,
-    or ``jax.lax.switch`` would compute every width for every row.
+    too: they are zero wherever the two differ.
+
+    Under ``vmap`` nothing is left out. With counts of its own for each row ``jax.lax.switch`` would
+    compute every width, and with one for all a row's rounding would depend on the rows beside it.
     """
     # An axis at a time: for both at once XLA on CPU takes four times as long.
     known, found = live.rank < live.count, obs.any(0).any(0)
@@ -61,9 +63,9 @@ def add_live(live: LiveComponents, obs: chex.Array) -> LiveComponents:
 
 @add_live.def_vmap
 def _add_live_of_rows(_: int, batched: list[LiveComponents], live: LiveComponents, obs: chex.Array):
-    assert not any(jax.tree.leaves(batched[0])), "shared by all rows from the start"
-    together = obs.reshape(-1, *obs.shape[2:])
-    return add_live(live, together), jax.tree.map(lambda x: False, live)
+    assert not any(jax.tree.leaves(batched[0])), "the same for all rows from the start"
+    all_live = live.replace(count=jnp.int32(obs.shape[-1]))
+    return all_live, jax.tree.map(lambda _: False, all_live)
 
 
 def sort_components(live: LiveComponents, obs: chex.Array) -> chex.Array:
