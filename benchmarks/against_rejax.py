@@ -142,6 +142,7 @@ def measure(args: argparse.Namespace) -> list[dict]:
                 for algorithm in ("ppo", "ppg")
             }
             workers["rejax ppo"] = Worker([python, here / "rejax_worker.py", text])
+            in_turn(workers, args.before)
             seconds = in_turn(workers, args.repeats)
             for worker in workers.values():
                 worker.close()
@@ -166,6 +167,10 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--cases", nargs="+", choices=list(CASES), default=list(CASES))
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 8])
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument(
+        "--before", type=int, default=0, metavar="N",
+        help="rounds that are not timed: what policies observe changes while they learn",
+    )  # fmt: skip
     parser.add_argument(
         "--venv", type=Path, default=Path(tempfile.gettempdir()) / "rejax-venv", help="made here"
     )

@@ -4,9 +4,9 @@
 
 For rollout, policy phase and auxiliary phase apart: the matrix products in the traced program are
 counted, each kind is timed alone in a loop, in the same shapes and on the same threads, and their
-sum is the limit. ``of_limit`` is limit over measured time: what is missing from 1 went to
-everything else (environments, gathering, activations, optimizer, dispatch). ``parts`` times what
-that is made of.
+sum is the limit. First layers count in the width that the rollout's observations need.
+``of_limit`` is limit over measured time: what is missing from 1 went to everything else
+(environments, gathering, activations, optimizer, dispatch). ``parts`` times what that is made of.
 """
 
 import collections
@@ -26,6 +26,7 @@ from ppg_jax.config import Config
 from ppg_jax.envs import random_action, step_envs
 from ppg_jax.files import load_config
 from ppg_jax.minibatch import take_envs, take_samples
+from ppg_jax.networks.live import WIDTHS, least_width
 from ppg_jax.parallel import compiler_options
 from ppg_jax.policy_phase import learn_from_batch, minibatch_indices
 from ppg_jax.rollout import collect_rollout, make_batch
@@ -35,10 +36,11 @@ from ppg_jax.types import AuxBuffer
 Product = tuple[tuple[int, ...], tuple[int, ...], Any]
 
 
-def products(jaxpr: Any, times: int = 1) -> collections.Counter[Product]:
+def products(jaxpr: Any, width: int, times: int = 1) -> collections.Counter[Product]:
     """Matrix products of a program, and how often each runs; loops by their length.
 
-    A ``while`` of unknown length counts once.
+    A ``while`` of unknown length counts once, and of the widths of a first layer the one that runs,
+    the ``width``-th.
     """
     found: collections.Counter[Product] = collections.Counter()
     for eqn in jaxpr.eqns:
@@ -49,9 +51,14 @@ def products(jaxpr: Any, times: int = 1) -> collections.Counter[Product]:
             if eqn.outvars[0].aval.shape and contracted:
                 found[left, right, eqn.params["dimension_numbers"]] += times
         inside = times * eqn.params.get("length", 1) if eqn.primitive.name == "scan" else times
-        for sub in jax.core.jaxprs_in_params(eqn.params):
-            found += products(sub, inside)
+        for sub in jax.core.jaxprs_in_params(eqn.params | _that_runs(eqn.params, width)):
+            found += products(sub, width, inside)
     return found
+
+
+def _that_runs(params: dict[str, Any], width: int) -> dict[str, Any]:
+    branches = params.get("branches", ())
+    return {"branches": branches[width : width + 1]} if len(branches) == len(WIDTHS) else {}
 
 
 def flops(product: Product) -> int:
@@ -86,8 +93,14 @@ def timed(call: Callable[[], Any]) -> float:
     return time.perf_counter() - began
 
 
-def training_parts(config: Config) -> dict[str, tuple[Callable[..., Any], tuple[Any, ...]]]:
-    """The three parts of training and two of their ingredients, with arguments of a real run."""
+Parts = dict[str, tuple[Callable[..., Any], tuple[Any, ...]]]
+
+
+def training_parts(config: Config) -> tuple[Parts, int]:
+    """The three parts of training and two of their ingredients, with arguments of a real run.
+
+    And which of its widths the first layer has there.
+    """
     env, agent = build(config)
     hparams = jax.tree.map(jnp.float32, config.hparams)
     state = jax.jit(lambda k: init(config, k))(jax.random.key(config.seed))
@@ -98,19 +111,20 @@ def training_parts(config: Config) -> dict[str, tuple[Callable[..., Any], tuple[
         _, _, rollout, _ = collect_rollout(
             config, env, agent, params, stats, envs, state.memory, key
         )
-        scaler = state.reward_scaler
-        return make_batch(config, hparams, agent, params, stats, scaler, rollout)[0]
+        live, obs = agent.sort_observations(agent.unsorted(stats), rollout.obs)
+        rollout, scaler = rollout.replace(obs=obs), state.reward_scaler
+        return make_batch(config, hparams, agent, params, stats, scaler, rollout, live)[0], live
 
-    def policy(params: Any, opt_states: Any, batch: Any, key: Any):
+    def policy(params: Any, opt_states: Any, batch: Any, key: Any, live: Any):
         rate = hparams.learning_rate
         return learn_from_batch(
-            config, hparams, agent, params, opt_states, state.obs_stats, batch, rate, key
+            config, hparams, agent, params, opt_states, state.obs_stats, batch, rate, key, live
         )
 
-    def auxiliary(params: Any, opt_state: Any, buffer: Any, key: Any):
+    def auxiliary(params: Any, opt_state: Any, buffer: Any, key: Any, live: Any):
         rate = hparams.aux_learning_rate
         return auxiliary_phase(
-            config, hparams, agent, params, opt_state, state.obs_stats, buffer, rate, key
+            config, hparams, agent, params, opt_state, state.obs_stats, buffer, rate, key, live
         )
 
     def stepping(envs: Any, key: Any):
@@ -126,24 +140,26 @@ def training_parts(config: Config) -> dict[str, tuple[Callable[..., Any], tuple[
         indices = minibatch_indices(config, key, config.e_pi)
         return jax.lax.scan(lambda c, i: (c, take(batch, i)), None, indices)
 
-    batch = jax.jit(rollout)(state.params, state.envs, key)
-    parts: dict[str, tuple[Callable[..., Any], tuple[Any, ...]]] = {
+    batch, live = jax.jit(rollout)(state.params, state.envs, key)
+    parts: Parts = {
         "rollout": (rollout, (state.params, state.envs, key)),
-        "policy_phase": (policy, (state.params, state.opt_states, batch, key)),
+        "policy_phase": (policy, (state.params, state.opt_states, batch, key, live)),
         "environments_alone": (stepping, (state.envs, key)),
         "gathering_alone": (gathering, (batch, key)),
     }
     if config.e_aux:
         record = AuxBuffer(batch.obs, batch.starts, batch.memory, batch.value_targets)
         buffer = jax.tree.map(lambda x: jnp.stack([x] * config.n_pi), record)
-        parts["aux_phase"] = (auxiliary, (state.params, state.opt_states["aux"], buffer, key))
-    return parts
+        aux = state.params, state.opt_states["aux"], buffer, key, live
+        parts["aux_phase"] = (auxiliary, aux)
+    width = 0 if live is None else int(least_width(live, math.prod(env.observation.shape)))
+    return parts, width
 
 
 def measure(name: str, repeats: int) -> dict:
     """All parts of one configuration."""
     config = load_config(name)
-    parts = training_parts(config)
+    parts, width = training_parts(config)
     compiled = {
         part: jax.jit(fn).lower(*args).compile(compiler_options())
         for part, (fn, args) in parts.items()
@@ -159,7 +175,7 @@ def measure(name: str, repeats: int) -> dict:
         report[part] = {"seconds": round(seconds[part], 5)}
         if part.endswith("_alone"):
             continue
-        counted = products(jax.make_jaxpr(fn)(*args).jaxpr)
+        counted = products(jax.make_jaxpr(fn)(*args).jaxpr, width)
         work = sum(flops(p) * n for p, n in counted.items())
         limit = sum(product_seconds(p) * n for p, n in counted.items())
         report[part] |= {

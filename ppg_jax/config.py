@@ -164,7 +164,8 @@ class Config:
     observation_dtype: Literal["native", "bool", "uint8"] = Field(
         "native",
         description="How observations are kept: as the environment gives them, or compactly where "
-        "it returns float though every value is 0/1 (bool) or 0..255 (uint8).",
+        "it returns float though every value is 0/1 (bool) or 0..255 (uint8). With bool an MLP "
+        "also trains faster on CPU: its first layer leaves out what is never set.",
     )
     num_levels: Annotated[Count, Field(ge=1, lt=2**31)] | None = Field(
         None,

@@ -302,9 +302,8 @@ def _iteration(
         config, env, agent, params, frozen, state.envs, state.memory, rollout_key
     )
     seen_obs_stats = state.seen_obs_stats and update_stats(state.seen_obs_stats, rollout.obs)
-    if live is not None:
-        live, obs = agent.sort_observations(live, rollout.obs)
-        rollout = rollout.replace(obs=obs)
+    live, obs = agent.sort_observations(live, rollout.obs)
+    rollout = rollout.replace(obs=obs)
     batch, scaler, value_memory = make_batch(
         config, hparams, agent, params, frozen, state.reward_scaler, rollout, live
     )

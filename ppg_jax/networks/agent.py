@@ -234,13 +234,20 @@ class Agent:
         return none_live(components) if pays else None
 
     def sort_observations(
-        self, live: LiveComponents, obs: chex.Array
-    ) -> tuple[LiveComponents, chex.Array]:
-        """Stored observations ``[T, B, ...]`` as ``unroll`` takes them: sorted ``[T, B, F]``.
+        self, live: LiveComponents | None, obs: chex.Array
+    ) -> tuple[LiveComponents | None, chex.Array]:
+        """Stored observations ``[T, B, ...]``, sorted ``[T, B, F]`` for ``unroll``.
+
+        Args:
+          live: what was set in all that were sorted before; None (of ``unsorted``): they stay as
+            they are.
+          obs: in their own order.
 
         Returns:
-          The order they are in, which is also that of all that were sorted before them.
+          The order that these are in, and with them all before, and the observations in it.
         """
+        if live is None:
+            return None, obs
         obs = obs.reshape(*obs.shape[:2], -1)
         live = add_live(live, obs)
         return live, sort_components(live, obs)

@@ -108,7 +108,14 @@ def _in_least_width(
     multiply: Callable[..., chex.Array], live: LiveComponents, x: chex.Array, other: chex.Array
 ) -> chex.Array:
     """``multiply(width, x, other)`` with the least of the widths that holds what is live."""
-    widths = [math.ceil(part * x.shape[1]) for part in WIDTHS]
-    too_small = (jnp.array(widths) < live.count).sum()
-    branches = [functools.partial(multiply, width) for width in widths]
-    return jax.lax.switch(too_small, branches, x, other)
+    branches = [functools.partial(multiply, width) for width in _widths(x.shape[1])]
+    return jax.lax.switch(least_width(live, x.shape[1]), branches, x, other)
+
+
+def least_width(live: LiveComponents, num_components: int) -> chex.Array:
+    """Which of ``WIDTHS`` is the least that holds what is live; an int32 scalar."""
+    return (jnp.array(_widths(num_components)) < live.count).sum()
+
+
+def _widths(num_components: int) -> list[int]:
+    return [math.ceil(part * num_components) for part in WIDTHS]
