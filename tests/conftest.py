@@ -2,13 +2,9 @@
 
 import os
 import pathlib
-from importlib.metadata import version
 
 # Must stand before JAX starts. The programs are tiny and run once, so LLVM need not try at all.
-FLAGS = "--xla_backend_optimization_level=0"
-if version("jaxlib").startswith("0.9."):  # a third less to compile; 0.11 knows no such flag
-    FLAGS += " --xla_cpu_use_fusion_emitters=false"
-os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {FLAGS}"
+os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_backend_optimization_level=0"
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 # Most of the time is compiling; what has not changed since the last run is not compiled again.
 CACHE = pathlib.Path(__file__).parent.parent / ".pytest_cache" / "xla"

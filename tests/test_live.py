@@ -137,7 +137,7 @@ def test_networks_say_the_same_of_sorted_observations(arch, recall):
 
 def test_a_whole_run_is_the_same_to_rounding(monkeypatch):
     # With a large epsilon Adam makes no steps of gradients that are nothing but rounding.
-    config = BREAKOUT.replace(hparams={"adam_eps": 1e-2})
+    config = BREAKOUT.replace(hparams={"adam_eps": 1e-2}, total_timesteps=4 * 128)
     state, metrics = jax.jit(make_train(config))(jax.random.key(0))
     monkeypatch.setattr(Agent, "unsorted", lambda *_: None)
     plain_state, plain = jax.jit(make_train(config))(jax.random.key(0))

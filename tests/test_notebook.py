@@ -12,7 +12,6 @@ NOTEBOOK = Path(__file__).parent.parent / "examples" / "quickstart.ipynb"
 
 @pytest.mark.filterwarnings("ignore")  # Jupyter's own
 def test_the_notebook_runs(tmp_path, monkeypatch):
-    monkeypatch.delenv("XLA_FLAGS")  # the tests' own
     monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")
     monkeypatch.setenv("JUPYTER_PLATFORM_DIRS", "1")
     monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
