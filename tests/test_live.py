@@ -72,6 +72,7 @@ def test_products_and_gradients_are_those_of_all_components(count):
         return ((obs.reshape(-1, F).astype(jnp.float32) @ kernel) * weights).sum()
 
     got, want = (jax.jit(jax.value_and_grad(f))(kernel) for f in (with_live, plainly))
+    np.testing.assert_allclose(with_live(kernel), want[0], rtol=1e-4, atol=1e-4)
     np.testing.assert_allclose(got[0], want[0], rtol=1e-4, atol=1e-4)
     np.testing.assert_allclose(got[1], want[1], rtol=1e-4, atol=1e-5)
 
@@ -80,10 +81,14 @@ def test_only_the_least_width_that_holds_them_is_multiplied():
     obs = observations(spread(70))
     live = add_live(none_live(F), obs)
     x = sort_components(live, obs).reshape(-1, F)
-    kernel = jnp.where(jnp.arange(F)[:, None] == live.order[80], jnp.inf, jnp.ones((F, W)))
-    assert jnp.isfinite(live_product(live, x, kernel)).all()  # 80 wide: infinity x 0 is left out
-    wider = live.replace(count=jnp.int32(81))
-    assert not jnp.isfinite(live_product(wider, x, kernel)).any()
+    kernel = jnp.where(jnp.arange(F)[:, None] == live.order[100], jnp.inf, jnp.ones((F, W)))
+
+    def learnt(live):
+        return jax.vjp(lambda k: live_product(live, x, k), kernel)[0]
+
+    assert jnp.isfinite(learnt(live)).all()  # 100 wide: infinity x 0 is left out
+    assert not jnp.isfinite(learnt(live.replace(count=jnp.int32(101)))).any()
+    assert not jnp.isfinite(live_product(live, x, kernel)).any()
 
 
 def test_rows_of_vmap_multiply_all_components_and_only_them():
@@ -93,7 +98,7 @@ def test_rows_of_vmap_multiply_all_components_and_only_them():
     def row(obs, kernel):
         live = add_live(none_live(F), obs)
         x = sort_components(live, obs).reshape(-1, F)
-        return live, live_product(live, x, kernel)
+        return live, jax.vjp(lambda k: live_product(live, x, k), kernel)[0]
 
     rows = jax.vmap(row, out_axes=(None, 0))  # None: the order has no axis of rows
     live, products = rows(obs, kernels)
