@@ -1,6 +1,7 @@
 """What the benchmarks share: options, timing in turn, the machine beside the figures."""
 
 import argparse
+import contextlib
 import json
 import platform
 import random
@@ -8,7 +9,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -50,6 +51,19 @@ class Phases:
         began = time.perf_counter()
         self._state, _ = jax.block_until_ready(self._compiled(self._hparams, self._state))
         return time.perf_counter() - began
+
+
+@contextlib.contextmanager
+def changed(changes: list[tuple[Any, str, Any]]) -> Iterator[None]:
+    """Attributes of modules changed for a while."""
+    kept = [(module, name, getattr(module, name)) for module, name, _ in changes]
+    for module, name, value in changes:
+        setattr(module, name, value)
+    try:
+        yield
+    finally:
+        for module, name, value in kept:
+            setattr(module, name, value)
 
 
 def in_turn(timers: Mapping[Any, Callable[[], float]], repeats: int) -> dict[Any, list[float]]:

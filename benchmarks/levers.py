@@ -6,16 +6,15 @@
 run every program in turn. One seed on one device.
 """
 
-import contextlib
 import statistics
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import common
 import jax
 import jax.numpy as jnp
-from common import Phases, finish, in_turn, one_phase, options, ratio
+from common import Phases, changed, finish, in_turn, one_phase, options, ratio
 
 from ppg_jax import aux_phase, minibatch, optimizer, policy_phase, prng, rollout, train
 from ppg_jax.config import Config, ConfigError
@@ -26,19 +25,6 @@ from ppg_jax.parallel import choose_layout
 
 Undone = tuple[Config, list[tuple[Any, str, Any]], bool]
 """A configuration, attributes of modules to change while tracing, and whether to donate."""
-
-
-@contextlib.contextmanager
-def changed(changes: list[tuple[Any, str, Any]]) -> Iterator[None]:
-    """Attributes of modules changed for a while."""
-    kept = [(module, name, getattr(module, name)) for module, name, _ in changes]
-    for module, name, value in changes:
-        setattr(module, name, value)
-    try:
-        yield
-    finally:
-        for module, name, value in kept:
-            setattr(module, name, value)
 
 
 def values_by_step(

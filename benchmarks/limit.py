@@ -19,14 +19,14 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from common import finish, in_turn, options
+from common import changed, finish, in_turn, options
 
 from ppg_jax.aux_phase import auxiliary_phase
 from ppg_jax.config import Config
 from ppg_jax.envs import random_action, step_envs
 from ppg_jax.files import load_config
 from ppg_jax.minibatch import take_envs, take_samples
-from ppg_jax.networks.live import WIDTHS, least_width
+from ppg_jax.networks import LiveComponents, live
 from ppg_jax.parallel import compiler_options
 from ppg_jax.policy_phase import learn_from_batch, minibatch_indices
 from ppg_jax.rollout import collect_rollout, make_batch
@@ -36,11 +36,10 @@ from ppg_jax.types import AuxBuffer
 Product = tuple[tuple[int, ...], tuple[int, ...], Any]
 
 
-def products(jaxpr: Any, width: int, times: int = 1) -> collections.Counter[Product]:
+def products(jaxpr: Any, times: int = 1) -> collections.Counter[Product]:
     """Matrix products of a program, and how often each runs; loops by their length.
 
-    A ``while`` of unknown length counts once, and of the widths of a first layer the one that runs,
-    the ``width``-th.
+    A ``while`` of unknown length counts once.
     """
     found: collections.Counter[Product] = collections.Counter()
     for eqn in jaxpr.eqns:
@@ -51,14 +50,9 @@ def products(jaxpr: Any, width: int, times: int = 1) -> collections.Counter[Prod
             if eqn.outvars[0].aval.shape and contracted:
                 found[left, right, eqn.params["dimension_numbers"]] += times
         inside = times * eqn.params.get("length", 1) if eqn.primitive.name == "scan" else times
-        for sub in jax.core.jaxprs_in_params(eqn.params | _that_runs(eqn.params, width)):
-            found += products(sub, width, inside)
+        for sub in jax.core.jaxprs_in_params(eqn.params):
+            found += products(sub, inside)
     return found
-
-
-def _that_runs(params: dict[str, Any], width: int) -> dict[str, Any]:
-    branches = params.get("branches", ())
-    return {"branches": branches[width : width + 1]} if len(branches) == len(WIDTHS) else {}
 
 
 def flops(product: Product) -> int:
@@ -96,10 +90,10 @@ def timed(call: Callable[[], Any]) -> float:
 Parts = dict[str, tuple[Callable[..., Any], tuple[Any, ...]]]
 
 
-def training_parts(config: Config) -> tuple[Parts, int]:
+def training_parts(config: Config) -> tuple[Parts, LiveComponents | None]:
     """The three parts of training and two of their ingredients, with arguments of a real run.
 
-    And which of its widths the first layer has there.
+    And what its observations set.
     """
     env, agent = build(config)
     hparams = jax.tree.map(jnp.float32, config.hparams)
@@ -111,20 +105,20 @@ def training_parts(config: Config) -> tuple[Parts, int]:
         _, _, rollout, _ = collect_rollout(
             config, env, agent, params, stats, envs, state.memory, key
         )
-        live, obs = agent.sort_observations(agent.unsorted(stats), rollout.obs)
+        found, obs = agent.sort_observations(agent.unsorted(stats), rollout.obs)
         rollout, scaler = rollout.replace(obs=obs), state.reward_scaler
-        return make_batch(config, hparams, agent, params, stats, scaler, rollout, live)[0], live
+        return make_batch(config, hparams, agent, params, stats, scaler, rollout, found)[0], found
 
-    def policy(params: Any, opt_states: Any, batch: Any, key: Any, live: Any):
+    def policy(params: Any, opt_states: Any, batch: Any, key: Any, found: Any):
         rate = hparams.learning_rate
         return learn_from_batch(
-            config, hparams, agent, params, opt_states, state.obs_stats, batch, rate, key, live
+            config, hparams, agent, params, opt_states, state.obs_stats, batch, rate, key, found
         )
 
-    def auxiliary(params: Any, opt_state: Any, buffer: Any, key: Any, live: Any):
+    def auxiliary(params: Any, opt_state: Any, buffer: Any, key: Any, found: Any):
         rate = hparams.aux_learning_rate
         return auxiliary_phase(
-            config, hparams, agent, params, opt_state, state.obs_stats, buffer, rate, key, live
+            config, hparams, agent, params, opt_state, state.obs_stats, buffer, rate, key, found
         )
 
     def stepping(envs: Any, key: Any):
@@ -140,26 +134,34 @@ def training_parts(config: Config) -> tuple[Parts, int]:
         indices = minibatch_indices(config, key, config.e_pi)
         return jax.lax.scan(lambda c, i: (c, take(batch, i)), None, indices)
 
-    batch, live = jax.jit(rollout)(state.params, state.envs, key)
+    batch, found = jax.jit(rollout)(state.params, state.envs, key)
     parts: Parts = {
         "rollout": (rollout, (state.params, state.envs, key)),
-        "policy_phase": (policy, (state.params, state.opt_states, batch, key, live)),
+        "policy_phase": (policy, (state.params, state.opt_states, batch, key, found)),
         "environments_alone": (stepping, (state.envs, key)),
         "gathering_alone": (gathering, (batch, key)),
     }
     if config.e_aux:
         record = AuxBuffer(batch.obs, batch.starts, batch.memory, batch.value_targets)
         buffer = jax.tree.map(lambda x: jnp.stack([x] * config.n_pi), record)
-        aux = state.params, state.opt_states["aux"], buffer, key, live
+        aux = state.params, state.opt_states["aux"], buffer, key, found
         parts["aux_phase"] = (auxiliary, aux)
-    width = 0 if live is None else int(least_width(live, math.prod(env.observation.shape)))
-    return parts, width
+    return parts, found
+
+
+def width_that_runs(found: LiveComponents | None) -> list[tuple[Any, str, Any]]:
+    """For ``changed``: first layers have this width only."""
+    if found is None:
+        return []
+    size, count = found.order.size, int(found.count)
+    least = min(part for part in live.WIDTHS if math.ceil(part * size) >= count)
+    return [(live, "WIDTHS", (least,))]
 
 
 def measure(name: str, repeats: int) -> dict:
     """All parts of one configuration."""
     config = load_config(name)
-    parts, width = training_parts(config)
+    parts, found = training_parts(config)
     compiled = {
         part: jax.jit(fn).lower(*args).compile(compiler_options())
         for part, (fn, args) in parts.items()
@@ -175,7 +177,8 @@ def measure(name: str, repeats: int) -> dict:
         report[part] = {"seconds": round(seconds[part], 5)}
         if part.endswith("_alone"):
             continue
-        counted = products(jax.make_jaxpr(fn)(*args).jaxpr, width)
+        with changed(width_that_runs(found)):
+            counted = products(jax.make_jaxpr(fn)(*args).jaxpr)
         work = sum(flops(p) * n for p, n in counted.items())
         limit = sum(product_seconds(p) * n for p, n in counted.items())
         report[part] |= {

@@ -10,13 +10,8 @@ from jax.flatten_util import ravel_pytree
 
 from ppg_jax.files import load_config
 from ppg_jax.networks import POLICY, VALUE, Agent
-from ppg_jax.networks.live import (
-    WIDTHS,
-    add_live,
-    live_product,
-    none_live,
-    sort_components,
-)
+from ppg_jax.networks import agent as agent_module
+from ppg_jax.networks.live import WIDTHS, live_product, none_live, sort_components
 from ppg_jax.train import build, init, make_train
 from ppg_jax.types import Inputs, Recalled
 
@@ -36,10 +31,13 @@ def spread(count, seed=0):
 
 
 def test_components_that_were_set_come_first_the_others_after_them_in_their_order():
-    live = add_live(none_live(6), jnp.array([[[0, 0, 1, 0, 1, 0]], [[0, 0, 0, 0, 1, 0]]], bool))
+    first = jnp.array([[[0, 0, 1, 0, 1, 0]], [[0, 0, 0, 0, 1, 0]]], bool)
+    live, obs = sort_components(none_live(6), first)
+    assert obs.astype(int).tolist() == [[[1, 1, 0, 0, 0, 0]], [[0, 1, 0, 0, 0, 0]]]
     assert live.order.tolist() == [2, 4, 0, 1, 3, 5]
     assert live.count == 2
-    live = add_live(live, jnp.array([[[1, 0, 0, 0, 1, 1]]], bool))
+    live, obs = sort_components(live, jnp.array([[[1, 0, 0, 0, 1, 1]]], bool))
+    assert obs.astype(int).tolist() == [[[0, 1, 1, 1, 0, 0]]]
     assert live.order.tolist() == [2, 4, 0, 5, 1, 3]
     assert live.count == 4
     assert live.rank.tolist() == [2, 4, 0, 5, 1, 3]
@@ -49,10 +47,10 @@ def test_what_was_sorted_before_is_sorted_by_every_later_order_too():
     live, kept = none_live(F), []
     for seed in range(4):
         obs = observations(spread(30, seed), seed)
-        live = add_live(live, obs)
-        kept.append((obs, sort_components(live, obs)))
+        live, found = sort_components(live, obs)
+        kept.append((obs, found))
     for obs, earlier in kept:
-        np.testing.assert_array_equal(sort_components(live, obs), earlier)
+        np.testing.assert_array_equal(obs[..., live.order], earlier)
         assert not earlier[..., live.count :].any()
 
 
@@ -61,9 +59,9 @@ def test_products_and_gradients_are_those_of_all_components(count):
     obs = observations(spread(min(count, F)))
     kernel, weights = jax.random.normal(jax.random.key(0), (2, F, W))
     weights = weights[:12]
-    live = add_live(none_live(F), obs)
+    live, x = sort_components(none_live(F), obs)
+    x = x.reshape(-1, F)
     assert live.count == min(count, F)
-    x = sort_components(live, obs).reshape(-1, F)
 
     def with_live(kernel):
         return (live_product(live, x, kernel) * weights).sum()
@@ -78,9 +76,8 @@ def test_products_and_gradients_are_those_of_all_components(count):
 
 
 def test_only_the_least_width_that_holds_them_is_multiplied():
-    obs = observations(spread(70))
-    live = add_live(none_live(F), obs)
-    x = sort_components(live, obs).reshape(-1, F)
+    live, x = sort_components(none_live(F), observations(spread(70)))
+    x = x.reshape(-1, F)
     kernel = jnp.where(jnp.arange(F)[:, None] == live.order[100], jnp.inf, jnp.ones((F, W)))
 
     def learnt(live):
@@ -96,19 +93,19 @@ def test_rows_of_vmap_multiply_all_components_and_only_them():
     kernels = jax.random.normal(jax.random.key(0), (3, F, W))
 
     def row(obs, kernel):
-        live = add_live(none_live(F), obs)
-        x = sort_components(live, obs).reshape(-1, F)
-        return live, jax.vjp(lambda k: live_product(live, x, k), kernel)[0]
+        live, x = sort_components(none_live(F), obs)
+        return live, x, jax.vjp(lambda k: live_product(live, x.reshape(-1, F), k), kernel)[0]
 
-    rows = jax.vmap(row, out_axes=(None, 0))  # None: the order has no axis of rows
-    live, products = rows(obs, kernels)
+    rows = jax.vmap(row, out_axes=(None, 0, 0))  # None: the order has no axis of rows
+    live, x, products = rows(obs, kernels)
     assert live.count == F
+    np.testing.assert_array_equal(x, obs)
     want = obs.reshape(3, -1, F).astype(jnp.float32) @ kernels
     np.testing.assert_allclose(products, want, rtol=1e-4, atol=1e-5)
     program = str(jax.make_jaxpr(rows)(obs, kernels))
     assert program.count("cond[") == 1
     assert "select_n" not in program.split("cond[")[1]
-    _, again = jax.vmap(rows, out_axes=(None, 0))(obs[None], kernels[None])
+    *_, again = jax.vmap(rows, out_axes=(None, 0, 0))(obs[None], kernels[None])
     np.testing.assert_array_equal(again[0], products)
 
 
@@ -143,7 +140,16 @@ def test_networks_say_the_same_of_sorted_observations(arch, recall):
 def test_a_whole_run_is_the_same_to_rounding(monkeypatch):
     # With a large epsilon Adam makes no steps of gradients that are nothing but rounding.
     config = BREAKOUT.replace(hparams={"adam_eps": 1e-2}, total_timesteps=4 * 128)
+    widths = []
+
+    def spy(live, x, kernel):
+        widths.append(kernel.shape[1])
+        return live_product(live, x, kernel)
+
+    monkeypatch.setattr(agent_module, "live_product", spy)
     state, metrics = jax.jit(make_train(config))(jax.random.key(0))
+    # Values, both networks learning, old policies, both networks learning, values again.
+    assert widths == [64, 128, 64, 128, 64]
     monkeypatch.setattr(Agent, "unsorted", lambda *_: None)
     plain_state, plain = jax.jit(make_train(config))(jax.random.key(0))
     assert set(metrics) == set(plain)

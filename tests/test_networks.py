@@ -81,7 +81,7 @@ def test_parameters_do_not_depend_on_the_implementation():
             agent(IMAGE, encoder=encoder, channels=channels, conv=conv)
             for conv in ("lax", "patches")
         )
-        chex.assert_trees_all_equal(by_lax.init(KEY), by_patches.init(KEY))
+        chex.assert_trees_all_equal(init(by_lax), init(by_patches))
         np.testing.assert_allclose(
             unroll(by_lax, obs).values, unroll(by_patches, obs).values, rtol=1e-4, atol=1e-5
         )
@@ -111,7 +111,7 @@ def test_bfloat16_is_only_for_the_encoders_arithmetic(encoder):
     exact, rough = (
         agent(IMAGE, encoder=encoder, compute_dtype=dtype) for dtype in ("float32", "bfloat16")
     )
-    chex.assert_trees_all_equal(exact.init(KEY), rough.init(KEY))
+    chex.assert_trees_all_equal(init(exact), init(rough))
     a, b = unroll(exact, obs), unroll(rough, obs)
     assert {x.dtype for x in jax.tree.leaves(b)} == {jnp.dtype("float32")}
     assert not np.array_equal(a.values, b.values)
@@ -131,8 +131,13 @@ def agent(observation, action=None, arch="dual", **network):
     return Agent(arch, resolved, observation, action, arch != "separate")
 
 
+def init(agent):
+    """Parameters, compiled as one program: an operation at a time takes longer."""
+    return jax.jit(agent.init)(KEY)
+
+
 def unroll(agent, obs, stats=None, wanted=(POLICY, VALUE, AUX_VALUE), **options):
-    params, memory = agent.init(KEY), agent.initial_memory(obs.shape[1])
+    params, memory = init(agent), agent.initial_memory(obs.shape[1])
     starts = jnp.zeros(obs.shape[:2], bool)
     return agent.unroll(params, stats, Inputs(obs, starts), memory, wanted, **options)
 
@@ -202,13 +207,13 @@ def test_only_wanted_networks_run():
     assert out.policy is None
     assert out.aux_values is None
     no_aux = Agent("dual", agent(VECTOR).network, VECTOR, ActionSpec("discrete", (3,)), False)
-    assert AUX_VALUE not in no_aux.init(KEY)["policy_net"]
+    assert AUX_VALUE not in init(no_aux)["policy_net"]
 
 
 def test_two_networks_together_are_each_alone():
     """Together their first layers are one product; forward and gradient say the same."""
     a = agent(VECTOR)
-    params, obs = a.init(KEY), jax.random.normal(KEY, (2, 3, 4))
+    params, obs = init(a), jax.random.normal(KEY, (2, 3, 4))
     starts, memory = jnp.zeros((2, 3), bool), a.initial_memory(3)
 
     def loss(params, *calls):
@@ -234,7 +239,7 @@ def test_dense_is_flax_s():
 
 def test_a_step_is_an_unrolled_sequence_of_one():
     a = agent(VECTOR)
-    params, memory, obs = a.init(KEY), a.initial_memory(3), jax.random.normal(KEY, (3, 4))
+    params, memory, obs = init(a), a.initial_memory(3), jax.random.normal(KEY, (3, 4))
     starts = jnp.zeros(3, bool)
     one = a.step(params, None, Inputs(obs, starts), memory, (POLICY, VALUE))
     many = a.unroll(params, None, Inputs(obs[None], starts[None]), memory, (POLICY, VALUE))
@@ -283,7 +288,7 @@ def test_the_step_before_as_numbers_for_every_action_space(action, given, want):
         obs = jnp.ones((1, 2, *spec.shape), spec.dtype)
         out = [
             a.unroll(
-                a.init(KEY),
+                init(a),
                 None,
                 Inputs(obs, nothing.done, recalled),
                 a.initial_memory(2),

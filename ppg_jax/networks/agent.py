@@ -17,7 +17,6 @@ from ppg_jax.networks.layers import joined_products
 from ppg_jax.networks.live import (
     MIN_COMPONENTS,
     LiveComponents,
-    add_live,
     live_product,
     none_live,
     sort_components,
@@ -248,9 +247,7 @@ class Agent:
         """
         if live is None:
             return None, obs
-        obs = obs.reshape(*obs.shape[:2], -1)
-        live = add_live(live, obs)
-        return live, sort_components(live, obs)
+        return sort_components(live, obs.reshape(*obs.shape[:2], -1))
 
     def step(
         self,

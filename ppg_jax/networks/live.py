@@ -46,14 +46,15 @@ def none_live(num_components: int) -> LiveComponents:
 
 
 @jax.custom_batching.custom_vmap
-def add_live(live: LiveComponents, obs: chex.Array) -> LiveComponents:
-    """Adds the components that are set in bool ``obs [T, B, F]``, given unsorted.
+def sort_components(live: LiveComponents, obs: chex.Array) -> tuple[LiveComponents, chex.Array]:
+    """Adds what bool ``obs [T, B, F]`` set to what is live, and brings them into that order.
 
-    They come after those known before. So observations sorted earlier are sorted by the new order
-    too: they are zero wherever the two differ.
+    Components found here come after those known before. So observations sorted earlier are sorted
+    by the new order too: they are zero wherever the two differ.
 
-    Under ``vmap`` nothing is left out. With counts of its own for each row ``jax.lax.switch`` would
-    compute every width, and with one for all a row's rounding would depend on the rows beside it.
+    Under ``vmap`` nothing is sorted and everything is live. With counts of its own for each row
+    ``jax.lax.switch`` would compute every width, and with one for all a row's rounding would depend
+    on the rows beside it.
     """
     # An axis at a time: for both at once XLA on CPU takes four times as long.
     known, found = live.rank < live.count, obs.any(0).any(0)
@@ -61,20 +62,18 @@ def add_live(live: LiveComponents, obs: chex.Array) -> LiveComponents:
     behind = jnp.where(found, obs.shape[-1], 2 * obs.shape[-1])
     order = jnp.argsort(jnp.where(known, live.rank, number + behind)).astype(jnp.int32)
     rank = jnp.zeros_like(order).at[order].set(number)
-    return LiveComponents(order, rank, (known | found).sum(dtype=jnp.int32))
+    live = LiveComponents(order, rank, (known | found).sum(dtype=jnp.int32))
+    places = jnp.broadcast_to(order, obs.shape)
+    return live, jnp.take_along_axis(obs, places, axis=-1, mode="promise_in_bounds")
 
 
-@add_live.def_vmap
-def _add_live_of_rows(_: int, batched: list[LiveComponents], live: LiveComponents, obs: chex.Array):
+@sort_components.def_vmap
+def _leave_rows_as_they_are(
+    _: int, batched: list[LiveComponents], live: LiveComponents, obs: chex.Array
+):
     assert not any(jax.tree.leaves(batched[0])), "the same for all rows from the start"
     all_live = live.replace(count=jnp.int32(obs.shape[-1]))
-    return all_live, jax.tree.map(lambda _: False, all_live)
-
-
-def sort_components(live: LiveComponents, obs: chex.Array) -> chex.Array:
-    """Observations ``[T, B, F]`` with their components in the order of ``live``."""
-    order = jnp.broadcast_to(live.order, obs.shape)
-    return jnp.take_along_axis(obs, order, axis=-1, mode="promise_in_bounds")
+    return (all_live, obs), (jax.tree.map(lambda _: False, all_live), True)
 
 
 @jax.custom_vjp
@@ -111,14 +110,7 @@ def _in_least_width(
     multiply: Callable[..., chex.Array], live: LiveComponents, x: chex.Array, other: chex.Array
 ) -> chex.Array:
     """``multiply(width, x, other)`` with the least of the widths that holds what is live."""
-    branches = [functools.partial(multiply, width) for width in _widths(x.shape[1])]
-    return jax.lax.switch(least_width(live, x.shape[1]), branches, x, other)
-
-
-def least_width(live: LiveComponents, num_components: int) -> chex.Array:
-    """Which of ``WIDTHS`` is the least that holds what is live; an int32 scalar."""
-    return (jnp.array(_widths(num_components)) < live.count).sum()
-
-
-def _widths(num_components: int) -> list[int]:
-    return [math.ceil(part * num_components) for part in WIDTHS]
+    widths = [math.ceil(part * x.shape[1]) for part in WIDTHS]
+    too_small = (jnp.array(widths) < live.count).sum()
+    branches = [functools.partial(multiply, width) for width in widths]
+    return jax.lax.switch(too_small, branches, x, other)
