@@ -65,16 +65,6 @@ class ConstantReward(Probe):
     """V = 1."""
 
 
-class RewardByObservation(Probe):
-    """Observations -1 and 1, reward the same: V(o) = o."""
-
-    def first_obs(self, key):
-        return jax.random.rademacher(key, (1,), jnp.float32)
-
-    def reward(self, state, action):
-        return state.obs[0]
-
-
 class DelayedReward(Probe):
     """Observation 0, then 1, then a reward of 1: V(0) = gamma, V(1) = 1."""
 
@@ -87,29 +77,50 @@ class DelayedReward(Probe):
         return jnp.where(state.time == 1, 1.0, 0.0)
 
 
-class RewardByAction(Probe):
-    """Reward 1 for action 1, otherwise -1."""
+class ActionMustMatch(Probe):
+    """Observations -1 and 1; reward 1 for action 1 where it is 1 and 0 where it is -1, else -1."""
 
-    def reward(self, state, action):
-        return jnp.where(action == 1, 1.0, -1.0)
-
-
-class ActionMustMatch(RewardByObservation):
-    """Reward 1 for action 1 where the observation is 1 and 0 where it is -1, otherwise -1."""
+    def first_obs(self, key):
+        return jax.random.rademacher(key, (1,), jnp.float32)
 
     def reward(self, state, action):
         return jnp.where((state.obs[0] > 0) == (action == 1), 1.0, -1.0)
 
 
-class EndlessReward(Probe):
-    """Reward 1 for ever, cut after 4 steps by a time limit: V = 1 / (1 - gamma)."""
+class Medley(Probe):
+    """Four tasks, of which each episode draws one; observation: which (one-hot), and a number x.
+
+    0. x is -1 or 1 and the reward is x: V(x) = x.
+    1. x is 0, then 1, then there is a reward of 1: V(0) = gamma, V(1) = 1.
+    2. ``ActionMustMatch`` with x: V = 1 of the best policy.
+    3. Reward 1 for ever, cut after 4 steps by a time limit: V = 1 / (1 - gamma).
+    """
+
+    lengths = (1, 2, 1, 1000)
 
     @property
     def default_params(self):
         return Params(max_steps_in_episode=4)
 
+    def observation_space(self, params):
+        return spaces.Box(-1, 1, (5,), jnp.float32)
+
+    def first_obs(self, key):
+        task_key, sign_key = jax.random.split(key)
+        task = jax.nn.one_hot(jax.random.randint(task_key, (), 0, 4), 4)
+        sign = jax.random.rademacher(sign_key, (), jnp.float32)
+        return jnp.append(task, sign * (task[0] + task[2]))
+
+    def next_obs(self, state):
+        return state.obs.at[4].add(state.obs[1])
+
     def is_terminated(self, state, params):
-        return jnp.array(False)
+        return state.time >= state.obs[:4] @ jnp.array(self.lengths, jnp.float32)
+
+    def reward(self, state, action):
+        task, x = state.obs[:4], state.obs[4]
+        match = jnp.where((x > 0) == (action == 1), 1.0, -1.0)
+        return task @ jnp.stack([x, x, match, jnp.float32(1.0)])
 
 
 class HitTheTarget(Probe):

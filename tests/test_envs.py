@@ -243,6 +243,7 @@ def test_made_under_a_trace_it_can_be_used_outside():
     assert make_env("Asterix-MinAtar").reset(jax.random.key(0))[0].shape == (10, 10, 4)
 
 
+@pytest.mark.bits
 @pytest.mark.parametrize("num_envs", [4, 10])
 def test_resetting_only_where_an_episode_ended_changes_nothing(num_envs, monkeypatch):
     env = make_env("CartPole-v1", FrozenMapping({"max_steps_in_episode": 12}))

@@ -28,6 +28,7 @@ def play(env, num_steps=40, num_envs=16, recall=(), action=None):
     return jax.jit(lambda: jax.lax.scan(step, start, jax.random.split(KEY, num_steps))[1])()
 
 
+@pytest.mark.bits
 def test_hidden_components_are_zero_and_nothing_else_changes():
     whole = make_env("CartPole-v1")
     part = PartlyObserved(whole, (1, 3), 0.0)

@@ -314,6 +314,7 @@ def test_a_second_ctrl_c_stops_at_once(long_run, tmp_path):
     assert "error: stopped" in err
 
 
+@pytest.mark.bits
 def test_segments_do_not_depend_on_their_number():
     """What checkpoints every so many phases change is where the host looks, not the numbers."""
     config = small(total_timesteps=4 * 8 * 12)

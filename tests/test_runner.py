@@ -37,6 +37,7 @@ def finished(tmp_path_factory):
     return folder, result
 
 
+@pytest.mark.bits
 def test_the_same_numbers_as_the_pure_function(finished):
     _, result = finished
     keys = jax.random.split(jax.random.key(0), 2)
@@ -47,6 +48,7 @@ def test_the_same_numbers_as_the_pure_function(finished):
     assert result.metrics["episode_return"].shape == (2, 5)
 
 
+@pytest.mark.bits
 def test_devices_share_the_seeds(finished):
     _, on_one = finished
     on_two = run(small(devices=2, seeds=3), progress=False)
@@ -146,6 +148,7 @@ class SometimesInfinite(NeverInfinite):
         return jax.numpy.where(state.obs[0] > 0.997, jax.numpy.inf, 1.0)
 
 
+@pytest.mark.bits
 @pytest.mark.parametrize("strategy", ["map", "vmap"])
 def test_a_bad_seed_is_reported_and_the_others_are_not_disturbed(strategy):
     config = small(

@@ -33,6 +33,7 @@ def test_every_combination(swept):
     assert (swept.config.strategy, swept.config.devices) == ("map", 2)
 
 
+@pytest.mark.bits
 def test_a_setting_is_the_run_of_its_own(swept):
     which = 4
     hparams = CONFIG.hparams.replace(**swept.settings[which])
