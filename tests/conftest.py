@@ -16,7 +16,7 @@ os.environ.setdefault("JAX_NUM_CPU_DEVICES", "2")
 
 from ppg_jax import parallel  # noqa: E402
 
-# Tracing makes many objects and few cycles: looking for these after every 700 takes a tenth of the time.
+# Tracing makes many objects and few cycles; looking for those after every 700 takes time.
 gc.freeze()
 gc.set_threshold(50_000, 20, 20)
 parallel.LLVM_LEVEL = "0"  # programs of the host as those that tests compile: the bits are compared
