@@ -12,8 +12,8 @@ OLDER_EMITTERS := --xla_backend_extra_options=xla_cpu_disable_new_fusion_emitter
 train: $(VENV)/.installed
 	$(BIN)/ppg-jax train $(CONFIG) $(ARGS)
 
-# XLA's older emitters compile in half the time, but tell apart what users' programs do not: the same
-# training in other programs. Tests of that are run by themselves, as users compile.
+# XLA's older emitters compile in half the time, but round the same training differently in another
+# program. Tests that compare such programs are marked "bits" and run apart, compiled as users do.
 test: $(VENV)/.installed-dev
 	XLA_FLAGS="$(XLA_FLAGS) $(OLDER_EMITTERS)" $(PYTEST) -m "not bits"
 	$(PYTEST) -m bits

@@ -158,6 +158,15 @@ def width_that_runs(found: LiveComponents | None) -> list[tuple[Any, str, Any]]:
     return [(live, "WIDTHS", (least,))]
 
 
+def products_that_run(
+    fn: Callable[..., Any], args: tuple[Any, ...], found: LiveComponents | None
+) -> collections.Counter[Product]:
+    """Products of a part of training with its arguments, of first layers in the width that runs."""
+    with changed(width_that_runs(found)):
+        # Under a name of its own: JAX keeps what it traced of ``fn`` for compiling, every width.
+        return products(jax.make_jaxpr(lambda *args: fn(*args))(*args).jaxpr)
+
+
 def measure(name: str, repeats: int) -> dict:
     """All parts of one configuration."""
     config = load_config(name)
@@ -177,8 +186,7 @@ def measure(name: str, repeats: int) -> dict:
         report[part] = {"seconds": round(seconds[part], 5)}
         if part.endswith("_alone"):
             continue
-        with changed(width_that_runs(found)):
-            counted = products(jax.make_jaxpr(fn)(*args).jaxpr)
+        counted = products_that_run(fn, args, found)
         work = sum(flops(p) * n for p, n in counted.items())
         limit = sum(product_seconds(p) * n for p, n in counted.items())
         report[part] |= {

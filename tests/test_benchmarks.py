@@ -161,6 +161,24 @@ def test_limit(script, tiny):
     assert row["policy_phase"]["gflop"] == pytest.approx((forward + backward) / 1e9)
 
 
+def test_limit_counts_the_width_that_runs(script):
+    import jax
+    import limit
+
+    from ppg_jax.files import load_config
+
+    small = {"num_envs": 4, "num_steps": 4, "num_minibatches": 1, "num_aux_minibatches": 1}
+    config = load_config("minatar/breakout", n_pi=1, e_aux=1, **small)
+    parts, found = limit.training_parts(config)
+    least = 150  # 3/8 of 400 components: four steps of a game set fewer
+    assert found.count < least
+    fn, args = parts["policy_phase"]
+    jax.jit(fn).lower(*args)  # as they are traced before: every width
+    counted = limit.products_that_run(fn, args, found)
+    first = {(left, right) for left, right, _ in counted if 128 in (left[-1], right[-1])}
+    assert first == {((16, least), (least, 128)), ((least, 16), (16, 128))}
+
+
 def test_hang_counts_what_does_not_come_back(script, tiny):
     args = ["--strategies", "auto", "--repeats", 1, "--seeds", 2, "--timesteps", 128]
     done, report = script("hang.py", tiny, *args)

@@ -54,14 +54,14 @@ def small(**changes):
     fields = {
         "env": "CartPole-v1", "arch": "shared", "num_envs": 4, "num_steps": 8, "n_pi": 2,
         "num_minibatches": 2, "num_aux_minibatches": 2, "e_aux": 2, "total_timesteps": 128,
-        "network": {"hidden_sizes": (8,), "memory": "gru"},
+        "network": {"hidden_sizes": (8,)},
     }  # fmt: skip
     return Config(**(fields | changes))
 
 
 def gradients(conflict):
     """Of two losses whose gradients on the shared part are known: opposite but for one entry."""
-    config = small()
+    config = small(network={"hidden_sizes": (8,), "memory": "gru"})
     _, agent = build(config)
     params = jax.jit(init, static_argnums=0)(config, jax.random.key(0)).params
     shared = agent.shared_part(params)
