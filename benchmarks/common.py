@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 
 from ppg_jax.config import Config, ConfigError
-from ppg_jax.parallel import Layout, compiler_options, fill, over_rows
+from ppg_jax.parallel import Layout, compiler_options, deal, in_turns, over_rows, repeat
 from ppg_jax.train import init, train_phases
 
 
@@ -27,29 +27,31 @@ class Phases:
 
     def __init__(self, config: Config, layout: Layout, *, donate: bool = True) -> None:
         self.config, self.layout = config, layout
-        hparams = jax.tree.map(jnp.float32, config.hparams)
-        keys = fill(jax.random.split(jax.random.key(config.seed), layout.rows), layout)
+        self._hparams = repeat(jax.tree.map(jnp.float32, config.hparams), layout)
+        keys = deal(jax.random.split(jax.random.key(config.seed), layout.rows), layout)
         options = compiler_options()
-        start = jax.jit(over_rows(lambda _, key: init(config, key), layout))
-        self._state = start(hparams, keys)
-        phase = over_rows(lambda h, s: train_phases(config, h, s, 1), layout, in_place=True)
+        begin = jax.jit(over_rows(lambda _, key: init(config, key), layout))
+        start = begin.lower(self._hparams[0], keys[0]).compile()
+        self._states = in_turns(start, self._hparams, keys, layout)
+        phase = over_rows(lambda h, s: train_phases(config, h, s, 1), layout)
         began = time.perf_counter()
         donated = (1,) if donate else ()
         program = jax.jit(phase, donate_argnums=donated, compiler_options=options)
-        lowered = program.lower(hparams, self._state)
+        lowered = program.lower(self._hparams[0], self._states[0])
         self.trace_seconds = time.perf_counter() - began
         self._compiled = lowered.compile()
         self.compile_seconds = time.perf_counter() - began - self.trace_seconds
         used = self._compiled.memory_analysis()
-        held = used.argument_size_in_bytes + used.output_size_in_bytes + used.temp_size_in_bytes
-        self.memory_mib = (held - used.alias_size_in_bytes) / 2**20
-        self._hparams = hparams
+        held = used.argument_size_in_bytes + used.output_size_in_bytes - used.alias_size_in_bytes
+        in_all = held * layout.turns + used.temp_size_in_bytes * layout.workers
+        self.memory_mib = in_all / 2**20
         self.steps = layout.rows * config.n_pi * config.steps_per_iteration
         self()
 
     def __call__(self) -> float:
         began = time.perf_counter()
-        self._state, _ = jax.block_until_ready(self._compiled(self._hparams, self._state))
+        done = in_turns(self._compiled, self._hparams, self._states, self.layout)
+        self._states = [state for state, _ in done]
         return time.perf_counter() - began
 
 

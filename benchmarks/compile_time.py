@@ -24,7 +24,7 @@ def once(name: str, seeds: int, ours: bool) -> dict[str, Any]:
     from ppg_jax import segments
     from ppg_jax.backend import lay_out
     from ppg_jax.files import load_config
-    from ppg_jax.parallel import fill
+    from ppg_jax.parallel import deal, repeat
     from ppg_jax.train import build
 
     if not ours:
@@ -32,8 +32,8 @@ def once(name: str, seeds: int, ours: bool) -> dict[str, Any]:
     config = load_config(name)
     layout = lay_out(config, seeds)
     build(config)  # imports gymnax and tries the environment: once a process, whatever is compiled
-    hparams = jax.tree.map(jax.numpy.float32, config.hparams)
-    state: Any = fill(jax.random.split(jax.random.key(config.seed), seeds), layout)
+    hparams, *_ = repeat(jax.tree.map(jax.numpy.float32, config.hparams), layout)
+    state: Any = deal(jax.random.split(jax.random.key(config.seed), seeds), layout)[0]
     programs = [program for program, *_ in segments.programs(config, layout, shared=True)]
     began = time.perf_counter()
     segments.compile_all(programs, layout, hparams, state)

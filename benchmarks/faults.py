@@ -71,7 +71,7 @@ def everything(folder: Path) -> dict[str, Any]:
     config = folder_config(folder)
     saved = Checkpoints(folder, 1, read_only=True).newest(config, config.num_phases)
     assert saved is not None
-    found: dict[str, Any] = dict(to_arrays(saved.state, config.seeds))
+    found: dict[str, Any] = dict(to_arrays([saved.state], config.seeds))
     final = jax.tree.leaves(load_parameters(folder, config))
     found |= {f"final {i}": np.asarray(x) for i, x in enumerate(final)}
     found["metrics.csv"] = np.frombuffer((folder / "metrics.csv").read_bytes(), np.uint8)

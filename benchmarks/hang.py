@@ -21,8 +21,8 @@ config = ppg_jax.load_config(
     sys.argv[1], strategy=sys.argv[2], total_timesteps=int(sys.argv[4]), n_pi=int(sys.argv[5])
 )
 result = ppg_jax.run(config, seeds=int(sys.argv[3]), progress=False)
-print(platform.python_version(), jax.__version__)
-print(result.config.strategy, result.config.devices, result.run_seconds)
+layout = ppg_jax.backend.lay_out(result.config, result.config.seeds)
+print(platform.python_version(), jax.__version__, result.run_seconds, layout)
 """
 
 
@@ -39,11 +39,11 @@ def once(python: str, strategy: str, args: Any) -> dict:
         return {"hung": True}
     if done.returncode:
         raise SystemExit(f"{python}: {done.stderr[-2000:]}")
-    python_version, jax_version, how, devices, seconds = done.stdout.split()
+    python_version, jax_version, seconds, layout = done.stdout.strip().split(maxsplit=3)
     return {
         "hung": False,
         "jax": f"{jax_version} on Python {python_version}",
-        "layout": f"{how} on {devices} devices",
+        "layout": layout,
         "run_seconds": float(seconds),
         "seconds": time.perf_counter() - began,
     }

@@ -24,7 +24,7 @@ from ppg_jax.backend import lay_out
 from ppg_jax.cli import main as ppg_jax
 from ppg_jax.config import Config
 from ppg_jax.files import load_config
-from ppg_jax.parallel import compiler_options, fill, over_rows
+from ppg_jax.parallel import compiler_options, deal, in_turns, over_rows
 from ppg_jax.train import make_train
 
 
@@ -32,16 +32,16 @@ class Bare:
     """The whole run as one program."""
 
     def __init__(self, config: Config) -> None:
-        layout = lay_out(config, config.seeds)
+        self._layout = layout = lay_out(config, config.seeds)
         train = make_train(config)
         rows = over_rows(lambda _, key: train(key), layout)
-        self._keys = fill(jax.random.split(jax.random.key(config.seed), config.seeds), layout)
+        self._keys = deal(jax.random.split(jax.random.key(config.seed), config.seeds), layout)
         program = jax.jit(rows, compiler_options=compiler_options())
-        self._compiled = program.lower(None, self._keys).compile()
+        self._compiled = program.lower(None, self._keys[0]).compile()
 
     def __call__(self) -> float:
         began = time.perf_counter()
-        jax.block_until_ready(self._compiled(None, self._keys))
+        in_turns(self._compiled, [None] * len(self._keys), self._keys, self._layout)
         return time.perf_counter() - began
 
 

@@ -1,12 +1,13 @@
-"""Many seeds by every strategy, on one device and on all: environment steps per second in all.
+"""Many seeds by every strategy, on one device and on all, called by one thread and by all.
 
     python benchmarks/seeds.py minatar/breakout benchmarks/breakout_cnn.yaml --seeds 1 8 --n-pi 2
 
 This is what ``auto`` rests on (``ppg_jax/parallel.py``). Programs run in turn; ``over_vmap`` and
-``over_one_seed`` are medians of the quotients within a round. Memory is XLA's account of a device's
-arguments, outputs and temporaries.
+``over_one_seed`` are medians of the quotients within a round, of environment steps per second in
+all. Memory is XLA's account of a device's arguments, outputs and temporaries.
 """
 
+import dataclasses
 import statistics
 import sys
 from typing import Any
@@ -17,27 +18,26 @@ from common import Phases, finish, in_turn, one_phase, options, ratio
 from ppg_jax.backend import use_all_cores
 from ppg_jax.config import Config
 from ppg_jax.files import load_config
-from ppg_jax.parallel import choose_layout
+from ppg_jax.parallel import Layout, choose_layout
 
 CHUNK = 4
 
 
-def layouts(config: Config, seeds: int, strategies: list[str]) -> dict[str, Config]:
-    """Configurations that differ in how the seeds run, by what they are called."""
-    found = {"auto": config.replace(seeds=seeds)}
+def layouts(config: Config, seeds: int, strategies: list[str]) -> dict[str, Layout]:
+    """How the seeds may run, by what it is called."""
+    found = {"auto": choose_layout(config, seeds)}
     if seeds == 1:  # one seed runs alike by every strategy
         return found
     for devices in sorted({1, min(jax.local_device_count(), seeds)}):
         for strategy in strategies:
             if strategy == "chunk" and seeds // devices <= CHUNK:
                 continue
-            changed = config.replace(
-                seeds=seeds,
-                strategy=strategy,
-                devices=devices,
-                chunk_size=CHUNK if strategy == "chunk" else None,
-            )
-            found[str(choose_layout(changed, seeds))] = changed
+            chunk_size = CHUNK if strategy == "chunk" else None
+            changed = config.replace(strategy=strategy, devices=devices, chunk_size=chunk_size)
+            layout = choose_layout(changed, seeds)
+            for workers in {1, layout.workers}:
+                each = dataclasses.replace(layout, workers=workers)
+                found[str(each)] = each
     return found
 
 
@@ -46,8 +46,8 @@ def measure(name: str, args: Any) -> list[dict]:
     base = one_phase(load_config(name), args.n_pi)
     programs: dict[tuple[int, str], Phases] = {}
     for seeds in args.seeds:
-        for how, config in layouts(base, seeds, args.strategies).items():
-            programs[seeds, how] = Phases(config, choose_layout(config, seeds))
+        for how, layout in layouts(base, seeds, args.strategies).items():
+            programs[seeds, how] = Phases(base, layout)
     seconds = in_turn(programs, args.repeats)
     rows = []
     for (seeds, how), program in programs.items():

@@ -13,7 +13,7 @@ from pathlib import Path
 import jax
 
 from ppg_jax.config import Config, ConfigError
-from ppg_jax.parallel import Layout, choose_layout
+from ppg_jax.parallel import Layout, choose_layout, cores
 
 
 def use_all_cores() -> int:
@@ -29,24 +29,20 @@ def use_all_cores() -> int:
     unset = jax.config.jax_num_cpu_devices < 0  # type: ignore[attr-defined]
     if unset and not by_hand:
         with contextlib.suppress(RuntimeError):  # a computation has already run
-            jax.config.update("jax_num_cpu_devices", _cores())
+            jax.config.update("jax_num_cpu_devices", cores())
     return jax.local_device_count()
 
 
-def _cores() -> int:
-    """Cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
 def lay_out(config: Config, rows: int) -> Layout:
-    """``choose_layout`` after CPU cores have become devices, if the rows can use them.
+    """``choose_layout`` after CPU cores have become devices.
+
+    Always: the cache tells programs apart by how many devices there are, and a later call in the
+    same process may want them all.
 
     Raises:
       ConfigError: more devices than there are.
     """
-    available = use_all_cores() if rows > 1 and config.devices != 1 else jax.local_device_count()
+    available = use_all_cores()
     if (config.devices or 1) > available:
         raise ConfigError(
             f"devices: {config.devices} will not do; JAX has {available} here (CPU cores become "

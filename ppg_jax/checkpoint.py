@@ -5,6 +5,7 @@ import hashlib
 import json
 import logging
 import shutil
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -80,7 +81,7 @@ class Checkpoints:
     def save(
         self,
         phases: int,
-        state: TrainState,
+        states: Sequence[TrainState],
         rows: int,
         *,
         mean_return: float,
@@ -91,7 +92,7 @@ class Checkpoints:
 
         Args:
           phases: that it has behind it; what is saved for them already stays.
-          state: leaves ``[slots, ...]``, of which the first ``rows`` count.
+          states: leaves ``[some rows, ...]``; of them all the first ``rows`` count.
           rows: how many trainings there are.
           mean_return: by which the best is known; NaN counts as worst.
           run_seconds: so far.
@@ -102,7 +103,7 @@ class Checkpoints:
         """
         if phases in self._manager.all_steps():
             return
-        packed, index = pack(to_arrays(state, rows))
+        packed, index = pack(to_arrays(states, rows))
         about = {
             "format": FORMAT,
             "ppg_jax": VERSION,

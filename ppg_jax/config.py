@@ -193,14 +193,16 @@ class Config:
     )
     strategy: Literal["auto", "vmap", "map", "chunk"] = Field(
         "auto",
-        description="How the seeds of a device run in one program: together (vmap), in turn (map), "
-        "or in turn some together (chunk); auto: map on CPU, otherwise vmap, many in chunks.",
+        description="How seeds run by one program: together (vmap), in turn (map), or in turn some "
+        "together (chunk); auto: map on CPU, otherwise vmap, many in chunks.",
     )
     chunk_size: Annotated[Count, Field(ge=1)] | None = Field(
         None, description="Seeds that run together where strategy is chunk; default 128."
     )
     devices: Annotated[Count, Field(ge=1)] | None = Field(
-        None, description="Devices that share the seeds; default all (on CPU: one for each core)."
+        None,
+        description="Devices that share the seeds; default all. On CPU, one, with turns on all "
+        "cores; for vmap a device for each core.",
     )
     # Counted in int32 inside the program.
     total_timesteps: Annotated[Count, Field(ge=1, lt=2**31)] = Field(

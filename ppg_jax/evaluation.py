@@ -10,7 +10,7 @@ import numpy as np
 from ppg_jax.config import Config
 from ppg_jax.envs import reset_envs, step_envs
 from ppg_jax.networks import POLICY
-from ppg_jax.parallel import choose_layout, collect, compiler_options, fill, over_rows
+from ppg_jax.parallel import choose_layout, collect, compiler_options, deal, in_turns, over_rows
 from ppg_jax.running_stats import RunningStats
 from ppg_jax.train import build
 from ppg_jax.types import EnvsState
@@ -164,6 +164,8 @@ def evaluate_seeds(
     # The run may have had other devices than this machine.
     layout = choose_layout(config.replace(devices=None), config.seeds)
     mapped = jax.jit(over_rows(play, layout), compiler_options=compiler_options())
-    played = mapped(None, fill((params, obs_stats, keys), layout))
-    returns, lengths, ended = map(np.asarray, collect(played, layout))
+    turns = deal((params, obs_stats, keys), layout)
+    program = mapped.lower(None, turns[0]).compile()
+    played = collect(in_turns(program, [None] * layout.turns, turns, layout), layout)
+    returns, lengths, ended = map(np.asarray, played)
     return returns, lengths, ended

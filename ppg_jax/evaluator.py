@@ -4,7 +4,7 @@ import csv
 import dataclasses
 import io
 import itertools
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ import numpy as np
 from ppg_jax.config import Config, ConfigError
 from ppg_jax.evaluation import evaluate
 from ppg_jax.logging import TextLog
-from ppg_jax.parallel import Layout, compiler_options, fill, over_rows
+from ppg_jax.parallel import Layout, collect, compiler_options, deal, in_turns, over_rows
 from ppg_jax.segments import Segment
 
 FILE = "evaluation.csv"
@@ -85,9 +85,10 @@ class Evaluator:
             places["all levels"] = with_environment(config, {"num_levels": None})
         places |= {name: with_environment(config, dict(x)) for name, x in plan.elsewhere.items()}
         self._programs = {
-            (policy, name): _program(place, layout, plan.episodes, greedy=policy == "greedy")
+            (policy, name): _playing(place, layout, plan.episodes, greedy=policy == "greedy")
             for policy, (name, place) in itertools.product(("stochastic", "greedy"), places.items())
         }
+        self._compiled: dict[tuple[str, str], Any] = {}
         self._last = done
         path = folder / FILE if folder else None
         self.rows, size = read_rows(path, done) if path else ([], 0)
@@ -103,11 +104,16 @@ class Evaluator:
             return
         self._last = segment.phases
         key = jax.random.fold_in(jax.random.key(self._config.seed), segment.phases)
-        keys = fill(jax.random.split(key, self._config.seeds), self._layout)
+        keys = deal(jax.random.split(key, self._config.seeds), self._layout)
+        turns = [
+            (state.params, state.obs_stats, some)
+            for state, some in zip(segment.states, keys, strict=True)
+        ]
         fresh = []
-        for (policy, where), program in self._programs.items():
-            played = program(None, (segment.state.params, segment.state.obs_stats, keys))
-            returns, lengths, ended = (np.asarray(x)[: self._config.seeds] for x in played)
+        for policy, where in self._programs:
+            program = self._program(policy, where, turns[0])
+            played = in_turns(program, [None] * len(turns), turns, self._layout)
+            returns, lengths, ended = map(np.asarray, collect(played, self._layout))
             for seed in range(self._config.seeds):
                 row = (
                     segment.phases,
@@ -129,8 +135,15 @@ class Evaluator:
             writer.writerows(fresh)
             self._file.append(text.getvalue())
 
+    def _program(self, policy: str, where: str, turn: Any) -> Any:
+        """Compiled when it is first needed."""
+        which = policy, where
+        if which not in self._compiled:
+            self._compiled[which] = self._programs[which].lower(None, turn).compile()
+        return self._compiled[which]
 
-def _program(config: Config, layout: Layout, episodes: int, *, greedy: bool) -> Callable[..., Any]:
+
+def _playing(config: Config, layout: Layout, episodes: int, *, greedy: bool) -> Any:
     def play(_: None, one: tuple[Any, Any, chex.PRNGKey]):
         return evaluate(config, *one, episodes, greedy=greedy)
 

@@ -1,6 +1,7 @@
 """A training state as plain arrays, and back; arrays as one vector of bytes, and back."""
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -16,16 +17,20 @@ Index = list[list[Any]]
 """Name, dtype and shape of every array."""
 
 
-def to_arrays(state: TrainState, rows: int) -> Arrays:
-    """A state's leaves by their paths, copied to the host; random keys as their data."""
+def to_arrays(states: Sequence[TrainState], rows: int) -> Arrays:
+    """States' leaves by their paths, joined and copied to the host; random keys as their data."""
 
-    def leaf(x: Any) -> np.ndarray:
-        if jnp.issubdtype(x.dtype, jax.dtypes.prng_key):
-            x = jax.random.key_data(x)
-        # A copy: on CPU the array would share memory with a buffer that training reuses.
-        return np.array(np.asarray(x)[:rows])
+    def plain(x: Any) -> np.ndarray:
+        is_key = jnp.issubdtype(x.dtype, jax.dtypes.prng_key)
+        return np.asarray(jax.random.key_data(x) if is_key else x)
 
-    return {_name(path): leaf(x) for path, x in jax.tree_util.tree_leaves_with_path(state)}
+    names = [_name(path) for path, _ in jax.tree_util.tree_leaves_with_path(states[0])]
+    parts = zip(*map(jax.tree.leaves, states), strict=True)
+    # Joining copies: on CPU one array would share memory with a buffer that training reuses.
+    return {
+        name: np.concatenate([plain(x) for x in some])[:rows]
+        for name, some in zip(names, parts, strict=True)
+    }
 
 
 def from_arrays(arrays: Arrays, config: Config) -> TrainState:

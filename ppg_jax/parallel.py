@@ -1,22 +1,29 @@
-"""Many independent trainings in one program: together, in turn, in chunks, over devices.
+"""Many independent trainings by one program: together, in turn, in chunks, over devices.
 
 A row is one training: a seed, or a seed with a setting of the hyperparameters. Rows never exchange
 anything, so the program has no communication, and what a row computes depends on where and beside
 which others it runs by rounding at most.
+
+A turn is the rows that one call of the program takes, on all devices; the host calls it for one
+turn after the other, on CPU for as many at a time as there are cores. There one seed's program is
+any number's, and a row has the same bits in all of them. A loop over turns inside the program
+(``jax.lax.map``) would take every part of a row out of all of them and put it back, hundreds of
+operations more to compile, and a program for several devices has to be partitioned as well.
 """
 
 import dataclasses
-import functools
 import math
-from collections.abc import Callable
+import os
+import queue
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
-import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from ppg_jax.background import begin
 from ppg_jax.config import Config
 
 AXIS = "seed"
@@ -35,22 +42,29 @@ class Layout:
       devices: how many share the rows; each runs its part by the strategy.
       chunk_size: rows that run together on a device.
       rows: how many there are.
+      workers: turns that run at a time, each called by a thread of its own.
     """
 
     strategy: Literal["vmap", "map", "chunk"]
     devices: int
     chunk_size: int
     rows: int
+    workers: int = 1
 
     @property
-    def slots(self) -> int:
-        """Rows with those added that fill every device and chunk evenly."""
-        return math.ceil(self.rows / self.devices / self.chunk_size) * (
-            self.chunk_size * self.devices
-        )
+    def turn(self) -> int:
+        """Rows that one call takes, on all devices."""
+        return self.chunk_size * self.devices
+
+    @property
+    def turns(self) -> int:
+        """How often a turn runs until all rows have; the last may not be full."""
+        return math.ceil(self.rows / self.turn)
 
     def __str__(self) -> str:
         how = f"{self.strategy} of {self.chunk_size}" if self.strategy == "chunk" else self.strategy
+        if self.workers > 1:
+            return f"{how}, {self.workers} at a time"
         return how + (f" on {self.devices} devices" if self.devices > 1 else "")
 
 
@@ -59,29 +73,39 @@ def choose_layout(config: Config, rows: int) -> Layout:
 
     What the configuration leaves open is chosen so:
 
-    - devices: of those JAX has as many as shorten the work.
     - on CPU ``map``: one row fills a core, and batching over parameters only makes its matrix
-      products, convolutions and working set worse (``benchmarks/seeds.py``).
-    - elsewhere ``vmap``, since small networks leave most of an accelerator idle; from
-      ``VMAP_LIMIT`` rows a device on ``chunk``, which bounds the memory.
+      products, convolutions and working set worse. Each core has a thread that calls the program
+      (``benchmarks/seeds.py``); only for ``vmap``, a single turn, do cores count as devices.
+    - elsewhere ``vmap`` on as many devices as shorten the work, since small networks leave most of
+      an accelerator idle; from ``VMAP_LIMIT`` rows a device on ``chunk``, which bounds the memory.
     """
-    devices = min(config.devices or jax.local_device_count(), rows)
-    if config.devices is None:  # nine rows keep eight devices no less long than five
+    on_cpu = jax.default_backend() == "cpu"
+    strategy = config.strategy
+    if strategy == "auto" and config.chunk_size:
+        strategy = "chunk"
+    elif strategy == "auto" and on_cpu:
+        strategy = "map"
+    devices, workers = config.devices or 1, 1
+    if on_cpu and strategy in ("map", "chunk") and devices == 1:
+        workers = min(cores(), rows)
+    elif config.devices is None:  # nine rows keep eight devices no less long than five
+        devices = min(jax.local_device_count(), rows)
         devices = math.ceil(rows / math.ceil(rows / devices))
-    share = math.ceil(rows / devices)
-    strategy = _best_strategy(config, share) if config.strategy == "auto" else config.strategy
+    devices = min(devices, rows)
+    share = math.ceil(rows / devices / workers)
+    if strategy == "auto":
+        strategy = "vmap" if share <= VMAP_LIMIT else "chunk"
     size = {"map": 1, "vmap": share, "chunk": min(config.chunk_size or VMAP_LIMIT, share)}[strategy]
     if strategy == "chunk":  # as equal as they can be
         size = math.ceil(share / math.ceil(share / size))
-    return Layout(strategy, devices, size, rows)
+    return Layout(strategy, devices, size, rows, workers)
 
 
-def _best_strategy(config: Config, share: int) -> Literal["vmap", "map", "chunk"]:
-    if config.chunk_size:
-        return "chunk"
-    if jax.default_backend() == "cpu":
-        return "map"
-    return "vmap" if share <= VMAP_LIMIT else "chunk"
+def cores() -> int:
+    """CPU cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def compiler_options() -> dict[str, str] | None:
@@ -95,32 +119,25 @@ def compiler_options() -> dict[str, str] | None:
 
 
 def over_rows(
-    fn: Callable[[Any, Any], Any], layout: Layout, *, shared: bool = True, in_place: bool = False
+    fn: Callable[[Any, Any], Any], layout: Layout, *, shared: bool = True
 ) -> Callable[[Any, Any], Any]:
-    """Maps ``fn(first, row)`` over the leading axis of its second argument.
+    """Maps ``fn(first, row)`` over the rows of one turn, the leading axis of its second argument.
 
     Args:
       fn: pure function of one row.
       layout: how the rows run.
       shared: the first argument is the same for all rows; otherwise it has the axis too.
-      in_place: ``fn`` returns what has become of its row, and something else. Rows that run in turn
-        are then written over what they were: there is one copy of them all, not two.
 
     Returns:
-      The same function on ``[layout.slots, ...]`` leaves (``fill``), ready for ``jax.jit``.
+      The same function on ``[layout.turn, ...]`` leaves, ready for ``jax.jit`` and ``in_turns``.
     """
+
+    def alone(first: Any, rows: Any) -> Any:
+        out = fn(first if shared else _only(first), _only(rows))
+        return jax.tree.map(lambda x: x.reshape(1, *x.shape), out)
+
     together = jax.vmap(fn, in_axes=(None if shared else 0, 0))
-    in_turn = _each_in_place if in_place else _each
-
-    def on_one_device(first: Any, rows: Any) -> Any:
-        if layout.strategy == "vmap":
-            return together(first, rows)
-        if layout.strategy == "map":
-            return in_turn(fn, first, rows, shared)
-        first = first if shared else _cut(first, layout.chunk_size)
-        out = in_turn(together, first, _cut(rows, layout.chunk_size), shared)
-        return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), out)
-
+    on_one_device = alone if layout.strategy == "map" else together
     if layout.devices == 1:
         return on_one_device
     split = PartitionSpec(AXIS)
@@ -133,61 +150,89 @@ def over_rows(
     )
 
 
-def _each(fn: Callable[[Any, Any], Any], first: Any, rows: Any, shared: bool) -> Any:
-    """``fn`` of one row (or chunk of rows) after the other."""
-    if shared:
-        return jax.lax.map(lambda row: fn(first, row), rows)
-    return jax.lax.map(lambda both: fn(*both), (first, rows))
+def _only(tree: Any) -> Any:
+    """Leaves ``[1, ...] -> [...]``."""
+    return jax.tree.map(lambda x: x.reshape(x.shape[1:]), tree)
 
 
-def _each_in_place(fn: Callable[[Any, Any], Any], first: Any, rows: Any, shared: bool) -> Any:
-    """Likewise, where ``fn`` returns the row that takes its row's place, and the rest."""
-    # To allow negative indices would be three operations more for each of some hundred leaves.
-    take = functools.partial(
-        jax.lax.dynamic_index_in_dim, keepdims=False, allow_negative_indices=False
-    )
-    put = functools.partial(jax.lax.dynamic_update_index_in_dim, allow_negative_indices=False)
+def in_turns(
+    program: Callable[[Any, Any], Any], firsts: Sequence[Any], turns: Sequence[Any], layout: Layout
+) -> list[Any]:
+    """What the compiled function of a turn (``over_rows``) gives for each, when all are done.
 
-    def step(rows: Any, number: chex.Array):
-        def here(tree: Any) -> Any:
-            return jax.tree.map(lambda x: take(x, number), tree)
+    Args:
+      program: compiled.
+      firsts: its first argument for each turn.
+      turns: its second, as ``deal`` makes them.
+      layout: how the rows run.
+    """
+    done: list[Any] = [None] * layout.turns
+    left: queue.SimpleQueue[int] = queue.SimpleQueue()
+    for turn in range(layout.turns):
+        left.put(turn)
 
-        row, rest = fn(first if shared else here(first), here(rows))
-        return jax.tree.map(lambda x, new: put(x, new, number, 0), rows, row), rest
+    def work() -> None:
+        while not left.empty():
+            try:
+                turn = left.get_nowait()
+            except queue.Empty:  # another thread was sooner
+                return
+            done[turn] = jax.block_until_ready(program(firsts[turn], turns[turn]))
 
-    return jax.lax.scan(step, rows, jnp.arange(len(jax.tree.leaves(rows)[0])))
-
-
-def _cut(rows: Any, size: int) -> Any:
-    """Leaves ``[rows, ...] -> [chunks, size, ...]``."""
-    return jax.tree.map(lambda x: x.reshape(-1, size, *x.shape[1:]), rows)
+    if layout.workers == 1:
+        work()
+    else:
+        for ended in [begin(work) for _ in range(layout.workers)]:
+            ended()
+    return done
 
 
 def _mesh(layout: Layout) -> Mesh:
     return Mesh(np.array(jax.local_devices()[: layout.devices]), (AXIS,))
 
 
-def fill(tree: Any, layout: Layout) -> Any:
-    """Leaves ``[rows, ...]`` to ``[slots, ...]``, by repeating the first row, on their devices."""
-    extra = layout.slots - layout.rows
-    if extra:
-        tree = jax.tree.map(lambda x: jnp.concatenate([x, jnp.repeat(x[:1], extra, 0)]), tree)
-    sharding = _sharding(layout)
-    return tree if sharding is None else jax.device_put(tree, sharding)
+def deal(tree: Any, layout: Layout) -> list[Any]:
+    """Leaves ``[rows, ...]`` to one tree for each turn, leaves ``[layout.turn, ...]``.
+
+    They lie on their devices. What the last turn lacks is the first row again.
+    """
+    sharding = _sharding(layout, PartitionSpec(AXIS))
+
+    def part(turn: int) -> Any:
+        first = turn * layout.turn
+        rows = np.arange(first, first + layout.turn)
+        if rows[-1] < layout.rows:
+            cut = jax.tree.map(lambda x: x[first : first + layout.turn], tree)
+        else:
+            cut = jax.tree.map(lambda x: x[np.where(rows < layout.rows, rows, 0)], tree)
+        return cut if sharding is None else jax.device_put(cut, sharding)
+
+    return [part(turn) for turn in range(layout.turns)]
+
+
+def repeat(tree: Any, layout: Layout) -> list[Any]:
+    """The same tree for each turn, where all devices have it: else every call would send it."""
+    sharding = _sharding(layout, PartitionSpec())
+    return [tree if sharding is None else jax.device_put(tree, sharding)] * layout.turns
 
 
 def placed(tree: Any, layout: Layout) -> Any:
-    """What the leaves ``[slots, ...]`` of a result are like, before there is one."""
-    sharding = _sharding(layout)
+    """What the leaves ``[layout.turn, ...]`` of a result are like, before there is one."""
+    sharding = _sharding(layout, PartitionSpec(AXIS))
     return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), tree)
 
 
-def _sharding(layout: Layout) -> NamedSharding | None:
-    """How rows lie on the devices; None: on one."""
-    return NamedSharding(_mesh(layout), PartitionSpec(AXIS)) if layout.devices > 1 else None
+def _sharding(layout: Layout, spec: PartitionSpec) -> NamedSharding | None:
+    """How something lies on the devices; None: on one."""
+    return NamedSharding(_mesh(layout), spec) if layout.devices > 1 else None
 
 
-def collect(tree: Any, layout: Layout) -> Any:
-    """Leaves ``[slots, ...]`` of any placement to ``[rows, ...]`` on the first device."""
+def collect(turns: Sequence[Any], layout: Layout) -> Any:
+    """What ``deal`` dealt out, or was made of it, as leaves ``[rows, ...]`` on the first device."""
     device = jax.local_devices()[0]
-    return jax.tree.map(lambda x: jax.device_put(x, device)[: layout.rows], tree)
+
+    def whole(*parts: Any) -> Any:
+        parts = tuple(jax.device_put(x, device) for x in parts)
+        return (parts[0] if len(parts) == 1 else jnp.concatenate(parts))[: layout.rows]
+
+    return jax.tree.map(whole, *turns)

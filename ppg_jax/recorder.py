@@ -144,7 +144,7 @@ class Recorder:
         try:
             self._checkpoints.save(
                 segment.phases,
-                segment.state,
+                segment.states,
                 self._config.seeds,
                 mean_return=float(finite.mean()) if finite.size else np.nan,
                 run_seconds=segment.run_seconds,

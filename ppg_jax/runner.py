@@ -28,7 +28,7 @@ from ppg_jax.folder import (
 )
 from ppg_jax.interrupts import StopRequest
 from ppg_jax.logging import Logger, check_logger
-from ppg_jax.parallel import Layout, collect
+from ppg_jax.parallel import Layout, collect, deal
 from ppg_jax.parameters import save_parameters
 from ppg_jax.progress import Display, make_display
 from ppg_jax.recorder import Recorder, Saving
@@ -294,13 +294,13 @@ def _train(
         recorder.close()
     if isinstance(start, Start) and segment is None:  # it had nothing left to do
         spent = start.compile_seconds, start.run_seconds
-        segment = Segment({}, start.phases, True, start.state, *spent)
+        segment = Segment({}, start.phases, True, deal(start.state, layout), *spent)
     assert segment is not None
     metrics = recorder.metrics
     result = Result(
         config=config,
         metrics=metrics,
-        state=collect(segment.state, layout),
+        state=collect(segment.states, layout),
         compile_seconds=segment.compile_seconds,
         run_seconds=segment.run_seconds,
         first_bad_iteration=first_bad_iteration(metrics, config),

@@ -11,7 +11,7 @@ import numpy as np
 
 from ppg_jax.background import begin
 from ppg_jax.config import Config, Hyperparams
-from ppg_jax.parallel import Layout, compiler_options, fill, over_rows, placed
+from ppg_jax.parallel import Layout, compiler_options, deal, in_turns, over_rows, placed, repeat
 from ppg_jax.summary import MetricArrays
 from ppg_jax.train import init, train_phases, train_tail
 
@@ -20,13 +20,14 @@ SEGMENTS = 100  # about how often a run comes back to the host
 
 @dataclasses.dataclass(frozen=True)
 class Segment:
-    """A part of a run that was one call of a compiled program.
+    """A part of a run that was one call of a compiled program for every turn of rows.
 
     Attributes:
       metrics: by name, each ``[rows, iterations of the segment]``.
       phases: that the run has behind it, all segments so far.
       at_phase_end: no iterations of an unfinished phase stand behind the last of these.
-      state: after it, leaves ``[slots, ...]``; gone when the next segment is asked for.
+      states: after it, of each turn, leaves ``[layout.turn, ...]``; gone when the next segment is
+        asked for.
       compile_seconds: tracing and compiling, in all so far.
       run_seconds: running, in all so far.
     """
@@ -34,7 +35,7 @@ class Segment:
     metrics: MetricArrays
     phases: int
     at_phase_end: bool
-    state: Any
+    states: list[Any]
     compile_seconds: float
     run_seconds: float
 
@@ -78,33 +79,43 @@ def train_segments(
       attend: calls a function that takes long.
     """
     hparams = jax.tree.map(jax.numpy.float32, hparams)
-    hparams = hparams if shared else fill(hparams, layout)
+    per_turn = repeat(hparams, layout) if shared else deal(hparams, layout)
     phases, compiling, running = 0, 0.0, 0.0
     fresh = not isinstance(start, Start)
     if isinstance(start, Start):
         phases, compiling, running = start.phases, start.compile_seconds, start.run_seconds
-    state: Any = fill(start.state if isinstance(start, Start) else start, layout)
+    states = deal(start.state if isinstance(start, Start) else start, layout)
     parts = programs(
         config, layout, shared, done=None if fresh else phases, most_phases=most_phases
     )
     began = time.perf_counter()
-    compiled = compile_all([part[0] for part in parts], layout, hparams, state)
+    compiled = compile_all([part[0] for part in parts], layout, per_turn[0], states[0])
     compiling += time.perf_counter() - began
     for program, (_, calls, phases_per_call) in zip(compiled, parts, strict=True):
         for _ in range(calls):
             began = time.perf_counter()
-            call = _call(program, hparams, state)
-            state, metrics = attend(call)
+            done = attend(_call(program, per_turn, states, layout))
+            states = [state for state, _ in done]
             running += time.perf_counter() - began
             phases += phases_per_call
-            if metrics:
-                part = {name: np.asarray(x)[: layout.rows] for name, x in metrics.items()}
+            if done[0][1]:
+                metrics = _whole([part for _, part in done], layout)
                 at_end = phases_per_call > 0
-                yield Segment(part, phases, at_end, state, compiling, running)
+                yield Segment(metrics, phases, at_end, states, compiling, running)
 
 
-def _call(compiled: Any, hparams: Any, state: Any) -> Callable[[], Any]:
-    return lambda: jax.block_until_ready(compiled(hparams, state))
+def _call(
+    program: Any, per_turn: list[Any], states: list[Any], layout: Layout
+) -> Callable[[], list[Any]]:
+    return lambda: in_turns(program, per_turn, states, layout)
+
+
+def _whole(parts: list[dict[str, jax.Array]], layout: Layout) -> MetricArrays:
+    """Metrics of all rows, of those of the turns."""
+    return {
+        name: np.concatenate([np.asarray(part[name]) for part in parts])[: layout.rows]
+        for name in parts[0]
+    }
 
 
 def compile_all(programs: list[Any], layout: Layout, hparams: Any, state: Any) -> list[Any]:
@@ -141,7 +152,7 @@ def programs(
 
     def jitted(fn: Callable[..., Any], in_place: bool = True) -> Any:
         return jax.jit(
-            over_rows(fn, layout, shared=shared, in_place=in_place),
+            over_rows(fn, layout, shared=shared),
             donate_argnums=(1,) if in_place else (),
             compiler_options=compiler_options(),
         )

@@ -151,7 +151,7 @@ def sweep(
         config=config,
         settings=settings,
         metrics={name: unflatten(x) for name, x in metrics.items()},
-        state=jax.tree.map(unflatten, collect(segment.state, layout)),
+        state=jax.tree.map(unflatten, collect(segment.states, layout)),
         compile_seconds=segment.compile_seconds,
         run_seconds=segment.run_seconds,
         first_bad_iteration=[bad[i : i + shape[1]] for i in range(0, rows, shape[1])],

@@ -16,10 +16,9 @@ LAYERS = [
     {"envs", "networks"},
     {"minibatch", "optimizer", "gradients", "rollout", "policy_phase", "aux_phase"},
     {"train"},
-    {"parallel", "evaluation"},
+    {"background", "parallel", "evaluation"},
     {
         "backend",
-        "background",
         "files",
         "folder",
         "groups",

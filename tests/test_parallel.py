@@ -2,6 +2,7 @@
 
 import importlib
 import itertools
+import threading
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +13,7 @@ import ppg_jax
 from ppg_jax import parallel
 from ppg_jax.backend import lay_out
 from ppg_jax.config import Config, ConfigError
-from ppg_jax.parallel import Layout, choose_layout, collect, fill, over_rows
+from ppg_jax.parallel import Layout, choose_layout, collect, deal, in_turns, over_rows, repeat
 
 
 def layout_for(rows, **changes):
@@ -25,6 +26,15 @@ def row(factor, x):
     return {"total": total, "steps": steps}
 
 
+def mapped(fn, layout, first, rows, *, shared, **options):
+    """``fn`` of every row, as a run maps it."""
+    firsts = repeat(first, layout) if shared else deal(first, layout)
+    turns = deal(rows, layout)
+    program = jax.jit(over_rows(fn, layout, shared=shared), **options)
+    compiled = program.lower(firsts[0], turns[0]).compile()
+    return in_turns(compiled, firsts, turns, layout)
+
+
 @pytest.mark.parametrize("shared", [True, False])
 @pytest.mark.parametrize(
     ("strategy", "devices", "rows"),
@@ -35,10 +45,9 @@ def test_every_layout_gives_the_same(strategy, devices, rows, shared):
     layout = layout_for(rows, strategy=strategy, devices=devices, chunk_size=chunk)
     x = jax.random.normal(jax.random.key(0), (rows, 4))
     factor = jnp.float32(2) if shared else jnp.arange(rows, dtype=jnp.float32)
-    first = factor if shared else fill(factor, layout)
-    out = jax.jit(over_rows(row, layout, shared=shared))(first, fill(x, layout))
+    out = collect(mapped(row, layout, factor, x, shared=shared), layout)
     expected = [row(factor if shared else factor[i], x[i]) for i in range(rows)]
-    for name, found in collect(out, layout).items():
+    for name, found in out.items():
         assert found.shape[0] == rows
         assert len(found.devices()) == 1
         np.testing.assert_allclose(found, [e[name] for e in expected], rtol=1e-6)
@@ -60,56 +69,65 @@ def test_rows_may_be_written_over(strategy, devices, shared):
         new = {"key": jax.random.fold_in(row["key"], 1), "x": first * row["x"] + 1}
         return new, {"was": row["x"]}
 
-    expected = jax.random.key_data(jax.vmap(lambda key: jax.random.fold_in(key, 1))(keys))
-    mapped = over_rows(grow, layout, shared=shared, in_place=True)
-    program = jax.jit(mapped, donate_argnums=1)
-    out, rest = collect(
-        program(first if shared else fill(first, layout), fill(rows, layout)), layout
-    )
+    expected_keys = jax.random.key_data(jax.vmap(lambda key: jax.random.fold_in(key, 1))(keys))
+    expected_x = np.asarray(first) * np.arange(7) + 1
+    done = mapped(grow, layout, first, rows, shared=shared, donate_argnums=1)
+    out, rest = collect(done, layout)
     np.testing.assert_array_equal(rest["was"], np.arange(7))
-    np.testing.assert_array_equal(out["x"], np.asarray(first) * np.arange(7) + 1)
-    np.testing.assert_array_equal(jax.random.key_data(out["key"]), expected)
+    np.testing.assert_array_equal(out["x"], expected_x)
+    np.testing.assert_array_equal(jax.random.key_data(out["key"]), expected_keys)
 
 
-def test_rows_in_turn_are_held_once():
-    """Written over, they need no second copy: that is what a run of many seeds is to get."""
-    layout = Layout("map", 1, 1, 64)
-    rows = jnp.ones((64, 10_000))
+def test_turns_run_at_a_time_in_threads_of_their_own():
+    """As many as there are workers, each turn once, in their places."""
+    together = threading.Barrier(2, timeout=20)
 
-    def train(_, row):
-        return jax.lax.scan(lambda row, _: (row * 2, row.sum()), row, None, length=3)
+    def program(first, turn):
+        together.wait()  # alone, it would wait in vain
+        return first * turn
 
-    def extra_bytes(in_place):
-        mapped = over_rows(train, layout, in_place=in_place)
-        used = jax.jit(mapped, donate_argnums=1).lower(0, rows).compile().memory_analysis()
-        return used.temp_size_in_bytes
+    layout = Layout("map", 1, 1, 6, workers=2)
+    assert in_turns(program, [10] * 6, list(range(6)), layout) == [0, 10, 20, 30, 40, 50]
 
-    assert extra_bytes(True) < 0.1 * rows.nbytes < 0.9 * rows.nbytes < extra_bytes(False)
+
+def test_what_a_turn_raises():
+    def program(_, turn):
+        if turn == 3:
+            raise ValueError("turn 3")
+
+    for workers in (1, 2):
+        with pytest.raises(ValueError, match=r"^turn 3$"):
+            in_turns(program, [None] * 5, range(5), Layout("map", 1, 1, 5, workers))
 
 
 def test_rows_lie_on_their_devices():
     layout = layout_for(5, strategy="map", devices=2)
-    out = jax.jit(over_rows(row, layout))(jnp.float32(1), fill(jnp.ones((5, 4)), layout))
+    out, *_ = mapped(row, layout, jnp.float32(1), jnp.ones((5, 4)), shared=True)
     assert out["total"].sharding.spec == jax.sharding.PartitionSpec("seed")
     shards = {shard.device: shard.data.shape for shard in out["total"].addressable_shards}
-    assert shards == dict.fromkeys(jax.devices()[:2], (3,))
+    assert shards == dict.fromkeys(jax.devices()[:2], (1,))
 
 
 @pytest.mark.parametrize(
     ("rows", "changes", "expected"),
     [
-        (1, {}, Layout("map", 1, 1, 1)),
-        (8, {}, Layout("map", 2, 1, 8)),
+        (1, {}, Layout("map", 1, 1, 1, 1)),
+        (2, {}, Layout("map", 1, 1, 2, 2)),
+        (8, {}, Layout("map", 1, 1, 8, 3)),
+        (8, {"devices": 1}, Layout("map", 1, 1, 8, 3)),
+        (8, {"devices": 2}, Layout("map", 2, 1, 8)),
         (8, {"strategy": "vmap"}, Layout("vmap", 2, 4, 8)),
         (8, {"strategy": "vmap", "devices": 1}, Layout("vmap", 1, 8, 8)),
         (7, {"strategy": "vmap"}, Layout("vmap", 2, 4, 7)),
-        (10, {"strategy": "chunk", "devices": 1, "chunk_size": 4}, Layout("chunk", 1, 4, 10)),
-        # 13 in chunks of at most 6 need three chunks: 5, 5 and 5 rather than 6, 6 and 6.
-        (13, {"devices": 1, "chunk_size": 6}, Layout("chunk", 1, 5, 13)),
-        (3, {"devices": 1, "chunk_size": 100}, Layout("chunk", 1, 3, 3)),
+        (10, {"strategy": "chunk", "chunk_size": 4}, Layout("chunk", 1, 4, 10, 3)),
+        # A core's 10 in chunks of at most 6 need two: 5 and 5 rather than 6 and 4.
+        (30, {"chunk_size": 6}, Layout("chunk", 1, 5, 30, 3)),
+        (3, {"chunk_size": 100}, Layout("chunk", 1, 1, 3, 3)),
+        (10, {"strategy": "chunk", "devices": 2, "chunk_size": 4}, Layout("chunk", 2, 3, 10)),
     ],
 )
-def test_choice_on_cpu(rows, changes, expected):
+def test_choice_on_cpu(rows, changes, expected, monkeypatch):
+    monkeypatch.setattr(parallel, "cores", lambda: 3)
     assert layout_for(rows, **changes) == expected
 
 
@@ -131,21 +149,24 @@ def test_choice_on_an_accelerator(rows, devices, expected, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("layout", "slots"),
+    ("layout", "turns"),
     [
-        (Layout("map", 2, 1, 7), 8),
-        (Layout("vmap", 2, 4, 7), 8),
-        (Layout("chunk", 1, 5, 13), 15),
-        (Layout("chunk", 2, 3, 10), 12),
+        (Layout("map", 1, 1, 3), [[0], [1], [2]]),
+        (Layout("map", 2, 1, 5), [[0, 1], [2, 3], [4, 0]]),
+        (Layout("vmap", 2, 2, 3), [[0, 1, 2, 0]]),
+        (Layout("chunk", 1, 3, 7), [[0, 1, 2], [3, 4, 5], [6, 0, 0]]),
+        (Layout("chunk", 2, 3, 10), [[0, 1, 2, 3, 4, 5], [6, 7, 8, 9, 0, 0]]),
     ],
 )
-def test_slots(layout, slots):
-    assert layout.slots == slots
-    assert fill(jnp.arange(layout.rows), layout).shape == (slots,)
+def test_rows_are_dealt_out_and_collected(layout, turns):
+    rows = jnp.arange(layout.rows)
+    assert [turn.tolist() for turn in deal(rows, layout)] == turns
+    assert collect(deal(rows, layout), layout).tolist() == rows.tolist()
 
 
 def test_layouts_are_shown():
     assert str(Layout("map", 1, 1, 3)) == "map"
+    assert str(Layout("map", 1, 1, 3, workers=2)) == "map, 2 at a time"
     assert str(Layout("vmap", 2, 4, 7)) == "vmap on 2 devices"
     assert str(Layout("chunk", 2, 3, 10)) == "chunk of 3 on 2 devices"
 

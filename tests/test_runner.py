@@ -13,6 +13,7 @@ from rich.console import Console
 from ppg_jax.config import Config, ConfigError
 from ppg_jax.evaluation import evaluate_seeds
 from ppg_jax.files import load_config
+from ppg_jax.parallel import cores
 from ppg_jax.parameters import load_parameters
 from ppg_jax.runner import run
 from ppg_jax.train import make_train
@@ -48,6 +49,17 @@ def test_the_same_numbers_as_the_pure_function(finished):
     assert result.metrics["episode_return"].shape == (2, 5)
 
 
+def test_a_seed_has_the_bits_that_it_has_alone(finished):
+    """As long as one program trains any number of them."""
+    _, two = finished
+    one = run(small(seeds=1), progress=False)
+    for a, b in zip(jax.tree.leaves(two.state), jax.tree.leaves(one.state), strict=True):
+        a, b = (jax.random.key_data(x) if x.dtype == two.state.key.dtype else x for x in (a, b))
+        np.testing.assert_array_equal(a[:1], b)
+    for name, x in one.metrics.items():
+        np.testing.assert_array_equal(two.metrics[name][:1], x, name)
+
+
 @pytest.mark.bits
 def test_devices_share_the_seeds(finished):
     _, on_one = finished
@@ -63,7 +75,7 @@ def test_devices_share_the_seeds(finished):
 
 def test_what_it_says(finished):
     log = (finished[0].parent / "log").read_text()
-    assert "PPG dual on CartPole-v1: 2 seeds by map x 5 iterations of 64 steps" in log
+    assert f"2 seeds by map, {min(2, cores())} at a time x 5 iterations of 64 steps" in log
     assert "compiling for" in log
     assert "iteration 5/5" in log
     assert "steps/s" in log

@@ -8,7 +8,7 @@ import pytest
 
 from ppg_jax.background import begin
 from ppg_jax.config import Config
-from ppg_jax.parallel import Layout, collect, fill, over_rows
+from ppg_jax.parallel import Layout, collect, deal, in_turns, over_rows, repeat
 from ppg_jax.segments import compile_all, programs
 
 
@@ -25,14 +25,15 @@ def test_programs_compiled_before_the_first_has_run(layout):
 
     steps = [jax.jit(over_rows(fn, layout)) for fn in (first, second, second)]
     keys = jax.random.split(jax.random.key(0), 4)
-    factor = jnp.float32(2.0)
-    compiled = compile_all(steps, layout, factor, fill(keys, layout))
-    state = fill(keys, layout)
-    for program in compiled:
-        state, metrics = program(factor, state)
+    factors = repeat(jnp.float32(2.0), layout)
+    states = deal(keys, layout)
+    for program in compile_all(steps, layout, factors[0], states[0]):
+        done = in_turns(program, factors, states, layout)
+        states = [state for state, _ in done]
     expected = 2.0 * jax.vmap(lambda key: jax.random.uniform(key, (3,)))(keys)
-    assert jnp.allclose(collect(state, layout)["x"], expected + 4.0)
-    assert jnp.allclose(collect(metrics, layout)["sum"], (expected + 2.0).sum(1))
+    state, metrics = collect(done, layout)
+    assert jnp.allclose(state["x"], expected + 4.0)
+    assert jnp.allclose(metrics["sum"], (expected + 2.0).sum(1))
 
 
 def test_the_caller_s_settings_hold():
@@ -53,18 +54,14 @@ def test_the_caller_s_settings_hold():
 
 
 def test_training_writes_over_its_state():
-    """The loop over seeds carries all their states; it does not take one and stack another."""
+    """A turn's new state takes the memory of the one before."""
     config = Config(num_envs=4, num_steps=8, n_pi=1, total_timesteps=32, num_minibatches=2,
-                    num_aux_minibatches=2, devices=1)  # fmt: skip
+                    num_aux_minibatches=2)  # fmt: skip
     layout = Layout("map", 1, 1, 3)
     (first_program, *_), (training, *_) = programs(config, layout, True)
-    keys = jax.random.split(jax.random.key(0), 3)
-    state, _ = jax.eval_shape(first_program, config.hparams, keys)
-    hparams = jax.tree.map(jnp.float32, config.hparams)
-    equations = training.trace(hparams, state).jaxpr.jaxpr.eqns
-    (loop,) = [e for e in equations if e.primitive.name == "scan" and e.params["length"] == 3]
-    inside = {x.shape for x in loop.params["jaxpr"].in_avals}
-    assert {x.shape for x in jax.tree.leaves(state)} <= inside
+    state, _ = jax.eval_shape(first_program, config.hparams, jax.random.split(jax.random.key(0), 1))
+    lowered = training.lower(jax.tree.map(jnp.float32, config.hparams), state)
+    assert lowered.as_text().count("tf.aliasing_output") == len(jax.tree.leaves(state))
 
 
 class Waiting:
