@@ -29,13 +29,12 @@ def progress(result: ppg_jax.Result) -> None:
         time.sleep(seconds)
         here = slice(phase * config.n_pi, (phase + 1) * config.n_pi)
         part = {name: x[:, here] for name, x in result.metrics.items()}
-        watch.update(Segment(part, phase + 1, True, None, 0.0, (phase + 1) * seconds))
+        watch.update(Segment(part, phase + 1, True, [], 0.0, (phase + 1) * seconds))
     console.print(bar)
     console.save_svg(str(HERE / "progress.svg"), title="ppg_jax")
 
 
 def main() -> None:
-    ppg_jax.use_all_cores()
     runs = [
         ppg_jax.run(ppg_jax.load_config(name, total_timesteps=STEPS), seeds=8)
         for name in ("cartpole", "ppo/cartpole")

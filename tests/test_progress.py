@@ -76,7 +76,7 @@ def segment(first, iterations, lost, rows=3):
     steps = np.tile(8192 * np.arange(first + 1, first + iterations + 1), (rows, 1))
     metrics = dict.fromkeys(names, loss) | {"env_steps": steps, "num_episodes": np.ones_like(steps)}
     metrics["episode_return"] = np.ones(steps.shape)
-    return Segment(metrics, (first + iterations) // 32, True, None, 0.0, 10.0)
+    return Segment(metrics, (first + iterations) // 32, True, [], 0.0, 10.0)
 
 
 def test_a_lost_training_is_named_once_and_stays_marked(tmp_path):
