@@ -42,7 +42,7 @@ class Layout:
       devices: how many share the rows; each runs its part by the strategy.
       chunk_size: rows that run together on a device.
       rows: how many there are.
-      workers: turns that run at a time, each called by a thread of its own.
+      workers: turns that run at a time, each called by a thread of its own; 1 but on CPU.
     """
 
     strategy: Literal["vmap", "map", "chunk"]
@@ -98,7 +98,8 @@ def choose_layout(config: Config, rows: int) -> Layout:
     size = {"map": 1, "vmap": share, "chunk": min(config.chunk_size or VMAP_LIMIT, share)}[strategy]
     if strategy == "chunk":  # as equal as they can be
         size = math.ceil(share / math.ceil(share / size))
-    return Layout(strategy, devices, size, rows, workers)
+    layout = Layout(strategy, devices, size, rows, workers)
+    return dataclasses.replace(layout, workers=min(workers, layout.turns))
 
 
 def cores() -> int:

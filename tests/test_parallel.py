@@ -123,6 +123,7 @@ def test_rows_lie_on_their_devices():
         # A core's 10 in chunks of at most 6 need two: 5 and 5 rather than 6 and 4.
         (30, {"chunk_size": 6}, Layout("chunk", 1, 5, 30, 3)),
         (3, {"chunk_size": 100}, Layout("chunk", 1, 1, 3, 3)),
+        (4, {"chunk_size": 100}, Layout("chunk", 1, 2, 4, 2)),
         (10, {"strategy": "chunk", "devices": 2, "chunk_size": 4}, Layout("chunk", 2, 3, 10)),
     ],
 )
