@@ -13,7 +13,7 @@ from pathlib import Path
 import jax
 
 from ppg_jax.config import Config, ConfigError
-from ppg_jax.parallel import Layout, choose_layout, cores
+from ppg_jax.parallel import Layout, choose_layout
 
 
 def use_all_cores() -> int:
@@ -29,8 +29,15 @@ def use_all_cores() -> int:
     unset = jax.config.jax_num_cpu_devices < 0  # type: ignore[attr-defined]
     if unset and not by_hand:
         with contextlib.suppress(RuntimeError):  # a computation has already run
-            jax.config.update("jax_num_cpu_devices", cores())
+            jax.config.update("jax_num_cpu_devices", _cores())
     return jax.local_device_count()
+
+
+def _cores() -> int:
+    """Cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def lay_out(config: Config, rows: int) -> Layout:

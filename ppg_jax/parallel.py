@@ -13,7 +13,6 @@ operations more to compile, and a program for several devices has to be partitio
 
 import dataclasses
 import math
-import os
 import queue
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
@@ -74,8 +73,8 @@ def choose_layout(config: Config, rows: int) -> Layout:
     What the configuration leaves open is chosen so:
 
     - on CPU ``map``: one row fills a core, and batching over parameters only makes its matrix
-      products, convolutions and working set worse. Each core has a thread that calls the program
-      (``benchmarks/seeds.py``); only for ``vmap``, a single turn, do cores count as devices.
+      products, convolutions and working set worse (``benchmarks/seeds.py``). As many threads call
+      the program as there are devices, one for each core; only a ``vmap`` is spread over these.
     - elsewhere ``vmap`` on as many devices as shorten the work, since small networks leave most of
       an accelerator idle; from ``VMAP_LIMIT`` rows a device on ``chunk``, which bounds the memory.
     """
@@ -87,7 +86,7 @@ def choose_layout(config: Config, rows: int) -> Layout:
         strategy = "map"
     devices, workers = config.devices or 1, 1
     if on_cpu and strategy in ("map", "chunk") and devices == 1:
-        workers = min(cores(), rows)
+        workers = min(jax.local_device_count(), rows)
     elif config.devices is None:  # nine rows keep eight devices no less long than five
         devices = min(jax.local_device_count(), rows)
         devices = math.ceil(rows / math.ceil(rows / devices))
@@ -100,13 +99,6 @@ def choose_layout(config: Config, rows: int) -> Layout:
         size = math.ceil(share / math.ceil(share / size))
     layout = Layout(strategy, devices, size, rows, workers)
     return dataclasses.replace(layout, workers=min(workers, layout.turns))
-
-
-def cores() -> int:
-    """CPU cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def compiler_options() -> dict[str, str] | None:

@@ -116,9 +116,9 @@ def test_rows_lie_on_their_devices():
         (8, {}, Layout("map", 1, 1, 8, 3)),
         (8, {"devices": 1}, Layout("map", 1, 1, 8, 3)),
         (8, {"devices": 2}, Layout("map", 2, 1, 8)),
-        (8, {"strategy": "vmap"}, Layout("vmap", 2, 4, 8)),
+        (8, {"strategy": "vmap"}, Layout("vmap", 3, 3, 8)),
         (8, {"strategy": "vmap", "devices": 1}, Layout("vmap", 1, 8, 8)),
-        (7, {"strategy": "vmap"}, Layout("vmap", 2, 4, 7)),
+        (7, {"strategy": "vmap"}, Layout("vmap", 3, 3, 7)),
         (10, {"strategy": "chunk", "chunk_size": 4}, Layout("chunk", 1, 4, 10, 3)),
         # A core's 10 in chunks of at most 6 need two: 5 and 5 rather than 6 and 4.
         (30, {"chunk_size": 6}, Layout("chunk", 1, 5, 30, 3)),
@@ -128,7 +128,7 @@ def test_rows_lie_on_their_devices():
     ],
 )
 def test_choice_on_cpu(rows, changes, expected, monkeypatch):
-    monkeypatch.setattr(parallel, "cores", lambda: 3)
+    monkeypatch.setattr(jax, "local_device_count", lambda: 3)
     assert layout_for(rows, **changes) == expected
 
 
