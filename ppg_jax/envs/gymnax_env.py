@@ -217,8 +217,9 @@ def _check_lossless(env: Any, params: Any, compact: Any, num_steps: int = 256) -
         stepped, fresh = (result.obs, result.state), native.reset(reset_key)
         return jax.tree.map(lambda a, b: jnp.where(done, a, b), fresh, stepped), kept
 
-    keys = jax.random.split(jax.random.key(0), num_steps)
-    _, kept = jax.jit(lambda: jax.lax.scan(play, native.reset(keys[0]), keys))()
+    # Keys are arguments: of constants the reset would be computed operation by operation.
+    program = jax.jit(lambda keys: jax.lax.scan(play, native.reset(keys[0]), keys))
+    _, kept = program(jax.random.split(jax.random.key(0), num_steps))
     if not bool(kept.all()):
         raise ConfigError(
             f"observation_dtype: {compact} would change the observations of {native.name}, "
