@@ -13,7 +13,7 @@ from pathlib import Path
 import jax
 
 from ppg_jax.config import Config, ConfigError
-from ppg_jax.parallel import Layout, choose_layout
+from ppg_jax.parallel import Layout, by_threads, choose_layout
 
 
 def use_all_cores() -> int:
@@ -47,15 +47,23 @@ def lay_out(config: Config, rows: int) -> Layout:
     same process may want them all.
 
     Raises:
-      ConfigError: more devices than there are.
+      ConfigError: more devices than there are, or the environment cannot be made.
     """
-    available = use_all_cores()
+    available, cores = use_all_cores(), _cores()
+    what = f"JAX has {available} here"
+    if by_threads(config):
+        available = max(available, cores)
+        what = f"there are {available} CPU cores here"
+    elif jax.default_backend() == "cpu":
+        what += (
+            " (CPU cores become devices only before JAX's first computation: call "
+            "ppg_jax.use_all_cores() early)"
+        )
     if (config.devices or 1) > available:
         raise ConfigError(
-            f"devices: {config.devices} will not do; JAX has {available} here (CPU cores become "
-            "devices only before JAX's first computation: call ppg_jax.use_all_cores() early)"
+            f"devices: {config.devices} will not do; {what}, and null takes all that are of use"
         )
-    return choose_layout(config, rows)
+    return choose_layout(config, rows, cores)
 
 
 def use_compilation_cache() -> Path | None:

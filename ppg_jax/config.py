@@ -197,12 +197,13 @@ class Config:
         "together (chunk); auto: map on CPU, otherwise vmap, many in chunks.",
     )
     chunk_size: Annotated[Count, Field(ge=1)] | None = Field(
-        None, description="Seeds that run together where strategy is chunk; default 128."
+        None,
+        description="Seeds that run together on a device where strategy is chunk; default at most "
+        "128, and what its memory may hold.",
     )
     devices: Annotated[Count, Field(ge=1)] | None = Field(
         None,
-        description="Devices that share the seeds; default all. On CPU, one, with turns on all "
-        "cores; for vmap a device for each core.",
+        description="Devices, on CPU cores, that share the seeds; default all that are of use.",
     )
     # Counted in int32 inside the program.
     total_timesteps: Annotated[Count, Field(ge=1, lt=2**31)] = Field(

@@ -34,10 +34,11 @@ def new_folder(folder: Path, config: Config) -> Path:
       ConfigError: it does, or cannot be made.
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise ConfigError(
-            f"out: {folder} already holds something; name a new folder (or go on with a run that "
-            f"was stopped: ppg-jax train --resume {folder})"
+        is_run = (folder / "config.yaml").is_file() and not (folder / SWEEP).exists()
+        advice = (
+            f" (or go on with the run in it: ppg-jax train --resume {folder})" if is_run else ""
         )
+        raise ConfigError(f"out: {folder} already holds something; name a new folder{advice}")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         write_config(folder, config)

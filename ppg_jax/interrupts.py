@@ -4,19 +4,15 @@ import signal
 import threading
 from collections.abc import Callable
 from types import FrameType, TracebackType
-from typing import Any, Self, TypeVar
-
-from ppg_jax.background import begin
-
-T = TypeVar("T")
+from typing import Any, Self
 
 
 class StopRequest:
     """While entered, a first Ctrl-C or SIGTERM only sets ``requested``; a second Ctrl-C raises.
 
-    Signals reach Python in its main thread and between two of its instructions, and a compiled
-    program may keep it for minutes. ``attend`` therefore runs such a call in another thread. Away
-    from the main thread, where Python takes no signals, everything is as it is without.
+    Signals reach Python in its main thread and between two of its instructions, so what takes long
+    has to run in another (``parallel.in_turns``). Away from the main thread, where Python takes no
+    signals, everything is as it is without.
 
     Args:
       told: called when a stop is first asked for.
@@ -48,13 +44,3 @@ class StopRequest:
         if not self.requested:
             self.requested = True
             self._told()
-
-    def attend(self, call: Callable[[], T]) -> T:
-        """What ``call`` returns or raises; signals are answered while it works.
-
-        Raises:
-          KeyboardInterrupt: at the second Ctrl-C; the call then goes on alone until it ends.
-        """
-        if not self._before:
-            return call()
-        return begin(call)()

@@ -13,8 +13,8 @@ operations more to compile, and a program for several devices has to be partitio
 
 import dataclasses
 import math
-import queue
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from typing import Any, Literal
 
 import jax
@@ -22,14 +22,14 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from ppg_jax.background import begin
 from ppg_jax.config import Config
+from ppg_jax.train import build
 
 AXIS = "seed"
 LLVM_LEVEL = "1"
 """LLVM's optimisation level for programs of the host on CPU, ``"0"`` to ``"3"``."""
 VMAP_LIMIT = 128
-"""Rows that ``auto`` lets an accelerator run together; more go in chunks of this size."""
+"""Rows that ``auto`` lets an accelerator run together at most; more go in chunks."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,38 +67,72 @@ class Layout:
         return how + (f" on {self.devices} devices" if self.devices > 1 else "")
 
 
-def choose_layout(config: Config, rows: int) -> Layout:
+def by_threads(config: Config) -> bool:
+    """Whether rows are shared by threads that call the program, instead of by JAX's devices.
+
+    So it is on CPU, where JAX computes on all cores whatever devices it counts. Rows in a ``vmap``
+    are one call, which only devices can share.
+    """
+    return jax.default_backend() == "cpu" and config.strategy != "vmap"
+
+
+def choose_layout(config: Config, rows: int, cores: int | None = None) -> Layout:
     """How a number of rows of a configuration run on this machine.
 
     What the configuration leaves open is chosen so:
 
     - on CPU ``map``: one row fills a core, and batching over parameters only makes its matrix
       products, convolutions and working set worse (``benchmarks/seeds.py``). As many threads call
-      the program as there are devices, one for each core; only a ``vmap`` is spread over these.
+      the program as there are cores; only a ``vmap`` is spread over JAX's devices.
     - elsewhere ``vmap`` on as many devices as shorten the work, since small networks leave most of
-      an accelerator idle; from ``VMAP_LIMIT`` rows a device on ``chunk``, which bounds the memory.
+      an accelerator idle; where a device had more than ``VMAP_LIMIT`` rows, or more than its memory
+      may hold, ``chunk``.
+
+    Args:
+      config: what to train.
+      rows: how many trainings.
+      cores: of the CPU; default as many as JAX counts devices.
+
+    Raises:
+      ConfigError: the environment of ``config`` cannot be made.
     """
-    on_cpu = jax.default_backend() == "cpu"
-    strategy = config.strategy
-    if strategy == "auto" and config.chunk_size:
-        strategy = "chunk"
-    elif strategy == "auto" and on_cpu:
+    on_cpu, strategy = jax.default_backend() == "cpu", config.strategy
+    if strategy == "auto" and on_cpu:
         strategy = "map"
-    devices, workers = config.devices or 1, 1
-    if on_cpu and strategy in ("map", "chunk") and devices == 1:
-        workers = min(jax.local_device_count(), rows)
-    elif config.devices is None:  # nine rows keep eight devices no less long than five
-        devices = min(jax.local_device_count(), rows)
-        devices = math.ceil(rows / math.ceil(rows / devices))
-    devices = min(devices, rows)
+    elif strategy == "auto" and config.chunk_size:
+        strategy = "chunk"
+    devices = workers = 1
+    if by_threads(config):
+        workers = min(config.devices or cores or jax.local_device_count(), rows)
+    else:
+        devices = min(config.devices or jax.local_device_count(), rows)
+        if config.devices is None:  # nine rows keep eight devices no less long than five
+            devices = math.ceil(rows / math.ceil(rows / devices))
     share = math.ceil(rows / devices / workers)
+    together = _most_together(config) if strategy in ("auto", "chunk") else 1
     if strategy == "auto":
-        strategy = "vmap" if share <= VMAP_LIMIT else "chunk"
-    size = {"map": 1, "vmap": share, "chunk": min(config.chunk_size or VMAP_LIMIT, share)}[strategy]
+        strategy = "vmap" if share <= together else "chunk"
+    size = {"map": 1, "vmap": share, "chunk": min(config.chunk_size or together, share)}[strategy]
     if strategy == "chunk":  # as equal as they can be
         size = math.ceil(share / math.ceil(share / size))
     layout = Layout(strategy, devices, size, rows, workers)
     return dataclasses.replace(layout, workers=min(workers, layout.turns))
+
+
+def _most_together(config: Config) -> int:
+    """Rows to run together on a device: their phases' observations fill at most half its memory."""
+    memory = _device_memory()
+    if memory is None:
+        return VMAP_LIMIT
+    seen = build(config)[0].observation
+    samples = config.steps_per_iteration * (config.n_pi if config.e_aux else 1)
+    each = samples * math.prod(seen.shape) * jnp.dtype(seen.dtype).itemsize
+    return max(1, min(VMAP_LIMIT, memory // 2 // each))
+
+
+def _device_memory() -> int | None:
+    """Bytes that JAX may take of a device's memory, where it says."""
+    return (jax.local_devices()[0].memory_stats() or {}).get("bytes_limit")
 
 
 def compiler_options() -> dict[str, str] | None:
@@ -158,25 +192,31 @@ def in_turns(
       firsts: its first argument for each turn.
       turns: its second, as ``deal`` makes them.
       layout: how the rows run.
+
+    Raises:
+      Exception: what the program raised first; turns that nobody had begun are left out.
+      KeyboardInterrupt: at once, also while the program runs, since that is in other threads; they
+        end what they had begun.
     """
     done: list[Any] = [None] * layout.turns
-    left: queue.SimpleQueue[int] = queue.SimpleQueue()
-    for turn in range(layout.turns):
-        left.put(turn)
+    left = list(reversed(range(layout.turns)))
 
     def work() -> None:
-        while not left.empty():
+        while True:
             try:
-                turn = left.get_nowait()
-            except queue.Empty:  # another thread was sooner
+                turn = left.pop()  # which one thread alone gets
+            except IndexError:
                 return
             done[turn] = jax.block_until_ready(program(firsts[turn], turns[turn]))
 
-    if layout.workers == 1:
-        work()
-    else:
-        for ended in [begin(work) for _ in range(layout.workers)]:
-            ended()
+    pool = ThreadPoolExecutor(layout.workers)
+    try:
+        working = [pool.submit(work) for _ in range(layout.workers)]
+        for ended in as_completed(working):
+            ended.result()
+    finally:
+        left.clear()  # if a turn failed, or somebody does not want to wait
+        pool.shutdown(wait=False)
     return done
 
 

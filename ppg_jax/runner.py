@@ -256,7 +256,7 @@ def resolve(config: Config, layout: Layout) -> Config:
     return config.replace(
         network=agent.network,
         strategy=layout.strategy,
-        devices=layout.devices,
+        devices=layout.devices * layout.workers,
         chunk_size=layout.chunk_size if layout.strategy == "chunk" else None,
     )
 
@@ -283,9 +283,8 @@ def _train(
     segment: Segment | None = None
     with StopRequest(lambda: display.note(STOPPING)) as stop:
         for segment in train_segments(
-            config, layout, config.hparams, start, shared=True, attend=stop.attend,
-            most_phases=recorder.most_phases,
-        ):  # fmt: skip
+            config, layout, config.hparams, start, shared=True, most_phases=recorder.most_phases
+        ):
             recorder.take(segment)
             if stop.requested:
                 break

@@ -3,13 +3,13 @@
 import dataclasses
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import chex
 import jax
 import numpy as np
 
-from ppg_jax.background import begin
 from ppg_jax.config import Config, Hyperparams
 from ppg_jax.parallel import Layout, compiler_options, deal, in_turns, over_rows, placed, repeat
 from ppg_jax.summary import MetricArrays
@@ -65,7 +65,6 @@ def train_segments(
     *,
     shared: bool,
     most_phases: int | None = None,
-    attend: Callable[[Callable[[], Any]], Any] = lambda call: call(),
 ) -> Iterator[Segment]:
     """Trains every row, segment by segment.
 
@@ -76,7 +75,6 @@ def train_segments(
       start: keys ``[rows]``, or where to go on.
       shared: the hyperparameters are scalars, the same for all rows.
       most_phases: of a segment.
-      attend: calls a function that takes long.
     """
     hparams = jax.tree.map(jax.numpy.float32, hparams)
     per_turn = repeat(hparams, layout) if shared else deal(hparams, layout)
@@ -94,7 +92,7 @@ def train_segments(
     for program, (_, calls, phases_per_call) in zip(compiled, parts, strict=True):
         for _ in range(calls):
             began = time.perf_counter()
-            done = attend(_call(program, per_turn, states, layout))
+            done = in_turns(program, per_turn, states, layout)
             states = [state for state, _ in done]
             running += time.perf_counter() - began
             phases += phases_per_call
@@ -102,12 +100,6 @@ def train_segments(
                 metrics = _whole([part for _, part in done], layout)
                 at_end = phases_per_call > 0
                 yield Segment(metrics, phases, at_end, states, compiling, running)
-
-
-def _call(
-    program: Any, per_turn: list[Any], states: list[Any], layout: Layout
-) -> Callable[[], list[Any]]:
-    return lambda: in_turns(program, per_turn, states, layout)
 
 
 def _whole(parts: list[dict[str, jax.Array]], layout: Layout) -> MetricArrays:
@@ -124,12 +116,16 @@ def compile_all(programs: list[Any], layout: Layout, hparams: Any, state: Any) -
     While XLA compiles one, Python traces the next. Traced in the caller's thread, to which JAX's
     settings (``jax.default_matmul_precision`` and the like) may belong.
     """
-    compiled = []
-    for program in programs:
-        lowered = program.lower(hparams, state)
-        compiled.append(begin(lowered.compile))
-        state = placed(lowered.out_info[0], layout)
-    return [result() for result in compiled]
+    pool = ThreadPoolExecutor()
+    try:
+        compiled = []
+        for program in programs:
+            lowered = program.lower(hparams, state)
+            compiled.append(pool.submit(lowered.compile))
+            state = placed(lowered.out_info[0], layout)
+        return [future.result() for future in compiled]
+    finally:
+        pool.shutdown(wait=False)
 
 
 def programs(

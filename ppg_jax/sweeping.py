@@ -17,9 +17,10 @@ from ppg_jax.backend import lay_out
 from ppg_jax.config import Config, ConfigError, Hyperparams
 from ppg_jax.fields import did_you_mean
 from ppg_jax.folder import METRICS, SWEEP, new_folder, write_summary, write_whole
+from ppg_jax.interrupts import StopRequest
 from ppg_jax.parallel import collect
 from ppg_jax.progress import Watch, make_display
-from ppg_jax.runner import resolve
+from ppg_jax.runner import STOPPING, resolve
 from ppg_jax.segments import train_segments
 from ppg_jax.summary import MetricArrays, final_returns, first_bad_iteration, to_dataframe
 from ppg_jax.sweep_report import plot_sweep, ranked, sweep_table
@@ -43,6 +44,7 @@ class SweepResult:
       compile_seconds: tracing and compiling, all programs.
       run_seconds: running them.
       first_bad_iteration: ``[H][S]``, where the loss first was NaN or infinite, or None.
+      finished: False if it was stopped before its last iteration.
     """
 
     config: Config
@@ -52,6 +54,7 @@ class SweepResult:
     compile_seconds: float
     run_seconds: float
     first_bad_iteration: list[list[int | None]]
+    finished: bool = True
 
     @property
     def final_returns(self) -> np.ndarray:
@@ -100,6 +103,9 @@ def sweep(
     Every setting starts from the same seeds, those of ``ppg_jax.run``, so that settings differ in
     nothing else.
 
+    A first Ctrl-C or SIGTERM ends the sweep after the segment that is under way (about a hundredth
+    of it), with what it has until there. A sweep keeps no checkpoints and cannot be gone on with.
+
     Args:
       config: what to train.
       values: for each name of ``config.hparams`` what it takes.
@@ -138,9 +144,12 @@ def sweep(
             f"{config.env_name}: {shape[0]} settings x {shape[1]} seeds by {layout}; compiling"
         )
         watch = Watch(config, rows, display, lambda row: _training(settings, config.seeds, row))
-        for segment in train_segments(config, layout, per_row, keys, shared=False):
-            parts.append(segment.metrics)
-            watch.update(segment)
+        with StopRequest(lambda: display.note(STOPPING)) as stop:
+            for segment in train_segments(config, layout, per_row, keys, shared=False):
+                parts.append(segment.metrics)
+                watch.update(segment)
+                if stop.requested:
+                    break
     metrics = {name: np.concatenate([p[name] for p in parts], 1) for name in parts[0]}
     bad = first_bad_iteration(metrics, config)
 
@@ -155,6 +164,7 @@ def sweep(
         compile_seconds=segment.compile_seconds,
         run_seconds=segment.run_seconds,
         first_bad_iteration=[bad[i : i + shape[1]] for i in range(0, rows, shape[1])],
+        finished=metrics["env_steps"].shape[1] == config.num_iterations,
     )
     if folder is not None:
         _write_results(folder, result)
@@ -191,6 +201,7 @@ def _write_results(folder: Path, result: SweepResult) -> None:
         {
             "settings": len(result.settings),
             "seeds": result.config.seeds,
+            "finished": result.finished,
             "compile_seconds": round(result.compile_seconds, 3),
             "run_seconds": round(result.run_seconds, 3),
             "env_steps_per_second": round(result.env_steps_per_second, 1),
@@ -208,7 +219,12 @@ def make_settings(
     """
     if not isinstance(values, Mapping) or not values:
         raise ConfigError(f"values: {values!r} will not do; it should map names to lists")
-    columns = {_name(name): _column(name, column) for name, column in values.items()}
+    columns: dict[str, list[Any]] = {}
+    for given, column in values.items():
+        name = _name(given)
+        if name in columns:
+            raise ConfigError(f"{given}: stands there twice, with hparams. before it and without")
+        columns[name] = _column(name, column)
     lengths = {name: len(column) for name, column in columns.items()}
     if zipped and len(set(lengths.values())) > 1:
         raise ConfigError(f"values: zipped lists should be equally long, these are {lengths}")

@@ -16,7 +16,7 @@ LAYERS = [
     {"envs", "networks"},
     {"minibatch", "optimizer", "gradients", "rollout", "policy_phase", "aux_phase"},
     {"train"},
-    {"background", "parallel", "evaluation"},
+    {"parallel", "evaluation"},
     {
         "backend",
         "files",

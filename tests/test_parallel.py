@@ -2,7 +2,9 @@
 
 import importlib
 import itertools
+import signal
 import threading
+import time
 
 import jax
 import jax.numpy as jnp
@@ -10,14 +12,22 @@ import numpy as np
 import pytest
 
 import ppg_jax
-from ppg_jax import parallel
+from ppg_jax import backend, parallel
 from ppg_jax.backend import lay_out
 from ppg_jax.config import Config, ConfigError
 from ppg_jax.parallel import Layout, choose_layout, collect, deal, in_turns, over_rows, repeat
 
 
-def layout_for(rows, **changes):
-    return choose_layout(Config(seeds=rows, **changes), rows)
+def layout_for(rows, cores=3, **changes):
+    return choose_layout(Config(seeds=rows, **changes), rows, cores)
+
+
+def on_mesh(strategy, devices, rows):
+    """Rows by a mesh, as on accelerators."""
+    devices = min(devices, rows)
+    share = -(-rows // devices)
+    size = {"map": 1, "vmap": share, "chunk": min(2, share)}[strategy]
+    return Layout(strategy, devices, size, rows)
 
 
 def row(factor, x):
@@ -41,8 +51,7 @@ def mapped(fn, layout, first, rows, *, shared, **options):
     list(itertools.product(["vmap", "map", "chunk"], [1, 2], [1, 2, 5, 7])),
 )
 def test_every_layout_gives_the_same(strategy, devices, rows, shared):
-    chunk = 2 if strategy == "chunk" else None
-    layout = layout_for(rows, strategy=strategy, devices=devices, chunk_size=chunk)
+    layout = on_mesh(strategy, devices, rows)
     x = jax.random.normal(jax.random.key(0), (rows, 4))
     factor = jnp.float32(2) if shared else jnp.arange(rows, dtype=jnp.float32)
     out = collect(mapped(row, layout, factor, x, shared=shared), layout)
@@ -58,9 +67,7 @@ def test_every_layout_gives_the_same(strategy, devices, rows, shared):
 @pytest.mark.parametrize("devices", [1, 2])
 def test_rows_may_be_written_over(strategy, devices, shared):
     """Random keys too; each by its own, whatever was written before it."""
-    layout = layout_for(
-        7, strategy=strategy, devices=devices, chunk_size={"chunk": 2}.get(strategy)
-    )
+    layout = on_mesh(strategy, devices, 7)
     keys = jax.random.split(jax.random.key(0), 7)
     rows = {"key": keys, "x": jnp.arange(7, dtype=jnp.float32)}
     first = jnp.float32(2) if shared else jnp.arange(7, dtype=jnp.float32)
@@ -90,18 +97,52 @@ def test_turns_run_at_a_time_in_threads_of_their_own():
     assert in_turns(program, [10] * 6, list(range(6)), layout) == [0, 10, 20, 30, 40, 50]
 
 
-def test_what_a_turn_raises():
-    def program(_, turn):
-        if turn == 3:
-            raise ValueError("turn 3")
+@pytest.mark.parametrize(("workers", "failing"), [(1, 3), (2, 0), (2, 1)])
+def test_what_a_turn_raises_ends_the_others_soon(workers, failing):
+    """At once, though another thread's turn goes on; and turns not begun are left out."""
+    begun, go_on = [], threading.Event()
 
-    for workers in (1, 2):
-        with pytest.raises(ValueError, match=r"^turn 3$"):
-            in_turns(program, [None] * 5, range(5), Layout("map", 1, 1, 5, workers))
+    def program(_, turn):
+        begun.append(turn)
+        if turn == failing:
+            raise ValueError(f"turn {turn}")
+        assert workers == 1 or go_on.wait(20)
+
+    before = threading.active_count()
+    with pytest.raises(ValueError, match=rf"^turn {failing}$"):
+        in_turns(program, [None] * 50, range(50), Layout("map", 1, 1, 50, workers))
+    go_on.set()
+    wait_until(lambda: threading.active_count() <= before)
+    assert len(begun) <= failing + 2
+
+
+def wait_until(true):
+    """Until it is, or 20 seconds are over."""
+    end = time.monotonic() + 20
+    while not true():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_nobody_waits_for_the_program_after_ctrl_c(workers):
+    begun, go_on = [], threading.Event()
+
+    def program(_, turn):
+        begun.append(turn)
+        signal.raise_signal(signal.SIGINT)  # which Python answers in its main thread
+        assert go_on.wait(20)
+
+    before = threading.active_count()
+    with pytest.raises(KeyboardInterrupt):
+        in_turns(program, [None] * 50, range(50), Layout("map", 1, 1, 50, workers))
+    go_on.set()
+    wait_until(lambda: threading.active_count() <= before)
+    assert len(begun) <= workers
 
 
 def test_rows_lie_on_their_devices():
-    layout = layout_for(5, strategy="map", devices=2)
+    layout = on_mesh("map", 2, 5)
     out, *_ = mapped(row, layout, jnp.float32(1), jnp.ones((5, 4)), shared=True)
     assert out["total"].sharding.spec == jax.sharding.PartitionSpec("seed")
     shards = {shard.device: shard.data.shape for shard in out["total"].addressable_shards}
@@ -114,22 +155,31 @@ def test_rows_lie_on_their_devices():
         (1, {}, Layout("map", 1, 1, 1, 1)),
         (2, {}, Layout("map", 1, 1, 2, 2)),
         (8, {}, Layout("map", 1, 1, 8, 3)),
-        (8, {"devices": 1}, Layout("map", 1, 1, 8, 3)),
-        (8, {"devices": 2}, Layout("map", 2, 1, 8)),
-        (8, {"strategy": "vmap"}, Layout("vmap", 3, 3, 8)),
+        (8, {"devices": 1}, Layout("map", 1, 1, 8, 1)),
+        (8, {"devices": 2}, Layout("map", 1, 1, 8, 2)),
+        (8, {"chunk_size": 4}, Layout("map", 1, 1, 8, 3)),
+        (8, {"strategy": "vmap"}, Layout("vmap", 2, 4, 8)),
         (8, {"strategy": "vmap", "devices": 1}, Layout("vmap", 1, 8, 8)),
-        (7, {"strategy": "vmap"}, Layout("vmap", 3, 3, 7)),
+        (7, {"strategy": "vmap"}, Layout("vmap", 2, 4, 7)),
         (10, {"strategy": "chunk", "chunk_size": 4}, Layout("chunk", 1, 4, 10, 3)),
         # A core's 10 in chunks of at most 6 need two: 5 and 5 rather than 6 and 4.
-        (30, {"chunk_size": 6}, Layout("chunk", 1, 5, 30, 3)),
-        (3, {"chunk_size": 100}, Layout("chunk", 1, 1, 3, 3)),
-        (4, {"chunk_size": 100}, Layout("chunk", 1, 2, 4, 2)),
-        (10, {"strategy": "chunk", "devices": 2, "chunk_size": 4}, Layout("chunk", 2, 3, 10)),
+        (30, {"strategy": "chunk", "chunk_size": 6}, Layout("chunk", 1, 5, 30, 3)),
+        (3, {"strategy": "chunk", "chunk_size": 100}, Layout("chunk", 1, 1, 3, 3)),
+        (4, {"strategy": "chunk", "chunk_size": 100}, Layout("chunk", 1, 2, 4, 2)),
+        (10, {"strategy": "chunk", "devices": 2, "chunk_size": 4}, Layout("chunk", 1, 3, 10, 2)),
     ],
 )
-def test_choice_on_cpu(rows, changes, expected, monkeypatch):
-    monkeypatch.setattr(jax, "local_device_count", lambda: 3)
+def test_choice_on_a_cpu_with_three_cores_and_two_devices(rows, changes, expected, monkeypatch):
+    monkeypatch.setattr(jax, "local_device_count", lambda: 2)
     assert layout_for(rows, **changes) == expected
+
+
+def test_threads_do_not_depend_on_when_jax_began(monkeypatch):
+    """Once JAX has computed, cores become devices no more; they work all the same."""
+    monkeypatch.setattr(backend, "use_all_cores", lambda: 1)
+    monkeypatch.setattr(backend, "_cores", lambda: 4)
+    assert lay_out(Config(seeds=8), 8) == Layout("map", 1, 1, 8, 4)
+    assert lay_out(Config(seeds=8, devices=3), 8) == Layout("map", 1, 1, 8, 3)
 
 
 @pytest.mark.parametrize(
@@ -147,6 +197,27 @@ def test_choice_on_an_accelerator(rows, devices, expected, monkeypatch):
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
     monkeypatch.setattr(jax, "local_device_count", lambda: devices)
     assert layout_for(rows) == expected
+
+
+@pytest.mark.parametrize(
+    ("memory", "changes", "expected"),
+    [
+        (None, {}, Layout("vmap", 1, 16, 16)),
+        # A phase of CartPole: 16 x 8,192 observations of 16 bytes, 2 MiB.
+        (64 << 20, {}, Layout("vmap", 1, 16, 16)),
+        (20 << 20, {}, Layout("chunk", 1, 4, 16)),
+        (1 << 20, {}, Layout("chunk", 1, 1, 16)),
+        (20 << 20, {"chunk_size": 8}, Layout("chunk", 1, 8, 16)),
+        (20 << 20, {"strategy": "chunk"}, Layout("chunk", 1, 4, 16)),
+        (20 << 20, {"strategy": "vmap"}, Layout("vmap", 1, 16, 16)),
+    ],
+)
+def test_rows_whose_phases_do_not_fit_run_in_chunks(memory, changes, expected, monkeypatch):
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    monkeypatch.setattr(jax, "local_device_count", lambda: 1)
+    monkeypatch.setattr(parallel, "_device_memory", lambda: memory)
+    sizes = {"env": "CartPole-v1", "num_envs": 64, "num_steps": 128, "n_pi": 16}
+    assert layout_for(16, **sizes, **changes) == expected
 
 
 @pytest.mark.parametrize(
@@ -172,15 +243,19 @@ def test_layouts_are_shown():
     assert str(Layout("chunk", 2, 3, 10)) == "chunk of 3 on 2 devices"
 
 
-def test_more_devices_than_there_are():
-    with pytest.raises(ConfigError, match=r"^devices: 99 will not do; JAX has 2 here"):
-        lay_out(Config(devices=99, seeds=200), 200)
+@pytest.mark.parametrize(
+    ("strategy", "what"), [("vmap", r"JAX has 2 here \(CPU"), ("auto", r"there are \d+ CPU cores")]
+)
+def test_more_devices_than_there_are(strategy, what):
+    with pytest.raises(ConfigError, match=rf"^devices: 999 will not do; {what}.*, and null takes"):
+        lay_out(Config(devices=999, seeds=2000, strategy=strategy), 2000)
 
 
 def test_auto_never_vmaps_on_cpu():
     """Where jaxlib 0.10 deadlocks; ``vmap`` has to be asked for."""
     for rows in (1, 2, 3, 8, 64, 129, 5000):
-        assert layout_for(rows).strategy == "map"
+        for chunk_size in (None, 4):
+            assert layout_for(rows, chunk_size=chunk_size).strategy == "map"
 
 
 @pytest.mark.parametrize("release", ["0.10.0", "0.10.2"])

@@ -23,7 +23,7 @@ def small(**changes):
     fields = {
         "env": "CartPole-v1", "num_envs": 4, "num_steps": 16, "num_minibatches": 2, "n_pi": 2,
         "num_aux_minibatches": 2, "e_aux": 2, "total_timesteps": 64 * 5, "seeds": 2,
-        "network": {"hidden_sizes": (8,)}, "normalize_observations": True, "devices": 1,
+        "network": {"hidden_sizes": (8,)}, "normalize_observations": True, "devices": 2,
     }  # fmt: skip
     return Config(**(fields | changes))
 
@@ -60,16 +60,17 @@ def test_a_seed_has_the_bits_that_it_has_alone(finished):
 
 
 @pytest.mark.bits
-def test_devices_share_the_seeds(finished):
-    _, on_one = finished
-    on_two = run(small(devices=2, seeds=3), progress=False)
+def test_devices_share_the_seeds():
+    """Two of four seeds are on the first device, as both of two are."""
+    on_one = run(small(strategy="vmap", devices=1), progress=False)
+    on_two = run(small(strategy="vmap", devices=2, seeds=4), progress=False)
     for a, b in zip(
         jax.tree.leaves(on_one.state.params), jax.tree.leaves(on_two.state.params), strict=True
     ):
         np.testing.assert_array_equal(a, b[:2])
     for name, x in on_one.metrics.items():
         np.testing.assert_allclose(on_two.metrics[name][:2], x, rtol=1e-6, err_msg=name)
-    assert on_two.metrics["episode_return"].shape == (3, 5)
+    assert on_two.metrics["episode_return"].shape == (4, 5)
 
 
 def test_what_it_says(finished):

@@ -6,7 +6,6 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from ppg_jax.background import begin
 from ppg_jax.config import Config
 from ppg_jax.parallel import Layout, collect, deal, in_turns, over_rows, repeat
 from ppg_jax.segments import compile_all, programs
@@ -85,10 +84,12 @@ def test_one_is_traced_while_another_compiles():
     assert compile_all(pair, Layout("map", 1, 1, 1), 0, jnp.zeros(1)) == [True, True]
 
 
-def test_what_a_call_in_the_background_raises():
-    def fail():
-        raise ValueError("no")
+def test_what_does_not_compile_is_said():
+    class Broken(Waiting):
+        def compile(self):
+            raise ValueError("no")
 
+    seen = threading.Event()
+    programs_of_a_run = [Waiting(seen, seen), Broken(seen, seen)]
     with pytest.raises(ValueError, match=r"^no$"):
-        begin(fail)()
-    assert begin(lambda: 3)() == 3
+        compile_all(programs_of_a_run, Layout("map", 1, 1, 1), 0, jnp.zeros(1))

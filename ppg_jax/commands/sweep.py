@@ -56,6 +56,9 @@ def main(argv: list[str]) -> int:
     )
     print(sweep_table(result.ranked()))
     print(f"written to {args.out}")
+    if not result.finished:
+        done = result.metrics["env_steps"].shape[-1]
+        print(f"stopped after iteration {done} of {result.config.num_iterations}")
     return 0
 
 

@@ -109,8 +109,8 @@ class Conv(nn.Module):
     """A square 2-D convolution, ``[N, H, W, C] -> [N, H', W', features]``, stride 1.
 
     XLA on CPU computes convolutions inside loops slowly: with patches and a matrix product a phase
-    of PPG with the small CNN ran 6.7 times faster on two cores. Both have the same parameters and
-    give the same numbers to rounding.
+    of PPG with the small CNN is 6 to 10 times as fast on two cores (``benchmarks/conv.py``). Both
+    have the same parameters and give the same numbers to rounding.
 
     Attributes:
       features: output channels.
