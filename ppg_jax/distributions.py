@@ -1,12 +1,12 @@
 """Action distributions as pytrees: sampling, log-probability, entropy and exact KL.
 
-Every class has the same five methods. ``[...]`` stands for the batch axes. A distribution is a
+Every class has the same methods. ``[...]`` stands for the batch axes. A distribution is a
 pytree of its parameters, so it can be stored, indexed and stacked like any array.
 """
 
 import dataclasses
 import math
-from typing import Protocol, Self
+from typing import Any, Protocol, Self
 
 import chex
 import jax
@@ -18,8 +18,15 @@ _LOG_2PI = math.log(2.0 * math.pi)
 class Distribution(Protocol):
     """What the algorithm needs of a policy's output."""
 
+    def noise(self, key: chex.PRNGKey) -> Any:
+        """What is random about a sample; of the distribution only shapes and dtypes are read."""
+
+    def choose(self, noise: Any) -> chex.Array:
+        """The action that the noise makes of the distribution, ``[..., *event]``."""
+
     def sample(self, key: chex.PRNGKey) -> chex.Array:
         """One action for each batch entry, ``[..., *event]``."""
+        return self.choose(self.noise(key))
 
     def mode(self) -> chex.Array:
         """The most probable action, ``[..., *event]``."""
@@ -36,7 +43,7 @@ class Distribution(Protocol):
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
-class Categorical:
+class Categorical(Distribution):
     """One choice among A actions.
 
     Attributes:
@@ -50,8 +57,11 @@ class Categorical:
         """From unnormalised logits ``[..., A]``; computed in float32."""
         return cls(jax.nn.log_softmax(logits.astype(jnp.float32)))
 
-    def sample(self, key: chex.PRNGKey) -> chex.Array:
-        return jax.random.categorical(key, self.log_probs).astype(jnp.int32)
+    def noise(self, key: chex.PRNGKey) -> chex.Array:
+        return jax.random.gumbel(key, self.log_probs.shape, self.log_probs.dtype)
+
+    def choose(self, noise: chex.Array) -> chex.Array:
+        return jnp.argmax(self.log_probs + noise, axis=-1).astype(jnp.int32)
 
     def mode(self) -> chex.Array:
         return jnp.argmax(self.log_probs, axis=-1).astype(jnp.int32)
@@ -76,7 +86,7 @@ def _expectation(log_probs: chex.Array, x: chex.Array) -> chex.Array:
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
-class MultiCategorical:
+class MultiCategorical(Distribution):
     """Several independent choices at once; actions are ``[..., K]``.
 
     Attributes:
@@ -92,9 +102,13 @@ class MultiCategorical:
         pieces = jnp.split(logits, bounds, axis=-1)
         return cls(tuple(Categorical.from_logits(piece) for piece in pieces))
 
-    def sample(self, key: chex.PRNGKey) -> chex.Array:
+    def noise(self, key: chex.PRNGKey) -> tuple[chex.Array, ...]:
         keys = jax.random.split(key, len(self.parts))
-        return jnp.stack([p.sample(k) for p, k in zip(self.parts, keys, strict=True)], axis=-1)
+        return tuple(part.noise(k) for part, k in zip(self.parts, keys, strict=True))
+
+    def choose(self, noise: tuple[chex.Array, ...]) -> chex.Array:
+        pairs = zip(self.parts, noise, strict=True)
+        return jnp.stack([part.choose(of_it) for part, of_it in pairs], axis=-1)
 
     def mode(self) -> chex.Array:
         return jnp.stack([part.mode() for part in self.parts], axis=-1)
@@ -113,7 +127,7 @@ class MultiCategorical:
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
-class DiagGaussian:
+class DiagGaussian(Distribution):
     """Independent normal distributions; actions are ``[..., A]``.
 
     Attributes:
@@ -124,8 +138,10 @@ class DiagGaussian:
     mean: chex.Array
     log_std: chex.Array
 
-    def sample(self, key: chex.PRNGKey) -> chex.Array:
-        noise = jax.random.normal(key, self.mean.shape, self.mean.dtype)
+    def noise(self, key: chex.PRNGKey) -> chex.Array:
+        return jax.random.normal(key, self.mean.shape, self.mean.dtype)
+
+    def choose(self, noise: chex.Array) -> chex.Array:
         return self.mean + jnp.exp(self.log_std) * noise
 
     def mode(self) -> chex.Array:

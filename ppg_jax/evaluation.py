@@ -10,7 +10,7 @@ import numpy as np
 from ppg_jax.config import Config
 from ppg_jax.envs import reset_envs, step_envs
 from ppg_jax.networks import POLICY
-from ppg_jax.parallel import choose_layout, collect, compiler_options, deal, in_turns, over_rows
+from ppg_jax.parallel import Layout, collect, compiler_options, deal, in_turns, over_rows
 from ppg_jax.running_stats import RunningStats
 from ppg_jax.train import build
 from ppg_jax.types import EnvsState
@@ -136,6 +136,7 @@ def record_episode(
 
 def evaluate_seeds(
     config: Config,
+    layout: Layout,
     params: Any,
     obs_stats: RunningStats | None,
     seed: int,
@@ -147,6 +148,7 @@ def evaluate_seeds(
 
     Args:
       config: of the run.
+      layout: how its seeds run.
       params: leaves ``[S, ...]``.
       obs_stats: leaves ``[S, ...]``, or None.
       seed: of the episodes' randomness.
@@ -161,8 +163,6 @@ def evaluate_seeds(
         return evaluate_tasks(config, *one, num_episodes, greedy=greedy)
 
     keys = jax.random.split(jax.random.key(seed), config.seeds)
-    # The run may have had other devices than this machine.
-    layout = choose_layout(config.replace(devices=None), config.seeds)
     mapped = jax.jit(over_rows(play, layout), compiler_options=compiler_options())
     turns = deal((params, obs_stats, keys), layout)
     program = mapped.lower(None, turns[0]).compile()

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from matplotlib.figure import Figure
 
+from ppg_jax.backend import lay_out
 from ppg_jax.config import Config, ConfigError
 from ppg_jax.envs.drawing import animate, check_drawable
 from ppg_jax.evaluation import evaluate_seeds, record_episode
@@ -178,7 +179,9 @@ class SavedRun:
         """
         params, stats = self.parameters
         config = with_environment(self.config, changes)
-        return evaluate_seeds(config, params, stats, seed, tasks, greedy=greedy)
+        # The run may have had other devices than this machine.
+        layout = lay_out(config.replace(devices=None), config.seeds)
+        return evaluate_seeds(config, layout, params, stats, seed, tasks, greedy=greedy)
 
     def render(
         self,

@@ -93,9 +93,11 @@ def permutations(key: chex.PRNGKey, num_items: int, count: int) -> chex.Array:
     """Independent random orders of ``num_items`` things.
 
     Numbers whose low bits say which thing they stand for are sorted: with a single operand XLA is
-    several times faster than with ``jax.random.permutation``'s pairs. Two things whose random
-    bits agree would keep their order, so there are as many rounds as make that happen in all of
-    them with a probability below 2^-32.
+    several times faster than with ``jax.random.permutation``'s pairs. Where the random bits of two
+    things agree, what they are called decides, and that is drawn too: either is as likely to come
+    first. Of ``2^14`` things one in sixteen meets that; of more it would be too many, and there are
+    as many rounds as make random bits of two things differ in one of them but for a probability
+    below ``2^-32``.
 
     Args:
       key: random key.
@@ -111,11 +113,14 @@ def permutations(key: chex.PRNGKey, num_items: int, count: int) -> chex.Array:
     if num_items > 2**24:
         raise ValueError(f"num_items: {num_items} will not do; it should be at most {2**24}")
     item_bits = max(1, (num_items - 1).bit_length())
-    rounds = math.ceil(33 / (32 - item_bits))
+    rounds = 1 if item_bits <= 14 else math.ceil(33 / (32 - item_bits))
     mask = np.uint32((1 << item_bits) - 1)
-    bits = jax.random.bits(fast_key(key), (rounds, count, num_items), jnp.uint32)
-    labelled = (bits & ~mask) | jnp.arange(num_items, dtype=jnp.uint32)
-    order, *later = (jax.lax.sort(labelled) & mask).astype(jnp.int32)
+    bits_key, names_key = jax.random.split(fast_key(key))
+    bits = jax.random.bits(bits_key, (rounds, count, num_items), jnp.uint32)
+    # What a thing is called: its number with some bits turned over.
+    names = jax.random.bits(names_key, (rounds, count, 1), jnp.uint32) & mask
+    labelled = (bits & ~mask) | (jnp.arange(num_items, dtype=jnp.uint32) ^ names)
+    order, *later = ((jax.lax.sort(labelled) ^ names) & mask).astype(jnp.int32)
     for shuffle in later:
         order = jnp.take_along_axis(order, shuffle, axis=1)
     return order

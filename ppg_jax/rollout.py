@@ -8,7 +8,8 @@ import jax
 import jax.numpy as jnp
 
 from ppg_jax.config import Config, Hyperparams
-from ppg_jax.envs import Environment, step_envs
+from ppg_jax.envs import Environment, draw_chances, sum_episodes, take_step
+from ppg_jax.envs.vector import Chances
 from ppg_jax.gae import generalized_advantages
 from ppg_jax.losses import normalize_advantages
 from ppg_jax.networks import POLICY, VALUE, Agent, LiveComponents
@@ -41,33 +42,52 @@ def collect_rollout(
       The environments and the memory of the network that acts after the last step, the rollout,
       and sums over the episodes that ended in it.
     """
-    first_memory = memory
+    first_memory, first_starts = memory, envs.starts
 
-    def step(carry: tuple[EnvsState, dict[str, Any]], keys: chex.PRNGKey):
-        envs, memory = carry
-        action_key, env_key = keys
+    def act(envs: EnvsState, memory: dict[str, Any]):
         out = agent.step(params, obs_stats, envs.inputs, memory, (POLICY,))
-        actions = out.policy.sample(action_key)
-        after, result = step_envs(env, env_key, envs, actions)
+        return out.policy, memory | out.states
+
+    def step(carry: tuple[EnvsState, dict[str, Any]], drawn: tuple[chex.Array, Chances]):
+        envs, memory = carry
+        noise, chances = drawn
+        policy, memory = act(envs, memory)
+        actions = policy.choose(noise)
+        after, result = take_step(env, chances, envs, actions)
         record = {
             "obs": envs.obs,
-            "starts": envs.starts,
             "recalled": envs.recalled,
             "actions": actions,
-            "log_probs": out.policy.log_prob(actions),
             "rewards": result.rewards,
             "terminated": result.terminated,
             "truncated": result.truncated,
             "final_obs": result.final_obs,
             "final_recalled": result.final_recalled,
         }
-        return (after, memory | out.states), (record, result.episodes)
+        return (after, memory), (record, policy, result.returns, result.lengths)
 
+    # What is random is drawn for all steps at once, and what needs no loop stands behind it: on
+    # small networks each operation in it costs more than its arithmetic.
     action_key, env_key = jax.random.split(fast_key(key))
-    keys = tuple(jax.random.split(k, config.num_steps) for k in (action_key, env_key))
-    (envs, memory), (record, episodes) = jax.lax.scan(step, (envs, memory), keys)
-    rollout = Rollout(**record, memory=first_memory, next_obs=envs.obs, next_starts=envs.starts)
-    return envs, memory, rollout, jax.tree.map(lambda x: x.sum(0), episodes)
+    like = jax.eval_shape(act, envs, memory)[0]
+    noise = jax.vmap(like.noise)(jax.random.split(action_key, config.num_steps))
+    chances = jax.vmap(lambda k: draw_chances(env, k, config.num_envs))(
+        jax.random.split(env_key, config.num_steps)
+    )
+    (envs, memory), (record, policies, returns, lengths) = jax.lax.scan(
+        step, (envs, memory), (noise, chances)
+    )
+    done = record["terminated"] | record["truncated"]
+    rollout = Rollout(
+        **record,
+        starts=jnp.concatenate([first_starts[None], done[:-1]]),
+        log_probs=policies.log_prob(record["actions"]),
+        memory=first_memory,
+        next_obs=envs.obs,
+        next_starts=envs.starts,
+    )
+    episodes = jax.tree.map(lambda x: x.sum(0), sum_episodes(done, returns, lengths))
+    return envs, memory, rollout, episodes
 
 
 def estimate_values(

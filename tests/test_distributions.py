@@ -36,6 +36,15 @@ def test_entropy_and_kl_agree_with_samples(kind):
 
 
 @pytest.mark.parametrize("kind", ["categorical", "multi", "gaussian"])
+def test_noise_is_drawn_before_the_distribution_is_known(kind):
+    p, q = pair(kind)
+    noise = jax.eval_shape(lambda: q).noise(KEYS[6])
+    np.testing.assert_array_equal(p.choose(noise), p.sample(KEYS[6]))
+    if kind == "categorical":
+        np.testing.assert_array_equal(p.choose(noise), jax.random.categorical(KEYS[6], p.log_probs))
+
+
+@pytest.mark.parametrize("kind", ["categorical", "multi", "gaussian"])
 def test_mode_is_most_probable(kind):
     p, _ = pair(kind)
     actions = jax.vmap(p.sample)(jax.random.split(KEYS[5], 1000))

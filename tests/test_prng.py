@@ -66,6 +66,17 @@ def test_items_whose_random_bits_agree_are_still_shuffled():
     assert abs(kept - 0.5) < 5 * 0.5 / np.sqrt(order.size)
 
 
+@pytest.mark.parametrize("num_items", [6, 8])
+def test_of_two_items_whose_random_bits_agree_either_may_come_first(num_items, monkeypatch):
+    names = jax.random.bits
+    monkeypatch.setattr(jax.random, "bits", lambda *args: names(*args) & 7)  # all agree
+    orders = np.asarray(permutations(jax.random.key(4), num_items, 4000))
+    place = np.argsort(orders, axis=1)
+    for one, other in itertools.combinations(range(num_items), 2):
+        first = (place[:, one] < place[:, other]).mean()
+        assert abs(first - 0.5) < 5 * 0.5 / np.sqrt(4000), (one, other)
+
+
 def test_too_many_items():
     with pytest.raises(ValueError, match="at most 16777216"):
         permutations(jax.random.key(0), 2**24 + 1, 1)

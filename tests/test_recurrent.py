@@ -118,7 +118,7 @@ def assert_close(a, b):
 
 @pytest.mark.parametrize(
     ("memory", "arch"),
-    [("lstm", "dual"), ("gru", "detach"), ("mingru", "single"), ("history", "dual")],
+    [("lstm", "dual"), ("mingru", "single"), ("history", "detach")],
 )
 def test_a_whole_phase_is_the_oracle_s(memory, arch):
     """Rollouts, advantages, policy phase and auxiliary phase, from the behaviour's memories."""

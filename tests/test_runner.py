@@ -10,6 +10,7 @@ import pytest
 import yaml
 from rich.console import Console
 
+from ppg_jax.backend import lay_out
 from ppg_jax.config import Config, ConfigError
 from ppg_jax.evaluation import evaluate_seeds
 from ppg_jax.files import load_config
@@ -118,7 +119,7 @@ def test_parameters_come_back_and_play(finished):
         strict=True,
     ):
         np.testing.assert_array_equal(mine, theirs)
-    returns, lengths, ended = evaluate_seeds(config, params, stats, 0, 5)
+    returns, lengths, ended = evaluate_seeds(config, lay_out(config, 2), params, stats, 0, 5)
     returns = returns.sum(-1)
     assert returns.shape == (2, 5)
     assert ended.all()

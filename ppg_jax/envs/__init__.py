@@ -7,7 +7,14 @@ from ppg_jax.envs.partial import PartlyObserved
 from ppg_jax.envs.spaces import MultiDiscrete, random_action
 from ppg_jax.envs.tasks import Tasks
 from ppg_jax.envs.training import make_training_env
-from ppg_jax.envs.vector import VectorStep, reset_envs, step_envs
+from ppg_jax.envs.vector import (
+    VectorStep,
+    draw_chances,
+    reset_envs,
+    step_envs,
+    sum_episodes,
+    take_step,
+)
 
 __all__ = [
     "Environment",
@@ -18,9 +25,12 @@ __all__ = [
     "Tasks",
     "VectorStep",
     "available_envs",
+    "draw_chances",
     "make_env",
     "make_training_env",
     "random_action",
     "reset_envs",
     "step_envs",
+    "sum_episodes",
+    "take_step",
 ]

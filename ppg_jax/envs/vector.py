@@ -15,6 +15,21 @@ HEAVY = 4096
 """Numbers in all environments' states and observations from which resets are worth avoiding."""
 
 
+class Chances(NamedTuple):
+    """What chance holds for one step of B environments, whatever they do.
+
+    Attributes:
+      step: keys for the steps, ``[B]``.
+      reset: keys for the resets, ``[B]``.
+      fresh: observations and states after the resets, leaves ``[B, ...]``; None where these are
+        heavy, and made when episodes end.
+    """
+
+    step: chex.PRNGKey
+    reset: chex.PRNGKey
+    fresh: tuple[chex.Array, Any] | None
+
+
 class VectorStep(NamedTuple):
     """One step of B environments.
 
@@ -24,7 +39,8 @@ class VectorStep(NamedTuple):
       terminated: bool ``[B]``.
       truncated: bool ``[B]``.
       begins: an episode of a task began that goes on, bool ``[B]``.
-      episodes: of the episodes that ended at this step.
+      returns: raw, of the episodes up to this step and with it, float32 ``[B]``.
+      lengths: of these in steps, int32 ``[B]``.
       final_recalled: what networks are told beside ``final_obs``, or None.
     """
 
@@ -33,8 +49,23 @@ class VectorStep(NamedTuple):
     terminated: chex.Array
     truncated: chex.Array
     begins: chex.Array
-    episodes: EpisodeStats
+    returns: chex.Array
+    lengths: chex.Array
     final_recalled: Recalled | None
+
+    @property
+    def episodes(self) -> EpisodeStats:
+        """Of the episodes that ended, summed over environments."""
+        return sum_episodes(self.terminated | self.truncated, self.returns, self.lengths)
+
+
+def sum_episodes(done: chex.Array, returns: chex.Array, lengths: chex.Array) -> EpisodeStats:
+    """Sums over B of the episodes that ended, from arrays ``[..., B]``."""
+    return EpisodeStats(
+        count=done.sum(-1, dtype=jnp.int32),
+        return_sum=jnp.where(done, returns, 0.0).sum(-1),
+        length_sum=jnp.where(done, lengths, 0).sum(-1, dtype=jnp.int32),
+    )
 
 
 def reset_envs(
@@ -60,30 +91,47 @@ def reset_envs(
     )
 
 
+def draw_chances(env: Environment, key: chex.PRNGKey, num_envs: int) -> Chances:
+    """Everything random about one step that does not depend on what environments do.
+
+    So it can be drawn for many steps at once, outside their loop: it is mostly small operations,
+    which cost more than their arithmetic.
+
+    Args:
+      env: the environment.
+      key: random key of the step.
+      num_envs: B.
+    """
+    step_keys, reset_keys = jax.random.split(fast_key(key), (2, num_envs))
+    light = num_envs * sum(x.size for x in jax.tree.leaves(jax.eval_shape(env.reset, key))) < HEAVY
+    return Chances(step_keys, reset_keys, jax.vmap(env.reset)(reset_keys) if light else None)
+
+
 def step_envs(
     env: Environment, key: chex.PRNGKey, envs: EnvsState, actions: chex.Array
+) -> tuple[EnvsState, VectorStep]:
+    """``take_step`` with the chances of a random key."""
+    return take_step(env, draw_chances(env, key, envs.starts.shape[0]), envs, actions)
+
+
+def take_step(
+    env: Environment, chances: Chances, envs: EnvsState, actions: chex.Array
 ) -> tuple[EnvsState, VectorStep]:
     """Steps every environment and begins a new episode where one ended.
 
     Args:
       env: the environment.
-      key: random key of this step.
+      chances: of this step.
       envs: B environments.
       actions: the policy's, ``[B, ...]``.
 
     Returns:
       The environments after the step, and what the step gave.
     """
-    step_keys, reset_keys = jax.random.split(fast_key(key), (2, envs.starts.shape[0]))
-    result = jax.vmap(env.step)(step_keys, envs.env, actions)
+    result = jax.vmap(env.step)(chances.step, envs.env, actions)
     done = result.terminated | result.truncated
-    obs, state = _begin_episodes(env, reset_keys, done, (result.obs, result.state))
+    obs, state = _begin_episodes(env, chances, done, (result.obs, result.state))
     returns, lengths = envs.returns + result.reward, envs.lengths + 1
-    episodes = EpisodeStats(
-        count=done.sum(dtype=jnp.int32),
-        return_sum=jnp.where(done, returns, 0.0).sum(),
-        length_sum=jnp.where(done, lengths, 0).sum(dtype=jnp.int32),
-    )
     begins = jnp.broadcast_to(jnp.asarray(result.begins, jnp.bool_), done.shape)
     made = Recalled(actions=actions, rewards=result.reward, done=begins)
     after = EnvsState(
@@ -100,7 +148,8 @@ def step_envs(
         terminated=result.terminated,
         truncated=result.truncated,
         begins=begins,
-        episodes=episodes,
+        returns=returns,
+        lengths=lengths,
         final_recalled=_wanted(envs.recalled, made),
     )
     return after, step
@@ -119,7 +168,7 @@ def _wanted(before: Recalled | None, recalled: Recalled) -> Recalled | None:
 
 
 def _begin_episodes(
-    env: Environment, keys: chex.PRNGKey, done: chex.Array, stepped: tuple[chex.Array, Any]
+    env: Environment, chances: Chances, done: chex.Array, stepped: tuple[chex.Array, Any]
 ) -> tuple[chex.Array, Any]:
     """Observations and states ``[B, ...]`` with a fresh episode where ``done``.
 
@@ -127,11 +176,12 @@ def _begin_episodes(
     often as the episodes that ended need: mostly not at all. Elsewhere, and where a loop would cost
     more than it saves, all environments are reset and the fresh ones chosen. Both give the same.
     """
-    num_envs = done.shape[0]
+    num_envs, keys = done.shape[0], chances.reset
     some = num_envs // 4
 
-    size = sum(x.size for x in jax.tree.leaves(stepped))
-    if jax.default_backend() != "cpu" or size < HEAVY or some == 0:
+    if chances.fresh is not None:
+        return _choose(done, chances.fresh, stepped)
+    if jax.default_backend() != "cpu" or some == 0:
         return _choose(done, jax.vmap(env.reset)(keys), stepped)
     rank = jnp.cumsum(done) - 1  # of an environment among those whose episode ended
 
