@@ -14,6 +14,7 @@ import numpy as np
 from common import finish, options
 from rich.console import Console
 
+from ppg_jax.backend import lay_out
 from ppg_jax.evaluation import evaluate_seeds
 from ppg_jax.files import load_config
 from ppg_jax.runner import run
@@ -29,9 +30,9 @@ def measure(args: Any) -> list[dict]:
     for recall in (network["recall"], []):
         config = base.replace(network={**network, "recall": recall})
         result = run(config, console=console)
-        state = result.state
+        state, layout = result.state, lay_out(result.config, args.seeds)
         returns, *_ = evaluate_seeds(
-            result.config, state.params, state.obs_stats, 1, args.tasks, greedy=args.greedy
+            result.config, layout, state.params, state.obs_stats, 1, args.tasks, greedy=args.greedy
         )
         by_episode = returns.mean(1)  # [seed, episode]
         gain, low, high = mean_interval(by_episode[:, -1] - by_episode[:, 0])

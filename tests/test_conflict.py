@@ -160,5 +160,5 @@ def test_beta_follows_the_measured_kl_from_phase_to_phase():
     # And it is what weighs the KL: more of it from the second phase on leaves the policy stiller.
     fixed = config.replace(adapt_beta_clone=False)
     _, plain = jax.jit(make_train(fixed))(jax.random.key(0))
-    np.testing.assert_allclose(plain["clone_kl"][0], kl[0], rtol=1e-4)
-    assert not np.allclose(plain["clone_kl"][1:], kl[1:], rtol=1e-3)
+    np.testing.assert_allclose(plain["clone_kl"][0], kl[0], rtol=0.2)  # rounding, and Adam
+    assert kl[1:4].mean() < 0.7 * plain["clone_kl"][1:4].mean()
