@@ -14,12 +14,13 @@ import math
 import statistics
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from common import changed, finish, in_turn, options
+from jax.extend.core import ClosedJaxpr, Jaxpr
 
 from ppg_jax.aux_phase import auxiliary_phase
 from ppg_jax.config import Config
@@ -50,9 +51,17 @@ def products(jaxpr: Any, times: int = 1) -> collections.Counter[Product]:
             if eqn.outvars[0].aval.shape and contracted:
                 found[left, right, eqn.params["dimension_numbers"]] += times
         inside = times * eqn.params.get("length", 1) if eqn.primitive.name == "scan" else times
-        for sub in jax.core.jaxprs_in_params(eqn.params):
+        for sub in inner_programs(eqn.params):
             found += products(sub, inside)
     return found
+
+
+def inner_programs(params: dict[str, Any]) -> Iterator[Jaxpr]:
+    """Those that an operation's parameters hold: bodies, branches, called functions."""
+    kinds = (ClosedJaxpr, Jaxpr)
+    for x in jax.tree.leaves(list(params.values()), is_leaf=lambda x: isinstance(x, kinds)):
+        if isinstance(x, kinds):
+            yield x.jaxpr if isinstance(x, ClosedJaxpr) else x
 
 
 def flops(product: Product) -> int:

@@ -17,7 +17,7 @@ from ppg_jax.parallel import Layout, by_threads, choose_layout
 
 
 def use_all_cores() -> int:
-    """Makes every CPU core a JAX device of its own, so that seeds can be spread over them.
+    """Makes every CPU core a JAX device of its own, so that a ``vmap`` can be spread over them.
 
     JAX reads this once, before its first computation; afterwards, or where the number was set by
     hand (``JAX_NUM_CPU_DEVICES`` or ``XLA_FLAGS``), nothing changes.
@@ -53,7 +53,7 @@ def lay_out(config: Config, rows: int) -> Layout:
     what = f"JAX has {available} here"
     if by_threads(config):
         available = max(available, cores)
-        what = f"there are {available} CPU cores here"
+        what = f"{available} can work here"
     elif jax.default_backend() == "cpu":
         what += (
             " (CPU cores become devices only before JAX's first computation: call "

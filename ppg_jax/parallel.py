@@ -38,7 +38,7 @@ class Layout:
 
     Attributes:
       strategy: ``vmap`` (together), ``map`` (in turn) or ``chunk`` (in turn, some together).
-      devices: how many share the rows; each runs its part by the strategy.
+      devices: how many of JAX's share the rows; each runs its part by the strategy.
       chunk_size: rows that run together on a device.
       rows: how many there are.
       workers: turns that run at a time, each called by a thread of its own; 1 but on CPU.
@@ -120,13 +120,16 @@ def choose_layout(config: Config, rows: int, cores: int | None = None) -> Layout
 
 
 def _most_together(config: Config) -> int:
-    """Rows to run together on a device: their phases' observations fill at most half its memory."""
+    """Rows to run together on a device: what they store of a phase fills at most half of it."""
     memory = _device_memory()
     if memory is None:
         return VMAP_LIMIT
     seen = build(config)[0].observation
-    samples = config.steps_per_iteration * (config.n_pi if config.e_aux else 1)
-    each = samples * math.prod(seen.shape) * jnp.dtype(seen.dtype).itemsize
+    observation = math.prod(seen.shape) * jnp.dtype(seen.dtype).itemsize
+    # A rollout holds every observation and its successor, and some sixteen numbers beside them.
+    each = config.steps_per_iteration * (2 * observation + 64)
+    if config.e_aux:
+        each += config.n_pi * config.steps_per_iteration * observation
     return max(1, min(VMAP_LIMIT, memory // 2 // each))
 
 

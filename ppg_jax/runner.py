@@ -28,7 +28,7 @@ from ppg_jax.folder import (
 )
 from ppg_jax.interrupts import StopRequest
 from ppg_jax.logging import Logger, check_logger
-from ppg_jax.parallel import Layout, collect, deal
+from ppg_jax.parallel import Layout, by_threads, collect, deal
 from ppg_jax.parameters import save_parameters
 from ppg_jax.progress import Display, make_display
 from ppg_jax.recorder import Recorder, Saving
@@ -256,7 +256,8 @@ def resolve(config: Config, layout: Layout) -> Config:
     return config.replace(
         network=agent.network,
         strategy=layout.strategy,
-        devices=layout.devices * layout.workers,
+        # How many threads there are changes no number, and the next machine may have fewer cores.
+        devices=config.devices if by_threads(config) else layout.devices,
         chunk_size=layout.chunk_size if layout.strategy == "chunk" else None,
     )
 

@@ -1,4 +1,4 @@
-"""Many settings of the hyperparameters, each with many seeds, in one program."""
+"""Many settings of the hyperparameters, each with many seeds, by programs compiled once."""
 
 import dataclasses
 import itertools
@@ -98,7 +98,7 @@ def sweep(
     progress: bool = True,
     console: Console | None = None,
 ) -> SweepResult:
-    """Trains every setting of some hyperparameters with every seed, all in one program.
+    """Trains every setting of some hyperparameters with every seed, by programs compiled once.
 
     Every setting starts from the same seeds, those of ``ppg_jax.run``, so that settings differ in
     nothing else.
