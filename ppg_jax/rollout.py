@@ -8,8 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from ppg_jax.config import Config, Hyperparams
-from ppg_jax.envs import Environment, draw_chances, sum_episodes, take_step
-from ppg_jax.envs.vector import Chances
+from ppg_jax.envs import Chances, Environment, draw_chances, take_step
 from ppg_jax.gae import generalized_advantages
 from ppg_jax.losses import normalize_advantages
 from ppg_jax.networks import POLICY, VALUE, Agent, LiveComponents
@@ -44,50 +43,42 @@ def collect_rollout(
     """
     first_memory, first_starts = memory, envs.starts
 
-    def act(envs: EnvsState, memory: dict[str, Any]):
-        out = agent.step(params, obs_stats, envs.inputs, memory, (POLICY,))
-        return out.policy, memory | out.states
-
-    def step(carry: tuple[EnvsState, dict[str, Any]], drawn: tuple[chex.Array, Chances]):
+    def step(carry: tuple[EnvsState, dict[str, Any]], drawn: tuple[Any, Chances]):
         envs, memory = carry
         noise, chances = drawn
-        policy, memory = act(envs, memory)
-        actions = policy.choose(noise)
+        out = agent.step(params, obs_stats, envs.inputs, memory, (POLICY,))
+        actions = out.policy.choose(noise)
         after, result = take_step(env, chances, envs, actions)
-        record = {
-            "obs": envs.obs,
-            "recalled": envs.recalled,
-            "actions": actions,
-            "rewards": result.rewards,
-            "terminated": result.terminated,
-            "truncated": result.truncated,
-            "final_obs": result.final_obs,
-            "final_recalled": result.final_recalled,
-        }
-        return (after, memory), (record, policy, result.returns, result.lengths)
+        seen = envs.obs, envs.recalled
+        return (after, memory | out.states), (seen, out.policy, actions, result)
 
     # What is random is drawn for all steps at once, and what needs no loop stands behind it: on
     # small networks each operation in it costs more than its arithmetic.
     action_key, env_key = jax.random.split(fast_key(key))
-    like = jax.eval_shape(act, envs, memory)[0]
-    noise = jax.vmap(like.noise)(jax.random.split(action_key, config.num_steps))
-    chances = jax.vmap(lambda k: draw_chances(env, k, config.num_envs))(
-        jax.random.split(env_key, config.num_steps)
-    )
-    (envs, memory), (record, policies, returns, lengths) = jax.lax.scan(
+    action_keys, env_keys = (jax.random.split(k, config.num_steps) for k in (action_key, env_key))
+    noise = jax.vmap(lambda k: agent.noise(k, config.num_envs))(action_keys)
+    chances = jax.vmap(lambda k: draw_chances(env, k, config.num_envs))(env_keys)
+    (envs, memory), (seen, policies, actions, steps) = jax.lax.scan(
         step, (envs, memory), (noise, chances)
     )
-    done = record["terminated"] | record["truncated"]
+    done = steps.terminated | steps.truncated
+    obs, recalled = seen
     rollout = Rollout(
-        **record,
+        obs=obs,
         starts=jnp.concatenate([first_starts[None], done[:-1]]),
-        log_probs=policies.log_prob(record["actions"]),
         memory=first_memory,
+        actions=actions,
+        log_probs=policies.log_prob(actions),
+        rewards=steps.rewards,
+        terminated=steps.terminated,
+        truncated=steps.truncated,
+        final_obs=steps.final_obs,
         next_obs=envs.obs,
         next_starts=envs.starts,
+        recalled=recalled,
+        final_recalled=steps.final_recalled,
     )
-    episodes = jax.tree.map(lambda x: x.sum(0), sum_episodes(done, returns, lengths))
-    return envs, memory, rollout, episodes
+    return envs, memory, rollout, jax.tree.map(lambda x: x.sum(0), steps.episodes)
 
 
 def estimate_values(

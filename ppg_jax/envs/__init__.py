@@ -8,15 +8,16 @@ from ppg_jax.envs.spaces import MultiDiscrete, random_action
 from ppg_jax.envs.tasks import Tasks
 from ppg_jax.envs.training import make_training_env
 from ppg_jax.envs.vector import (
+    Chances,
     VectorStep,
     draw_chances,
     reset_envs,
     step_envs,
-    sum_episodes,
     take_step,
 )
 
 __all__ = [
+    "Chances",
     "Environment",
     "Levels",
     "MultiDiscrete",
@@ -31,6 +32,5 @@ __all__ = [
     "random_action",
     "reset_envs",
     "step_envs",
-    "sum_episodes",
     "take_step",
 ]

@@ -55,17 +55,13 @@ class VectorStep(NamedTuple):
 
     @property
     def episodes(self) -> EpisodeStats:
-        """Of the episodes that ended, summed over environments."""
-        return sum_episodes(self.terminated | self.truncated, self.returns, self.lengths)
-
-
-def sum_episodes(done: chex.Array, returns: chex.Array, lengths: chex.Array) -> EpisodeStats:
-    """Sums over B of the episodes that ended, from arrays ``[..., B]``."""
-    return EpisodeStats(
-        count=done.sum(-1, dtype=jnp.int32),
-        return_sum=jnp.where(done, returns, 0.0).sum(-1),
-        length_sum=jnp.where(done, lengths, 0).sum(-1, dtype=jnp.int32),
-    )
+        """Of the episodes that ended, summed over the last axis: the environments."""
+        done = self.terminated | self.truncated
+        return EpisodeStats(
+            count=done.sum(-1, dtype=jnp.int32),
+            return_sum=jnp.where(done, self.returns, 0.0).sum(-1),
+            length_sum=jnp.where(done, self.lengths, 0).sum(-1, dtype=jnp.int32),
+        )
 
 
 def reset_envs(

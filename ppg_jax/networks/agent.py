@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from flax import struct
 
 from ppg_jax.config import Config, NetworkConfig
-from ppg_jax.networks.branch import AUX_VALUE, POLICY, VALUE, Branch, previous_step
+from ppg_jax.networks.branch import AUX_VALUE, POLICY, VALUE, Branch, make_policy, previous_step
 from ppg_jax.networks.encoders import flat, resolve_network
 from ppg_jax.networks.layers import joined_products
 from ppg_jax.networks.live import (
@@ -261,6 +261,11 @@ class Agent:
         inputs = jax.tree.map(lambda x: x[None], inputs)
         out = self.unroll(params, obs_stats, inputs, memory, wanted)
         return jax.tree.map(lambda x: x[0], out)
+
+    def noise(self, key: chex.PRNGKey, num_envs: int) -> Any:
+        """What is random about the actions in B environments, for ``Distribution.choose``."""
+        out = jax.ShapeDtypeStruct((num_envs, sum(self.action.sizes)), jnp.float32)
+        return jax.eval_shape(lambda x: make_policy(self.action, x, x[0]), out).noise(key)
 
     def shared_part(self, tree: dict[str, Any]) -> dict[str, Any]:
         """Of a tree shaped like the parameters, what policy and auxiliary value head both read."""

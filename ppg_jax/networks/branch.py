@@ -17,6 +17,24 @@ from ppg_jax.types import ActionSpec, Recalled
 POLICY, VALUE, AUX_VALUE = "policy_head", "value_head", "aux_value_head"
 
 
+def make_policy(
+    action: ActionSpec, out: chex.Array, log_std: chex.Array | None = None
+) -> Distribution:
+    """The distribution over the actions of a space that outputs ``[..., sum(sizes)]`` say.
+
+    Args:
+      action: the space.
+      out: logits, or means, float32.
+      log_std: ``[A]``, of continuous actions.
+    """
+    if action.kind == "discrete":
+        return Categorical.from_logits(out)
+    if action.kind == "multi_discrete":
+        return MultiCategorical.from_logits(out, action.sizes)
+    assert log_std is not None
+    return DiagGaussian(out, jnp.broadcast_to(log_std, out.shape))
+
+
 class PolicyHead(nn.Module):
     """Features ``[..., F]`` to a distribution over the actions of a space, in float32."""
 
@@ -27,12 +45,10 @@ class PolicyHead(nn.Module):
     def __call__(self, features: chex.Array) -> Distribution:
         out = Dense(sum(self.action.sizes), self.kernel_init, name="dense")(features)
         out = out.astype(jnp.float32)
-        if self.action.kind == "discrete":
-            return Categorical.from_logits(out)
-        if self.action.kind == "multi_discrete":
-            return MultiCategorical.from_logits(out, self.action.sizes)
+        if self.action.kind != "continuous":
+            return make_policy(self.action, out)
         log_std = self.param("log_std", nn.initializers.zeros_init(), out.shape[-1:])
-        return DiagGaussian(out, jnp.broadcast_to(log_std, out.shape))
+        return make_policy(self.action, out, log_std)
 
 
 class ValueHead(nn.Module):
