@@ -3,6 +3,7 @@
 import dataclasses
 import difflib
 import functools
+import numbers
 from collections.abc import Iterable, Mapping
 from typing import Annotated, Any
 
@@ -102,6 +103,25 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     """``did you mean X? `` for the nearest known name, or nothing."""
     near = difflib.get_close_matches(name, list(known), 1, cutoff=0.4)
     return f"did you mean {near[0]}? " if near else ""
+
+
+def check_whole(name: str, value: Any, least: int, most: int | None = None) -> int:
+    """A whole number that a function was given, checked as the command line checks its options.
+
+    Args:
+      name: of the argument, for the message.
+      value: what was given; a numpy integer will do, a bool or a float will not.
+      least: smallest that will do.
+      most: largest, if there is one.
+
+    Raises:
+      ConfigError: it is another kind of thing, or outside.
+    """
+    whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
+    if whole and value >= least and (most is None or value <= most):
+        return int(value)
+    limit = f"at least {least}" if most is None else f"from {least} to {most}"
+    raise ConfigError(f"{name}: {value!r} will not do; it should be a whole number, {limit}")
 
 
 Count = Annotated[int, BeforeValidator(to_count)]
