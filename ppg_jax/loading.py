@@ -1,9 +1,11 @@
 """A finished or stopped run, read back from its folder and ready to use."""
 
+import contextlib
 import dataclasses
 import functools
 import json
 import os
+import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,7 +25,9 @@ from ppg_jax.folder import METRICS, folder_config
 from ppg_jax.logging import read_metrics
 from ppg_jax.networks import POLICY, Agent
 from ppg_jax.parameters import load_parameters
+from ppg_jax.plain_files import read_plain
 from ppg_jax.report import plot_learning_curve
+from ppg_jax.storage import LARGEST_TEXT
 from ppg_jax.summary import MetricArrays, final_returns, first_bad_iteration, to_dataframe
 from ppg_jax.train import build
 from ppg_jax.types import Inputs, Recalled, no_step
@@ -39,12 +43,19 @@ class SavedRun:
     Attributes:
       directory: of the run.
       config: resolved.
-      metrics: by name, each ``[S, iterations]``; of a stopped run up to there.
     """
 
     directory: Path
     config: Config
-    metrics: MetricArrays
+
+    @functools.cached_property
+    def metrics(self) -> MetricArrays:
+        """By name, each ``[S, iterations]``; of a stopped run up to there.
+
+        Raises:
+          ConfigError: ``metrics.csv`` is missing or damaged.
+        """
+        return read_metrics(self.directory / METRICS, self.config)
 
     @functools.cached_property
     def summary(self) -> dict[str, Any]:
@@ -55,9 +66,14 @@ class SavedRun:
         """
         file = self.directory / "summary.json"
         try:
-            return json.loads(file.read_text()) if file.is_file() else {}
-        except ValueError as error:
+            found = json.loads(read_plain(file, LARGEST_TEXT)) if file.exists() else {}
+        except OSError as error:
+            raise ConfigError(f"DIR: {file} cannot be read: {error.strerror}") from None
+        except (ValueError, RecursionError) as error:
             raise ConfigError(f"DIR: {file} is no JSON: {error}") from None
+        if not isinstance(found, dict):
+            raise ConfigError(f"DIR: {file} holds a {type(found).__name__}, not a mapping")
+        return found
 
     @functools.cached_property
     def parameters(self) -> tuple[Any, Any]:
@@ -66,7 +82,10 @@ class SavedRun:
         Raises:
           ConfigError: nothing was saved, or it is damaged.
         """
-        return load_parameters(self.directory, self.config)
+        found = load_parameters(self.directory, self.config)
+        if found.note:
+            warnings.warn(found.note, RuntimeWarning, stacklevel=2)
+        return found.params, found.obs_stats
 
     @property
     def final_returns(self) -> np.ndarray:
@@ -281,14 +300,23 @@ def _recalled(
 def load_run(directory: str | Path, env: Any = None) -> SavedRun:
     """A run from its folder: finished, stopped or killed.
 
+    Its parameters are read at once, so that ``policy`` can be traced, and goes on working whatever
+    becomes of the folder.
+
     Args:
       directory: of the run.
       env: the environment, where it was an object.
 
     Raises:
-      ConfigError: there is no run, or its metrics cannot be read.
+      ConfigError: there is no run.
     """
+    run = open_run(directory, env)
+    with contextlib.suppress(ConfigError):  # raised again where they are asked for
+        _ = run.parameters
+    return run
+
+
+def open_run(directory: str | Path, env: Any = None) -> SavedRun:
+    """``load_run`` without the parameters, which are read when they are first asked for."""
     folder = Path(directory)
-    config = folder_config(folder, env)
-    metrics, _ = read_metrics(folder / METRICS, config.seeds)
-    return SavedRun(folder, config, metrics)
+    return SavedRun(folder, folder_config(folder, env))

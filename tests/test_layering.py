@@ -30,6 +30,7 @@ LAYERS = [
         "packing",
         "parameters",
         "storage",
+        "plain_files",
     }
     | {"summary", "segments", "evaluator", "recorder", "continuing", "runner", "sweep_report"}
     | {"sweeping", "loading", "cli_args", "commands", "cli"},
