@@ -8,7 +8,7 @@ import platform
 from collections.abc import Iterator, Mapping
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import jax
 import numpy as np
@@ -53,7 +53,7 @@ def new_folder(
         try:
             folder.mkdir(parents=True, exist_ok=True)
             stack.enter_context(held(folder))
-            if any(path.name != LOCK for path in folder.iterdir()):
+            if any(not (p.name == LOCK or p.match(TEMPORARY)) for p in folder.iterdir()):
                 raise FileExistsError
             write_new(folder / CONFIG, _config_text(config))
             for name, text in (also or {}).items():
@@ -133,18 +133,27 @@ def held(folder: Path) -> Iterator[None]:
     except OSError as error:
         raise ConfigError(f"DIR: {folder / LOCK} cannot be opened: {error.strerror}") from None
     with lock:
-        if fcntl is not None:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise ConfigError(
-                    f"DIR: {folder} is in use: another process trains there"
-                ) from None
-            except OSError:
-                pass
-        for path in folder.glob(TEMPORARY):
-            remove(path)
+        if _locked(lock, folder):
+            for path in folder.glob(TEMPORARY):
+                remove(path)
         yield
+
+
+def _locked(lock: BinaryIO, folder: Path) -> bool:
+    """Whether this process alone has the lock; False where there are no locks.
+
+    Raises:
+      ConfigError: another process has it.
+    """
+    if fcntl is None:
+        return False
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise ConfigError(f"DIR: {folder} is in use: another process trains there") from None
+    except OSError:
+        return False
+    return True
 
 
 def write_summary(folder: Path, fields: Mapping[str, Any]) -> None:

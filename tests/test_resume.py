@@ -20,8 +20,8 @@ from ppg_jax.checkpoint import Checkpoints
 from ppg_jax.config import Config
 from ppg_jax.files import load_config
 from ppg_jax.folder import held
-from ppg_jax.logging import TextLog
-from ppg_jax.segments import train_segments
+from ppg_jax.plain_files import TextLog
+from ppg_jax.segments import Pace, train_segments
 from ppg_jax.storage import not_of_orbax, one_line
 from tests import probes
 
@@ -200,10 +200,10 @@ def test_a_disk_that_is_full(whole, tmp_path, monkeypatch):
     config, folder = small(), tmp_path / "run"
     full = Checkpoints.save
 
-    def save(self, phases, *args, **kwargs):
+    def save(self, config, phases, *args, **kwargs):
         if phases == 5:
             raise OSError("No space left on device")
-        full(self, phases, *args, **kwargs)
+        full(self, config, phases, *args, **kwargs)
 
     monkeypatch.setattr(Checkpoints, "save", save)
     with pytest.warns(RuntimeWarning, match="checkpoint: of phase 5 not saved: No space left"):
@@ -325,7 +325,7 @@ def test_segments_do_not_depend_on_their_number():
         parts = [
             s.metrics["value_loss"]
             for s in train_segments(
-                config, layout, config.hparams, keys, shared=True, most_phases=most
+                config, layout, config.hparams, keys, shared=True, pace=Pace(most_phases=most)
             )
         ]
         found.append(np.concatenate(parts, 1))
