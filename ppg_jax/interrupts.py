@@ -1,9 +1,8 @@
 """Ctrl-C, SIGTERM and a closed connection as a wish to stop at the next good moment."""
 
-import contextlib
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from types import FrameType, TracebackType
 from typing import Any, Self
 
@@ -15,7 +14,10 @@ class StoppedError(KeyboardInterrupt):
 class StopRequest:
     """While entered, a first signal to stop only sets ``requested``; a second Ctrl-C raises.
 
-    Such signals are Ctrl-C, SIGTERM and SIGHUP, but for what was ignored before (``nohup``).
+    Until ``wait_for_segments`` is called, while programs compile, already the first one raises
+    ``StoppedError``.
+
+    Such signals are Ctrl-C, SIGTERM and, unless ``nohup`` had it ignored, SIGHUP.
     Signals reach Python in its main thread and between two of its instructions, so what takes long
     has to run in another (``parallel.in_turns``). Away from the main thread, where Python takes no
     signals, everything is as it is without.
@@ -28,14 +30,17 @@ class StopRequest:
         self.requested = False
         self._tell = tell
         self._seconds: list[float] = []
-        self._at_once = False
+        self._waits = False
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():
             for name in ("SIGINT", "SIGTERM", "SIGHUP"):
-                number = getattr(signal, name, None)  # Windows knows no SIGHUP
-                if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
+                number = getattr(signal, name, None)
+                if number is None:  # Windows knows no SIGHUP
+                    continue
+                ignored = name == "SIGHUP" and signal.getsignal(number) is signal.SIG_IGN
+                if not ignored:  # nohup asks to go on
                     self._before[number] = signal.signal(number, self._on_signal)
         return self
 
@@ -48,28 +53,16 @@ class StopRequest:
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
-    @contextlib.contextmanager
-    def at_once(self) -> Iterator[None]:
-        """While entered, already the first signal raises: there is nothing yet to wait for.
-
-        Raises:
-          StoppedError: there was one, now or before.
-        """
-        self._at_once = True
-        try:
-            if self.requested:
-                raise StoppedError
-            yield
-        finally:
-            self._at_once = False
+    def wait_for_segments(self) -> None:
+        """From now on a first signal waits: before, there was nothing to wait for."""
+        self._waits = True
 
     def passed(self, run_seconds: float) -> None:
         """Takes note of the time at the end of a segment, to tell how long the next one takes."""
         self._seconds = [*self._seconds[-1:], run_seconds]
 
     def _on_signal(self, number: int, _frame: FrameType | None) -> None:
-        if self._at_once:
-            self.requested = True
+        if not self._waits:
             raise StoppedError
         if self.requested and number == signal.SIGINT:
             raise KeyboardInterrupt

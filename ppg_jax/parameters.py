@@ -48,15 +48,25 @@ def save_parameters(directory: Path, state: TrainState) -> None:
     """
     final = directory.absolute() / "checkpoints" / FINAL
     made, before = (final.with_name(f"{FINAL}.{kind}") for kind in ("new", "old"))
-    remove(made)
     acting = jax.tree.map(np.asarray, _what_acts(state))
-    save_arrays(made, acting)
-    write_whole(made / DIGEST, json.dumps({"digest": _digest(acting)}) + "\n")
+    try:
+        _clear(final)
+        save_arrays(made, acting)
+        write_whole(made / DIGEST, json.dumps({"digest": _digest(acting)}) + "\n")
+    except OSError:
+        _clear(final)  # it fills the disk
+        raise
     if final.is_symlink() or final.exists():
         remove(before)
         final.rename(before)
     made.rename(final)
     remove(before)
+
+
+def _clear(final: Path) -> None:
+    """Removes what was being written beside the parameters."""
+    for half_written in final.parent.glob(f"{FINAL}.new*"):
+        remove(half_written)
 
 
 def load_parameters(directory: Path, config: Config) -> Parameters:

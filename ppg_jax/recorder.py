@@ -15,6 +15,7 @@ from ppg_jax.folder import METRICS
 from ppg_jax.logging import CsvLogger, Logger, make_logger
 from ppg_jax.progress import Display, Watch
 from ppg_jax.segments import Pace, Segment
+from ppg_jax.storage import one_line
 from ppg_jax.summary import MetricArrays, final_returns
 
 
@@ -156,7 +157,8 @@ class Recorder:
                 compile_seconds=segment.compile_seconds,
             )
         except OSError as error:
-            self._problem("checkpoint", f"of phase {segment.phases} not saved: {error}")
+            reason = one_line(error)
+            self._problem("checkpoint", f"of phase {segment.phases} not saved: {reason}")
             return False
         self._saved_phases = segment.phases
         return True
@@ -180,7 +182,7 @@ class Recorder:
         try:
             write()
         except Exception as error:  # a full disk shows in as many ways as there are libraries
-            self._problem(what, f"failed: {error}")
+            self._problem(what, f"failed: {one_line(error)}")
 
     def _due(self, segment: Segment) -> bool:
         if segment.phases == self._config.num_phases:  # where a longer run would go on

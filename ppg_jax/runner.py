@@ -314,7 +314,7 @@ def _train_until_stopped(
     """Trains, records every segment, and returns the last one."""
     segment: Segment | None = None
     try:
-        pace = dataclasses.replace(recorder.pace, compiling=stop.at_once())
+        pace = dataclasses.replace(recorder.pace, compiled=stop.wait_for_segments)
         for segment in train_segments(
             config, layout, config.hparams, start, shared=True, pace=pace
         ):

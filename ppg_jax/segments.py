@@ -1,12 +1,10 @@
 """The host's loop: compile a run's programs, call them in turn, hand out metrics in between."""
 
-import contextlib
 import dataclasses
 import math
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager
 from typing import Any
 
 import chex
@@ -67,12 +65,12 @@ class Pace:
     Attributes:
       most_phases: of a segment.
       stop_every: a segment ends at each multiple of so many phases.
-      compiling: entered while programs compile, before anything has been trained.
+      compiled: called when programs are compiled and training begins.
     """
 
     most_phases: int | None = None
     stop_every: int | None = None
-    compiling: AbstractContextManager[Any] = contextlib.nullcontext()  # noqa: RUF009  # reusable
+    compiled: Callable[[], None] = lambda: None
 
 
 def train_segments(
@@ -102,10 +100,10 @@ def train_segments(
         phases, compiling, running = start.phases, start.compile_seconds, start.run_seconds
     states = deal(start.state if isinstance(start, Start) else start, layout)
     began = time.perf_counter()
-    with pace.compiling:
-        parts = programs(config, layout, shared, done=None if fresh else phases, pace=pace)
-        compiled = compile_all([part[0] for part in parts], layout, per_turn[0], states[0])
+    parts = programs(config, layout, shared, done=None if fresh else phases, pace=pace)
+    compiled = compile_all([part[0] for part in parts], layout, per_turn[0], states[0])
     compiling += time.perf_counter() - began
+    pace.compiled()
     for program, (_, calls, phases_per_call) in zip(compiled, parts, strict=True):
         for _ in range(calls):
             began = time.perf_counter()

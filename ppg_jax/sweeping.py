@@ -155,7 +155,7 @@ def sweep(
         )
         watch = Watch(config, rows, display, lambda row: _training(settings, config.seeds, row))
         stop = stack.enter_context(StopRequest(display.note))
-        pace = Pace(compiling=stop.at_once())
+        pace = Pace(compiled=stop.wait_for_segments)
         for segment in train_segments(config, layout, per_row, keys, shared=False, pace=pace):
             parts.append(segment.metrics)
             watch.update(segment)
