@@ -17,6 +17,7 @@ from matplotlib.figure import Figure
 
 from ppg_jax.config import Config, ConfigError, config_from_dict
 from ppg_jax.files import read_mapping
+from ppg_jax.older_runs import complete
 from ppg_jax.plain_files import TEMPORARY, open_plain, remove, write_new, write_whole
 
 try:
@@ -113,7 +114,7 @@ def folder_config(folder: Path, env: Any = None) -> Config:
     elif was_object and not str(fields.get("env")).startswith("<"):  # written before names told
         fields["env"] = f"<object {fields.get('env')}>"
     try:
-        return config_from_dict(fields)
+        return config_from_dict(complete(fields))
     except ConfigError as error:
         raise ConfigError(f"{file}: {error}") from None
 

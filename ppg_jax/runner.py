@@ -253,9 +253,11 @@ def resolve(config: Config, layout: Layout) -> Config:
     Raises:
       ConfigError: the environment or the networks cannot be made.
     """
-    _, agent = build(config)
+    env, agent = build(config)
+    read_as_names = env.observation.categories is not None
     return config.replace(
         network=agent.network,
+        observation_scale=None if read_as_names else env.observation.scale,
         strategy=layout.strategy,
         # How many threads there are changes no number, and the next machine may have fewer cores.
         devices=config.devices if by_threads(config) else layout.devices,

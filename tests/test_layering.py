@@ -31,6 +31,8 @@ LAYERS = [
         "parameters",
         "storage",
         "plain_files",
+        "older_runs",
+        "acting",
     }
     | {"summary", "segments", "evaluator", "recorder", "continuing", "runner", "sweep_report"}
     | {"sweeping", "loading", "cli_args", "commands", "cli"},
