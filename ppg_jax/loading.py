@@ -1,6 +1,5 @@
 """A finished or stopped run, read back from its folder and ready to use."""
 
-import contextlib
 import dataclasses
 import functools
 import json
@@ -332,11 +331,13 @@ def load_run(directory: str | Path, env: Any = None) -> SavedRun:
       env: the environment, where it was an object.
 
     Raises:
-      ConfigError: there is no run.
+      ConfigError: there is no run, or neither its parameters nor its metrics can be read.
     """
     run = open_run(directory, env)
-    with contextlib.suppress(ConfigError):  # raised again where they are asked for
+    try:
         _ = run.parameters
+    except ConfigError:
+        _ = run.metrics  # with neither there is no run; what is missing is said when asked for
     return run
 
 

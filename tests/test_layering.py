@@ -12,7 +12,7 @@ ROOT = pathlib.Path(ppg_jax.__file__).parent
 # From the ground up; a module may import its own layer and those below.
 LAYERS = [
     {"gae", "losses", "distributions", "running_stats", "prng", "conflict"},
-    {"types", "fields", "fitting", "config"},
+    {"types", "other_names", "fields", "fitting", "config"},
     {"envs", "networks"},
     {"minibatch", "optimizer", "gradients", "rollout", "policy_phase", "aux_phase"},
     {"train"},
@@ -33,6 +33,7 @@ LAYERS = [
         "plain_files",
         "older_runs",
         "acting",
+        "streams",
     }
     | {"summary", "segments", "evaluator", "recorder", "continuing", "runner", "sweep_report"}
     | {"sweeping", "loading", "cli_args", "commands", "cli"},

@@ -14,6 +14,7 @@ from ppg_jax.cli_args import NO_CACHE, changed_fields, config_options, parse, ta
 from ppg_jax.config import ConfigError, config_from_dict
 from ppg_jax.files import merge, read_config
 from ppg_jax.interrupts import StoppedError
+from ppg_jax.progress import print_table
 
 if TYPE_CHECKING:
     from ppg_jax.runner import Result
@@ -108,7 +109,7 @@ def _run_config(directory: str) -> Path:
 
 def _tell(result: "Result", folder: str, console: Console) -> int:
     """What came of a run; the exit code."""
-    console.print(_seed_table(result))
+    print_table(console, _seed_table(result))
     if folder:
         but = ", but for what is named below" if result.problems else ""
         console.print(f"written to {folder}{but}", highlight=False, soft_wrap=True)
