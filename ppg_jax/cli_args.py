@@ -93,6 +93,33 @@ def config_options(base: Mapping[str, Any]) -> type:
     return _options(Config, base)
 
 
+def command_with_fields(
+    title: str,
+    positional: tuple[str, str, str, str],
+    own: list[tuple[str, Any, Any, str, str]],
+    base: Mapping[str, Any],
+) -> type:
+    """A command that takes a name, options of its own, and every field of the configuration.
+
+    Args:
+      title: of its class.
+      positional: name, how its value is shown, help, default.
+      own: options: name, type, default, how the value is shown (nothing for flags), help.
+      base: the fields' defaults.
+    """
+    name, metavar, text, default = positional
+    info = tyro.conf.arg(metavar=metavar, help=text)
+    entries: list[Any] = [(name, Annotated[tyro.conf.Positional[str], info], default)]
+    for option, kind, value, metavar, text in own:
+        flag = (tyro.conf.FlagCreatePairsOff,) if kind is bool else ()
+        info = tyro.conf.arg(metavar=metavar, help=text) if metavar else tyro.conf.arg(help=text)
+        entries.append((option, Annotated[(kind, *flag, info)], value))
+    options = config_options(base)
+    fields: Any = Annotated[options, tyro.conf.arg(name="")]
+    entries.append(("fields", fields, dataclasses.field(default_factory=options)))
+    return dataclasses.make_dataclass(title, entries)
+
+
 def _options(kind: type, base: Mapping[str, Any]) -> type:
     hints = typing.get_type_hints(kind, include_extras=True)
     entries: list[Any] = []

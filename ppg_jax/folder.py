@@ -174,14 +174,17 @@ def write_summary(folder: Path, fields: Mapping[str, Any]) -> None:
     write_whole(folder / "summary.json", json.dumps(machine | dict(fields), indent=2) + "\n")
 
 
-def write_figure(path: Path, figure: Figure, dpi: int) -> None:
-    """A picture, in the format that its name ends in.
+def write_figure(
+    path: Path, figure: Figure, dpi: int, metadata: Mapping[str, str] | None = None
+) -> None:
+    """A picture, in the format that its name ends in, with words about it inside.
 
     Raises:
       OSError: it cannot be written.
     """
     drawn = io.BytesIO()
-    figure.savefig(drawn, dpi=dpi, format=path.suffix.removeprefix("."))
+    kind = path.suffix.removeprefix(".")
+    figure.savefig(drawn, dpi=dpi, format=kind, metadata=dict(metadata or {}))
     write_whole(path, drawn.getvalue())
 
 

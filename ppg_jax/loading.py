@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import json
 import os
+import tempfile
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -29,12 +30,13 @@ from ppg_jax.report import plot_learning_curve
 from ppg_jax.storage import LARGEST_TEXT
 from ppg_jax.summary import MetricArrays, final_returns, first_bad_iteration, to_dataframe
 from ppg_jax.train import build
+from ppg_jax.views import run_line, seed_rows, table_html
 
 if TYPE_CHECKING:
     import pandas as pd
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class SavedRun:
     """A run's folder.
 
@@ -85,6 +87,20 @@ class SavedRun:
         if found.note:
             warnings.warn(found.note, RuntimeWarning, stacklevel=2)
         return found.params, found.obs_stats
+
+    def __repr__(self) -> str:
+        try:
+            returns = self.final_returns
+        except ConfigError:
+            returns = np.full(self.config.seeds, np.nan)
+        return run_line("Saved run", self.config, returns, str(self.directory))
+
+    def _repr_html_(self) -> str:
+        try:
+            rows = seed_rows(self.final_returns, self.first_bad_iteration)
+        except ConfigError as error:
+            return table_html(repr(self), [], [str(error)])
+        return table_html(repr(self), rows)
 
     @property
     def final_returns(self) -> np.ndarray:
@@ -304,7 +320,10 @@ class SavedRun:
         # To a file: pygame is to look for no screen, and no sound card, which it misses aloud.
         for driver in ("SDL_VIDEODRIVER", "SDL_AUDIODRIVER"):
             os.environ.setdefault(driver, "dummy")
-        animate(env, frames, returns.tolist(), str(file))
+        with tempfile.TemporaryDirectory() as place:
+            drawn = Path(place) / "episode.gif"
+            animate(env, frames, returns.tolist(), str(drawn))
+            write_whole(Path(file), drawn.read_bytes())
         return float(returns[-1])
 
     def plot(self) -> Figure:

@@ -34,6 +34,7 @@ LAYERS = [
         "older_runs",
         "acting",
         "streams",
+        "views",
     }
     | {"summary", "segments", "evaluator", "recorder", "continuing", "runner", "sweep_report"}
     | {"sweeping", "loading", "cli_args", "commands", "cli"},
