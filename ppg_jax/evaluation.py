@@ -72,7 +72,7 @@ def evaluate_tasks(
     check_whole("num_episodes", num_tasks, 1)
     env, agent = build(config)
     limit = _step_limit(env) if max_steps is None else check_whole("max_steps", max_steps, 1)
-    numbers = jnp.arange(config.episodes_per_task or 1)
+    numbers = jnp.arange(config.episodes_per_task or 1)[None]
     reset_key, play_key = jax.random.split(key)
 
     def unfinished(carry: tuple[Any, ...]) -> chex.Array:
@@ -88,12 +88,13 @@ def evaluate_tasks(
         returns = returns + jnp.where(counts, result.rewards[:, None], 0.0)
         lengths = jnp.where(ended, lengths, lengths + 1)
         ended = ended | result.terminated | result.truncated
-        return time + 1, envs, memory | out.states, ended, episode + result.begins, returns, lengths
+        begins = result.begins.astype(jnp.int32)
+        return time + 1, envs, memory | out.states, ended, episode + begins, returns, lengths
 
     envs: EnvsState = reset_envs(env, reset_key, num_tasks, agent.network.recall)
     memory = agent.initial_memory(num_tasks)
     no, none = jnp.zeros(num_tasks, jnp.bool_), jnp.zeros(num_tasks, jnp.int32)
-    returns = jnp.zeros((num_tasks, len(numbers)))
+    returns = jnp.zeros((num_tasks, numbers.size))
     start = (0, envs, memory, no, none, returns, none)
     _, _, _, ended, _, returns, lengths = jax.lax.while_loop(unfinished, step, start)
     return returns, lengths, ended

@@ -11,9 +11,10 @@ any number's, and a row has the same bits in all of them. A loop over turns insi
 operations more to compile, and a program for several devices has to be partitioned as well.
 """
 
+import contextlib
 import dataclasses
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from typing import Any, Literal
 
@@ -210,7 +211,8 @@ def in_turns(
                 turn = left.pop()  # which one thread alone gets
             except IndexError:
                 return
-            done[turn] = jax.block_until_ready(program(firsts[turn], turns[turn]))
+            with _found_nan_said():
+                done[turn] = jax.block_until_ready(program(firsts[turn], turns[turn]))
 
     pool = ThreadPoolExecutor(layout.workers)
     try:
@@ -221,6 +223,27 @@ def in_turns(
         left.clear()  # if a turn failed, or somebody does not want to wait
         pool.shutdown(wait=False)
     return done
+
+
+@contextlib.contextmanager
+def _found_nan_said() -> Iterator[None]:
+    """What JAX_DEBUG_NANS finds in a compiled program, as an error that one can act on.
+
+    JAX itself would compute the program again, operation by operation, to say where; of a compiled
+    one it only says that.
+
+    Raises:
+      FloatingPointError: a program gave NaN or infinity, and JAX was told to look for it.
+    """
+    try:
+        yield
+    except Exception as error:
+        if type(error).__name__ != "InternalFloatingPointError":
+            raise
+        raise FloatingPointError(
+            f"a program gave {error.args[-1]}, which JAX was told to look for (JAX_DEBUG_NANS or "
+            "JAX_DEBUG_INFS); jax.jit(ppg_jax.make_train(config))(key) says in which operation"
+        ) from None
 
 
 def _mesh(layout: Layout) -> Mesh:

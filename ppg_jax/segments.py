@@ -12,6 +12,7 @@ import jax
 import numpy as np
 
 from ppg_jax.config import Config, Hyperparams
+from ppg_jax.missing import marked_as_nan
 from ppg_jax.parallel import Layout, compiler_options, deal, in_turns, over_rows, placed, repeat
 from ppg_jax.summary import MetricArrays
 from ppg_jax.train import init, train_phases, train_tail
@@ -119,10 +120,11 @@ def train_segments(
 
 def _whole(parts: list[dict[str, jax.Array]], layout: Layout) -> MetricArrays:
     """Metrics of all rows, of those of the turns."""
-    return {
-        name: np.concatenate([np.asarray(part[name]) for part in parts])[: layout.rows]
-        for name in parts[0]
-    }
+
+    def whole(name: str) -> np.ndarray:
+        return np.concatenate([np.asarray(part[name]) for part in parts])[: layout.rows]
+
+    return {name: marked_as_nan(whole(name)) for name in parts[0]}
 
 
 def compile_all(programs: list[Any], layout: Layout, hparams: Any, state: Any) -> list[Any]:

@@ -14,6 +14,7 @@ from ppg_jax.config import Config, Hyperparams
 from ppg_jax.conflict import adapted_scale
 from ppg_jax.envs import Environment, make_training_env, random_action, reset_envs, step_envs
 from ppg_jax.losses import explained_variance, squared_error
+from ppg_jax.missing import missing
 from ppg_jax.networks import Agent, LiveComponents, make_agent
 from ppg_jax.optimizer import init_optimizer, scheduled
 from ppg_jax.policy_phase import learn_from_batch
@@ -152,7 +153,7 @@ def train_tail(
     hparams = _at_run_time(hparams, state.key)
     tail = config.num_tail_iterations
     state, metrics, *_ = _iterations(config, hparams, env, agent, state, tail, keep=False)
-    blank = jnp.full(tail, jnp.nan)
+    blank = jnp.full(tail, missing(), jnp.float32)
     return state, metrics | dict.fromkeys(phase_metrics(config), blank)
 
 
@@ -236,7 +237,7 @@ def _phase(
         measured["beta_clone"] = jnp.asarray(beta_clone)
         scale = adapted_scale(state.beta_scale, measured["clone_kl"], hparams.clone_kl_target)
         state = state.replace(beta_scale=scale)
-    blank = jnp.full(config.n_pi, jnp.nan)
+    blank = jnp.full(config.n_pi, missing(), jnp.float32)
     return state, metrics | {name: blank.at[-1].set(x) for name, x in measured.items()}
 
 
@@ -339,11 +340,15 @@ def _rollout_metrics(
     config: Config, iteration: chex.Array, episodes: EpisodeStats, batch: Batch
 ) -> Metrics:
     """Raw returns and lengths of the episodes that ended (NaN if none), and how values did."""
-    count = jnp.where(episodes.count > 0, episodes.count, jnp.nan)
+    count = jnp.maximum(episodes.count, 1).astype(jnp.float32)
+
+    def mean(total: chex.Array) -> chex.Array:
+        return jnp.where(episodes.count > 0, total / count, missing())
+
     return {
         "env_steps": (iteration + 1) * config.steps_per_iteration,
-        "episode_return": episodes.return_sum / count,
-        "episode_length": episodes.length_sum / count,
+        "episode_return": mean(episodes.return_sum),
+        "episode_length": mean(episodes.length_sum.astype(jnp.float32)),
         "num_episodes": episodes.count,
         "explained_variance": explained_variance(batch.old_values, batch.value_targets),
     }
