@@ -204,8 +204,14 @@ def in_turns(
     """
     done: list[Any] = [None] * layout.turns
     left = list(reversed(range(layout.turns)))
+    settings = jax.config.jax_debug_nans, jax.config.jax_debug_infs  # type: ignore[attr-defined]
 
     def work() -> None:
+        # Set by a context manager they are the calling thread's alone.
+        with jax.debug_nans(settings[0]), jax.debug_infs(settings[1]):
+            take_turns()
+
+    def take_turns() -> None:
         while True:
             try:
                 turn = left.pop()  # which one thread alone gets
