@@ -10,6 +10,7 @@ import numpy as np
 from ppg_jax.config import Config
 from ppg_jax.envs import Environment, reset_envs, step_envs
 from ppg_jax.fields import check_whole
+from ppg_jax.kept import PROGRAMS, program_key
 from ppg_jax.networks import POLICY
 from ppg_jax.parallel import Layout, collect, compiler_options, deal, in_turns, over_rows
 from ppg_jax.running_stats import RunningStats
@@ -178,9 +179,14 @@ def evaluate_seeds(
         return evaluate_tasks(config, *one, num_episodes, greedy=greedy, max_steps=max_steps)
 
     keys = jax.random.split(jax.random.key(seed), config.seeds)
-    mapped = jax.jit(over_rows(play, layout), compiler_options=compiler_options())
     turns = deal((params, obs_stats, keys), layout)
-    program = mapped.lower(None, turns[0]).compile()
+
+    def make() -> Any:
+        mapped = jax.jit(over_rows(play, layout), compiler_options=compiler_options())
+        return mapped.lower(None, turns[0]).compile()
+
+    key = program_key(config, layout, turns[0], "tasks", num_episodes, greedy, max_steps)
+    program = PROGRAMS.get_or_make(key, make)
     played = collect(in_turns(program, [None] * layout.turns, turns, layout), layout)
     returns, lengths, ended = map(np.asarray, played)
     return returns, lengths, ended

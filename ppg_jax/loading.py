@@ -309,9 +309,7 @@ class SavedRun:
             raise ConfigError(f"file: {Path(file).parent} is no folder; make it first")
         env, _ = build(self.config)
         check_drawable(env.name)
-        play = jax.jit(
-            lambda p, s, k: record_episode(self.config, p, s, k, greedy=greedy, max_steps=max_steps)
-        )
+        play = _recording(self.config, greedy, max_steps)
         states, rewards, ended = play(*self._of(seed), jax.random.key(episode))
         ended = np.asarray(ended)
         length = int(ended.argmax()) + 1 if ended.any() else max_steps
@@ -337,6 +335,14 @@ class SavedRun:
     def _of(self, seed: int) -> tuple[Any, Any]:
         number = check_seed(self.config, seed)
         return jax.tree.map(lambda x: x[number], self.parameters)
+
+
+@functools.lru_cache(maxsize=4)
+def _recording(config: Config, greedy: bool, max_steps: int) -> Any:
+    """``record_episode`` compiled, so that the next episode begins at once."""
+    return jax.jit(
+        lambda p, s, k: record_episode(config, p, s, k, greedy=greedy, max_steps=max_steps)
+    )
 
 
 def load_run(directory: str | Path, env: Any = None) -> SavedRun:

@@ -13,9 +13,9 @@ import numpy as np
 from matplotlib.figure import Figure
 from rich.console import Console
 
-from ppg_jax.backend import lay_out
+from ppg_jax.backend import lay_out, use_compilation_cache
 from ppg_jax.checkpoint import Checkpoints
-from ppg_jax.config import Config
+from ppg_jax.config import Config, check_config
 from ppg_jax.continuing import changed_config, where_to_go_on
 from ppg_jax.evaluator import Evaluating, with_environment
 from ppg_jax.folder import (
@@ -116,6 +116,7 @@ def run(
     evaluate_every: int | None = None,
     eval_episodes: int = 32,
     evaluate_on: Mapping[str, Mapping[str, Any]] | None = None,
+    cache: bool = True,
 ) -> Result:
     """Trains every seed of a configuration; the same numbers as ``make_train`` gives.
 
@@ -143,6 +144,8 @@ def run(
       evaluate_on: other settings of the environment to play too, by what they are called:
         ``{"long pole": {"env_params": {"length": 1.0}}}``; also ``env_kwargs``, ``num_levels`` and
         ``first_level``.
+      cache: keep compiled programs in the user's cache folder, so that another process finds them.
+        It is JAX's own cache, on for the whole process; a folder that was chosen stays.
 
     Returns:
       Metrics, final states and timings.
@@ -150,6 +153,9 @@ def run(
     Raises:
       ConfigError: something in the configuration, ``out`` or the options will not do.
     """
+    check_config(config)
+    if cache:
+        use_compilation_cache()
     if seeds is not None:
         config = config.replace(seeds=seeds)
     saving = Saving(checkpoint_every, checkpoint_minutes, keep)
@@ -187,6 +193,7 @@ def resume(
     evaluate_every: int | None = None,
     eval_episodes: int = 32,
     evaluate_on: Mapping[str, Mapping[str, Any]] | None = None,
+    cache: bool = True,
     **changes: Any,
 ) -> Result:
     """Goes on with a run that was stopped, killed, or is to be longer.
@@ -207,6 +214,7 @@ def resume(
       evaluate_every: see there.
       eval_episodes: see there.
       evaluate_on: see there.
+      cache: see there.
       **changes: ``total_timesteps``, if no learning rate depends on it; ``strategy``,
         ``chunk_size`` and ``devices``. Others may be given, but must be what they were.
 
@@ -216,6 +224,8 @@ def resume(
     Raises:
       ConfigError: there is no run, its checkpoint will not do, or a change is none of these.
     """
+    if cache:
+        use_compilation_cache()
     folder = Path(directory)
     saving = Saving(checkpoint_every, checkpoint_minutes, keep)
     evaluating = Evaluating(evaluate_every, eval_episodes, evaluate_on or {})

@@ -16,8 +16,8 @@ import yaml
 from matplotlib.figure import Figure
 from rich.console import Console
 
-from ppg_jax.backend import lay_out
-from ppg_jax.config import Config, ConfigError, Hyperparams
+from ppg_jax.backend import lay_out, use_compilation_cache
+from ppg_jax.config import Config, ConfigError, Hyperparams, check_config
 from ppg_jax.fields import did_you_mean
 from ppg_jax.folder import METRICS, SWEEP, new_folder, write_figure, write_summary
 from ppg_jax.groups import algorithm_name
@@ -114,6 +114,7 @@ def sweep(
     out: str | Path | None = None,
     progress: bool = True,
     console: Console | None = None,
+    cache: bool = True,
 ) -> SweepResult:
     """Trains every setting of some hyperparameters with every seed, by programs compiled once.
 
@@ -132,6 +133,7 @@ def sweep(
       out: folder to write to; it must be new or empty.
       progress: show a progress bar (lines, where there is no terminal).
       console: where to show it; default standard output.
+      cache: as in ``run``.
 
     Returns:
       The settings, and metrics ``[H, S, iterations]`` in their order.
@@ -139,6 +141,9 @@ def sweep(
     Raises:
       ConfigError: a name or a value will not do.
     """
+    check_config(config)
+    if cache:
+        use_compilation_cache()
     if seeds is not None:
         config = config.replace(seeds=seeds)
     settings = make_settings(values, zipped=zipped)

@@ -10,9 +10,10 @@ import jax
 import jax.numpy as jnp
 
 from ppg_jax.aux_phase import auxiliary_phase
-from ppg_jax.config import Config, Hyperparams
+from ppg_jax.config import Config, Hyperparams, check_config
 from ppg_jax.conflict import adapted_scale
 from ppg_jax.envs import Environment, make_training_env, random_action, reset_envs, step_envs
+from ppg_jax.fields import check_whole
 from ppg_jax.losses import explained_variance, squared_error
 from ppg_jax.missing import missing
 from ppg_jax.networks import Agent, LiveComponents, make_agent
@@ -71,6 +72,7 @@ def init(config: Config, key: chex.PRNGKey) -> TrainState:
     Raises:
       ConfigError: the environment or the networks cannot be made.
     """
+    check_config(config)
     env, agent = build(config)
     params_key, env_key, run_key, stats_key = jax.random.split(key, 4)
     params = agent.init(params_key)
@@ -126,6 +128,8 @@ def train_phases(
     Returns:
       The state after them, and metrics ``[n * n_pi]``.
     """
+    check_config(config, hparams)
+    check_whole("n", n, 1)
     env, agent = build(config)
     hparams = _at_run_time(hparams, state.key)
 
@@ -149,6 +153,7 @@ def train_tail(
     Returns:
       The final state, and metrics ``[num_tail_iterations]``.
     """
+    check_config(config, hparams)
     env, agent = build(config)
     hparams = _at_run_time(hparams, state.key)
     tail = config.num_tail_iterations
@@ -171,12 +176,14 @@ def make_train(config: Config, env: Any = None) -> Callable[..., tuple[TrainStat
     Raises:
       ConfigError: the environment or the networks cannot be made.
     """
+    check_config(config)
     if env is not None:
         config = config.replace(env=env)
     build(config)
 
     def train(key: chex.PRNGKey, hparams: Hyperparams | None = None) -> tuple[TrainState, Metrics]:
         given = config.hparams if hparams is None else hparams
+        check_config(config, given)
         state = init(config, key)
         parts = []
         if config.num_phases:

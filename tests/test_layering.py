@@ -16,7 +16,7 @@ LAYERS = [
     {"envs", "networks"},
     {"minibatch", "optimizer", "gradients", "rollout", "policy_phase", "aux_phase"},
     {"train"},
-    {"parallel", "evaluation"},
+    {"parallel", "kept", "evaluation"},
     {
         "backend",
         "files",
