@@ -22,7 +22,7 @@ from typing import Any
 
 from attacks import damage, hostile, processes
 from attacks.victim import Case, Victim, make_run
-from common import finish, options
+from common import REPORT, finish, options
 
 GROUPS: dict[str, Callable[[Path, Path], Iterator[Case]]] = {
     "damage": damage.cases,
@@ -67,6 +67,7 @@ def main(argv: list[str] | None = None) -> int:
             whole = make_run(place / "whole")
             for name in args.only:
                 report[name] = run_group(name, whole, place, args.few, args.seed)
+                REPORT.add({name: report[name]})
         finally:
             shutil.rmtree(place, ignore_errors=True)
         return report

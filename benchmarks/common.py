@@ -5,11 +5,14 @@ import contextlib
 import json
 import platform
 import random
+import signal
 import statistics
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+import traceback
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -68,17 +71,71 @@ def changed(changes: list[tuple[Any, str, Any]]) -> Iterator[None]:
             setattr(module, name, value)
 
 
+class Report:
+    """What a script has found so far: shown as it comes, and kept if the script is cut off.
+
+    Attributes:
+      out: file to write to, or None.
+      rows: of the results so far.
+      cut_off: measuring was ended before its time.
+    """
+
+    def __init__(self) -> None:
+        self.out: Path | None = None
+        self.rows: list[Any] = []
+        self.cut_off = False
+
+    def add(self, row: Any) -> None:
+        """One more row: said on standard error, and written."""
+        self.rows.append(row)
+        print(f"result {len(self.rows)}: {json.dumps(row)[:300]}", file=sys.stderr, flush=True)
+        if self.out:
+            self.write(self.rows, complete=False)
+
+    def write(self, results: Any, *, complete: bool) -> str:
+        """The report as JSON, which goes to the file too."""
+        report = {**environment(), "complete": complete, "results": results}
+        text = json.dumps(report, indent=2)
+        if self.out:
+            beside = self.out.with_name(self.out.name + ".tmp")
+            beside.write_text(text + "\n")
+            beside.replace(self.out)
+        return text
+
+
+REPORT = Report()
+
+
+def kept(rows: Iterable[Any]) -> list[Any]:
+    """The rows as a list, each kept as soon as it is there."""
+    found = []
+    for row in rows:
+        REPORT.add(row)
+        found.append(row)
+    return found
+
+
 def in_turn(timers: Mapping[Any, Callable[[], float]], repeats: int) -> dict[Any, list[float]]:
     """Seconds of every timer, ``repeats`` rounds of all: what else the machine does hits all.
 
-    Every round has an order of its own, or one would always follow the same other.
+    Every round has an order of its own, or one would always follow the same other. Where it is cut
+    off, whole rounds count.
     """
     seconds: dict[Any, list[float]] = {name: [] for name in timers}
     order, shuffle = list(timers), random.Random(0).shuffle
-    for _ in range(repeats):
+    for number in range(repeats):
         shuffle(order)
-        for name in order:
-            seconds[name].append(timers[name]())
+        began = time.perf_counter()
+        try:
+            for name in order:
+                seconds[name].append(timers[name]())
+        except KeyboardInterrupt:
+            if not number:
+                raise
+            REPORT.cut_off = True
+            return {name: x[:number] for name, x in seconds.items()}
+        took = time.perf_counter() - began
+        print(f"round {number + 1} of {repeats}: {took:.1f} s", file=sys.stderr, flush=True)
     return seconds
 
 
@@ -131,14 +188,37 @@ def options(doc: str | None) -> argparse.ArgumentParser:
 
 
 def finish(args: argparse.Namespace, measure: Callable[[], Any]) -> int:
-    """Measures, prints the report as JSON and keeps it where ``--out`` says; an exit code."""
+    """Measures, prints the report as JSON and keeps it where ``--out`` says; an exit code.
+
+    Where it is cut off (Ctrl-C, SIGTERM, an error) it does so with what there is.
+    """
+    REPORT.__init__()  # type: ignore[misc]  # scripts run one after the other in tests
+    REPORT.out = args.out
+    before = None
+    if threading.current_thread() is threading.main_thread():
+        before = signal.signal(signal.SIGTERM, _interrupt)
+    code, results = 0, None
     try:
         results = measure()
     except ConfigError as error:
         print(f"error: {error}", file=sys.stderr)
-        return 2
-    text = json.dumps({**environment(), "results": results}, indent=2)
-    print(text)
-    if args.out:
-        args.out.write_text(text + "\n")
-    return 0
+        code = 2
+    except KeyboardInterrupt:
+        print("cut off", file=sys.stderr)
+        code = 130
+    except Exception:
+        if not REPORT.rows:
+            raise
+        traceback.print_exc()
+        code = 1
+    finally:
+        if before is not None:
+            signal.signal(signal.SIGTERM, before)
+    complete = code == 0 and not REPORT.cut_off
+    if code == 0 or REPORT.rows:
+        print(REPORT.write(results if code == 0 else REPORT.rows, complete=complete))
+    return code or (0 if complete else 130)
+
+
+def _interrupt(*_: object) -> None:
+    raise KeyboardInterrupt

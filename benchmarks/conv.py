@@ -12,7 +12,7 @@ from typing import Any
 
 import flax.linen as nn
 import jax
-from common import Phases, finish, in_turn, options, ratio
+from common import REPORT, Phases, finish, in_turn, options, ratio
 
 from ppg_jax.backend import lay_out, use_all_cores
 from ppg_jax.config import Config
@@ -60,12 +60,11 @@ def program(how: str, seeds: int, args: Any) -> Phases:
 
 
 def measure(args: Any) -> list[dict]:
-    rows = []
     for seeds in args.seeds:
         programs = {how: program(how, seeds, args) for how in ("patches", "lax", "flax nn.Conv")}
         seconds = in_turn(programs, args.repeats)
         for how, phases in programs.items():
-            rows.append(
+            REPORT.add(
                 {
                     "conv": how,
                     "seeds": seeds,
@@ -75,7 +74,7 @@ def measure(args: Any) -> list[dict]:
                     "compile_seconds": round(phases.compile_seconds, 2),
                 }
             )
-    return rows
+    return REPORT.rows
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -20,7 +20,7 @@ from typing import Any
 
 import jax
 import numpy as np
-from common import finish, options
+from common import REPORT, finish, options
 
 from ppg_jax.checkpoint import Checkpoints
 from ppg_jax.folder import folder_config
@@ -103,6 +103,7 @@ def measure(args: Any) -> dict[str, Any]:
         kills += 1
         in_saves += half_written(killed)
         endings.append(phases_saved(killed))
+        REPORT.rows[:] = [{"kills": kills, "newest_checkpoint_after_each_kill": endings}]
         print(f"kill {kills}: after {seconds:.1f} s, phase {endings[-1]}", file=sys.stderr)
     live(begin_or_resume(killed, args.phases), None)
     want, found = everything(alone), everything(killed)

@@ -7,10 +7,11 @@ interval of the difference between the first two configurations' mean returns.
 """
 
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-from common import finish, options
+from common import finish, kept, options
 from rich.console import Console
 
 from ppg_jax.files import load_config
@@ -53,8 +54,14 @@ def difference(a: np.ndarray, b: np.ndarray) -> dict:
 def measure(names: list[str], changes: dict[str, Any]) -> dict[str, Any]:
     """Trains them all, one after the other."""
     console = Console(stderr=True)
-    results = [run(load_config(name, **changes), console=console) for name in names]
-    runs = [summarize(*pair) for pair in zip(names, results, strict=True)]
+    results: list[Result] = []
+
+    def each() -> Iterator[dict]:
+        for name in names:
+            results.append(run(load_config(name, **changes), console=console))
+            yield summarize(name, results[-1])
+
+    runs = kept(each())
     if len(runs) == 1:
         return {"runs": runs}
     first, second = (result.final_returns for result in results[:2])

@@ -13,7 +13,7 @@ import sys
 from typing import Any
 
 import numpy as np
-from common import finish, options
+from common import REPORT, finish, options
 from learning import difference
 from rich.console import Console
 
@@ -43,12 +43,12 @@ def variants(args: Any) -> list[tuple[str, str, Config]]:
 
 
 def measure(args: Any) -> list[dict]:
-    console, rows, finals = Console(stderr=True), [], {}
+    console, finals = Console(stderr=True), {}
     for memory, algorithm, config in variants(args):
         result = run(config, progress=True, console=console)
         returns = finals[memory, algorithm] = result.final_returns
         middle, low, high = iqm_interval([returns])
-        rows.append(
+        REPORT.add(
             {
                 "config": args.config,
                 "memory": memory,
@@ -63,8 +63,8 @@ def measure(args: Any) -> list[dict]:
         )
     for memory in args.memories if args.ppo else ():
         gap = difference(finals[memory, "ppg"], finals[memory, "ppo"])
-        rows.append({"config": args.config, "memory": memory, "ppg_minus_ppo": gap})
-    return rows
+        REPORT.add({"config": args.config, "memory": memory, "ppg_minus_ppo": gap})
+    return REPORT.rows
 
 
 def main(argv: list[str] | None = None) -> int:

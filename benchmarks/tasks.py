@@ -11,7 +11,7 @@ import sys
 from typing import Any
 
 import numpy as np
-from common import finish, options
+from common import REPORT, finish, options
 from rich.console import Console
 
 from ppg_jax.backend import lay_out
@@ -22,7 +22,7 @@ from ppg_jax.summary import mean_interval
 
 
 def measure(args: Any) -> list[dict]:
-    console, rows = Console(stderr=True), []
+    console = Console(stderr=True)
     base = load_config(args.config, seeds=args.seeds)
     if args.total_timesteps:
         base = base.replace(total_timesteps=args.total_timesteps)
@@ -36,7 +36,7 @@ def measure(args: Any) -> list[dict]:
         )
         by_episode = returns.mean(1)  # [seed, episode]
         gain, low, high = mean_interval(by_episode[:, -1] - by_episode[:, 0])
-        rows.append(
+        REPORT.add(
             {
                 "config": args.config,
                 "memory": network["memory"],
@@ -49,7 +49,7 @@ def measure(args: Any) -> list[dict]:
                 "env_steps_per_second": round(result.env_steps_per_second),
             }
         )
-    return rows
+    return REPORT.rows
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -2,6 +2,8 @@
 
 import importlib
 import json
+import os
+import signal
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -277,3 +279,50 @@ def test_memory_speed(traced):
     assert (none["memory"], none["num_steps"], gru["memory"]) == ("none", 8, "gru")
     assert none["over_shortest"] == gru["over_shortest"] == none["over_none"] == 1.0
     assert all(row["env_steps_per_second"] > 0 for row in report["results"])
+
+
+def test_what_was_found_is_kept_when_a_script_is_cut_off(script, tmp_path, capsys, monkeypatch):
+    monkeypatch.syspath_prepend(FOLDER)
+    common = importlib.import_module("common")
+    out = tmp_path / "out.json"
+    args = SimpleNamespace(out=out)
+
+    def written():
+        report = json.loads(out.read_text())
+        return report["complete"], report["results"]
+
+    def cut_off(error):
+        def measure():
+            common.REPORT.add({"case": 1})
+            assert written() == (False, [{"case": 1}])  # also if the process is killed now
+            raise error
+
+        return measure
+
+    assert common.finish(args, cut_off(KeyboardInterrupt())) == 130
+    assert written() == (False, [{"case": 1}])
+    assert common.finish(args, cut_off(ValueError("later case"))) == 1
+    assert written() == (False, [{"case": 1}])
+    assert common.finish(args, lambda: common.kept([{"case": 1}, {"case": 2}])) == 0
+    assert written() == (True, [{"case": 1}, {"case": 2}])
+    calls = []
+
+    def timer():
+        calls.append(1)
+        if len(calls) == 6:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return 1.0
+
+    def rounds():
+        return {str(k): x for k, x in common.in_turn({"a": timer, "b": timer}, 9).items()}
+
+    assert common.finish(args, rounds) == 130
+    assert written() == (False, {"a": [1.0, 1.0], "b": [1.0, 1.0]})
+    assert "round 2 of 9" in capsys.readouterr().err
+
+
+def test_attacks(script):
+    done, report = script("attack.py", "--only", "damage", "hostile", "--few", 2)
+    assert done.returncode == 0, done.stderr
+    assert report["results"]["damage"] == {"cases": 2, "held": 2, "failed": {}}
+    assert "4 of 4 cases hold" in done.stderr

@@ -18,8 +18,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-SECONDS = 60.0
-"""That a command may take."""
+SECONDS, FIRST_SECONDS = 60.0, 300.0
+"""That a command may take, and the first one of a process."""
 GIGABYTES = 1.0
 """By which it may raise the memory that its process takes."""
 
@@ -75,6 +75,8 @@ class Victim:
 
     def __call__(self, *args: Any, seconds: float = SECONDS) -> Answer:
         """Runs ``ppg-jax ARGS``."""
+        if self._process is None:  # it has to import and compile first
+            seconds = max(seconds, FIRST_SECONDS)
         process = self._start()
         assert process.stdin is not None
         process.stdin.write(json.dumps([str(arg) for arg in args]) + "\n")
