@@ -33,22 +33,26 @@ GROUPS: dict[str, Callable[[Path, Path], Iterator[Case]]] = {
 """By name: a whole run's folder and a place for copies to the cases."""
 
 
-def run_group(name: str, whole: Path, place: Path, few: int | None, seed: int) -> dict[str, Any]:
-    """Runs the cases of a group; how many there were, and which did not hold."""
+def chosen(name: str, whole: Path, place: Path, args: Any) -> list[Case]:
+    """The cases of a group that are to be tried."""
     cases = list(GROUPS[name](whole, place))
-    if few is not None and few < len(cases):
-        cases = random.Random(seed).sample(cases, few)
+    if args.few is None or args.few >= len(cases):
+        return cases
+    return random.Random(args.seed).sample(cases, args.few)
+
+
+def run_group(name: str, cases: list[Case], victim: Victim) -> dict[str, Any]:
+    """Runs the cases of a group; how many there were, and which did not hold."""
     failed = {}
-    with contextlib.closing(Victim()) as victim:
-        for number, case in enumerate(cases):
-            began = time.monotonic()
-            wrong = case.run(victim)
-            seconds = time.monotonic() - began
-            mark = "holds" if wrong is None else f"DOES NOT HOLD: {wrong}"
-            print(f"{name} {number + 1}/{len(cases)} {case.name}: {mark} ({seconds:.1f} s)",
-                  file=sys.stderr)  # fmt: skip
-            if wrong is not None:
-                failed[case.name] = wrong
+    for number, case in enumerate(cases):
+        began = time.monotonic()
+        wrong = case.run(victim)
+        seconds = time.monotonic() - began
+        mark = "holds" if wrong is None else f"DOES NOT HOLD: {wrong}"
+        place = f"{name} {number + 1}/{len(cases)}"
+        print(f"{place} {case.name}: {mark} ({seconds:.1f} s)", file=sys.stderr)
+        if wrong is not None:
+            failed[case.name] = wrong
     return {"cases": len(cases), "held": len(cases) - len(failed), "failed": failed}
 
 
@@ -65,9 +69,10 @@ def main(argv: list[str] | None = None) -> int:
         place = Path(tempfile.mkdtemp(prefix="attack-"))
         try:
             whole = make_run(place / "whole")
-            for name in args.only:
-                report[name] = run_group(name, whole, place, args.few, args.seed)
-                REPORT.add({name: report[name]})
+            with contextlib.closing(Victim()) as victim:
+                for name in args.only:
+                    report[name] = run_group(name, chosen(name, whole, place, args), victim)
+                    REPORT.add({name: report[name]})
         finally:
             shutil.rmtree(place, ignore_errors=True)
         return report
