@@ -3,6 +3,8 @@
 import chex
 import jax.numpy as jnp
 
+from ppg_jax.unmeasured import where_measured
+
 
 def normalize_advantages(advantages: chex.Array) -> chex.Array:
     """``(A - mean) / (population std + 1e-8)`` over every axis."""
@@ -93,8 +95,9 @@ def approximate_kl(log_probs: chex.Array, old_log_probs: chex.Array) -> chex.Arr
 def explained_variance(values: chex.Array, value_targets: chex.Array) -> chex.Array:
     """``1 - Var(target - V) / Var(target)``: 1 is perfect, 0 no better than a constant.
 
-    NaN where the targets do not vary.
+    NaN (``unmeasured``) where the targets do not vary.
     """
     variance = value_targets.var()
     residual = (value_targets - values).var()
-    return jnp.where(variance > 0, 1.0 - residual / variance, jnp.nan)
+    varies = variance > 0
+    return where_measured(varies, 1.0 - residual / jnp.where(varies, variance, 1.0))

@@ -198,11 +198,13 @@ def in_turns(
 
     Raises:
       Exception: what the program raised first; turns that nobody had begun are left out.
+      FloatingPointError: something is NaN or infinite, and JAX is to stop at that.
       KeyboardInterrupt: at once, also while the program runs, since that is in other threads; they
         end what they had begun.
     """
     done: list[Any] = [None] * layout.turns
     left = list(reversed(range(layout.turns)))
+    searching = _searching()
 
     def work() -> None:
         while True:
@@ -210,7 +212,7 @@ def in_turns(
                 turn = left.pop()  # which one thread alone gets
             except IndexError:
                 return
-            done[turn] = jax.block_until_ready(program(firsts[turn], turns[turn]))
+            done[turn] = _call(program, firsts[turn], turns[turn], searching)
 
     pool = ThreadPoolExecutor(layout.workers)
     try:
@@ -221,6 +223,32 @@ def in_turns(
         left.clear()  # if a turn failed, or somebody does not want to wait
         pool.shutdown(wait=False)
     return done
+
+
+def _searching() -> tuple[bool, bool]:
+    """Whether JAX is to stop at NaN, and at infinity. A thread may have settings of its own."""
+    told = jax.config
+    return told.jax_debug_nans, told.jax_debug_infs  # type: ignore[attr-defined]
+
+
+def _call(program: Callable[[Any, Any], Any], first: Any, rows: Any, searching: Any) -> Any:
+    """What a compiled program gives, when it is there.
+
+    Raises:
+      FloatingPointError: something in it is NaN or infinite, and JAX is to stop at that.
+    """
+    nans, infs = searching
+    try:
+        with jax.debug_nans(nans), jax.debug_infs(infs):
+            return jax.block_until_ready(program(first, rows))
+    except Exception as error:
+        if type(error).__name__ != "InternalFloatingPointError":  # which JAX names nowhere
+            raise
+        kind = getattr(error, "ty", "nan")
+        raise FloatingPointError(
+            f"invalid value ({kind}) among the states and metrics that a compiled part of the run "
+            f"gave, and jax_debug_{kind}s stops there"
+        ) from None
 
 
 def _mesh(layout: Layout) -> Mesh:

@@ -14,6 +14,7 @@ from ppg_jax.config import Config, Hyperparams
 from ppg_jax.parallel import Layout, compiler_options, deal, in_turns, over_rows, placed, repeat
 from ppg_jax.summary import MetricArrays
 from ppg_jax.train import init, train_phases, train_tail
+from ppg_jax.unmeasured import with_nan
 
 SEGMENTS = 100  # about how often a run comes back to the host
 
@@ -103,9 +104,9 @@ def train_segments(
 
 
 def _whole(parts: list[dict[str, jax.Array]], layout: Layout) -> MetricArrays:
-    """Metrics of all rows, of those of the turns."""
+    """Metrics of all rows, of those of the turns; NaN where nothing was measured."""
     return {
-        name: np.concatenate([np.asarray(part[name]) for part in parts])[: layout.rows]
+        name: with_nan(np.concatenate([np.asarray(part[name]) for part in parts]))[: layout.rows]
         for name in parts[0]
     }
 

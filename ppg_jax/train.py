@@ -28,6 +28,7 @@ from ppg_jax.types import (
     RewardScaler,
     TrainState,
 )
+from ppg_jax.unmeasured import unmeasured, where_measured
 
 
 def phase_metrics(config: Config) -> tuple[str, ...]:
@@ -143,7 +144,7 @@ def train_tail(
     hparams = _at_run_time(hparams, state.key)
     tail = config.num_tail_iterations
     state, metrics, *_ = _iterations(config, hparams, env, agent, state, tail, keep=False)
-    blank = jnp.full(tail, jnp.nan)
+    blank = jnp.full(tail, unmeasured(), jnp.float32)
     return state, metrics | dict.fromkeys(phase_metrics(config), blank)
 
 
@@ -189,7 +190,7 @@ def _at_run_time(hparams: Hyperparams, key: chex.PRNGKey) -> Hyperparams:
     """
     words = jax.random.key_data(key).reshape(-1)
     always = (words[0] * words[0] + words[-1] * words[-1]) % 4 != 3
-    return jax.tree.map(lambda x: jnp.where(always, jnp.float32(x), jnp.nan), hparams)
+    return jax.tree.map(lambda x: where_measured(always, jnp.float32(x)), hparams)
 
 
 def _phase(
@@ -227,7 +228,7 @@ def _phase(
         measured["beta_clone"] = jnp.asarray(beta_clone)
         scale = adapted_scale(state.beta_scale, measured["clone_kl"], hparams.clone_kl_target)
         state = state.replace(beta_scale=scale)
-    blank = jnp.full(config.n_pi, jnp.nan)
+    blank = jnp.full(config.n_pi, unmeasured(), jnp.float32)
     return state, metrics | {name: blank.at[-1].set(x) for name, x in measured.items()}
 
 
@@ -330,11 +331,11 @@ def _rollout_metrics(
     config: Config, iteration: chex.Array, episodes: EpisodeStats, batch: Batch
 ) -> Metrics:
     """Raw returns and lengths of the episodes that ended (NaN if none), and how values did."""
-    count = jnp.where(episodes.count > 0, episodes.count, jnp.nan)
+    count, some = jnp.maximum(episodes.count, 1), episodes.count > 0
     return {
         "env_steps": (iteration + 1) * config.steps_per_iteration,
-        "episode_return": episodes.return_sum / count,
-        "episode_length": episodes.length_sum / count,
+        "episode_return": where_measured(some, episodes.return_sum / count),
+        "episode_length": where_measured(some, episodes.length_sum / count),
         "num_episodes": episodes.count,
         "explained_variance": explained_variance(batch.old_values, batch.value_targets),
     }
