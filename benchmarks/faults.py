@@ -69,10 +69,12 @@ def half_written(folder: Path) -> bool:
 def everything(folder: Path) -> dict[str, Any]:
     """What must be the same: metrics, final parameters, and the whole last state."""
     config = folder_config(folder)
-    saved = Checkpoints(folder, 1, read_only=True).newest(config, config.num_phases)
-    assert saved is not None
+    saved, damaged = Checkpoints(folder).newest(config)
+    assert saved is not None, damaged
     found: dict[str, Any] = dict(to_arrays([saved.state], config.seeds))
-    final = jax.tree.leaves(load_parameters(folder, config))
+    acting = load_parameters(folder, config)
+    assert not acting.note
+    final = jax.tree.leaves((acting.params, acting.obs_stats))
     found |= {f"final {i}": np.asarray(x) for i, x in enumerate(final)}
     found["metrics.csv"] = np.frombuffer((folder / "metrics.csv").read_bytes(), np.uint8)
     return found

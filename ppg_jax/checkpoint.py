@@ -1,27 +1,55 @@
-"""Checkpoints of a run that goes on: whole training states on disk, by orbax."""
+"""Checkpoints of a run that goes on: whole training states on disk."""
 
 import dataclasses
 import hashlib
 import json
-import logging
-import shutil
-from collections.abc import Sequence
+import math
+import re
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
+import pydantic
 
-from ppg_jax.config import Config, ConfigError
-from ppg_jax.packing import from_arrays, pack, to_arrays, unpack
-from ppg_jax.storage import one_line, quieten_orbax
+from ppg_jax.config import Config
+from ppg_jax.packing import from_arrays, index_of, pack, packed_size, to_arrays, unpack
+from ppg_jax.plain_files import check_plain_tree, read_plain, remove
+from ppg_jax.storage import LARGEST_TEXT, load_arrays, one_line, save_arrays
 from ppg_jax.types import TrainState
 
-PHASES = "phases"
+PHASES, SET_ASIDE = "phases", "set_aside"
 FORMAT = 1
 """Of what is stored; raised when an older package could not be continued from any more."""
 
 VERSION = version("ppg-jax")
+
+
+class About(pydantic.BaseModel):
+    """What stands beside a state: all that is believed of it, and only if it is so.
+
+    Attributes:
+      arrays: name, dtype and shape of what is packed.
+      run_seconds: that programs had run.
+      compile_seconds: that compiling had taken.
+      config: what it was made with; None: an older package did not say.
+      episode_return: mean over the seeds, by which the best is known; None: no episode ended.
+      digest: of everything else, and of the arrays.
+    """
+
+    model_config = pydantic.ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
+
+    format: int
+    ppg_jax: str
+    arrays: list[tuple[str, str, list[pydantic.NonNegativeInt]]]
+    run_seconds: pydantic.NonNegativeFloat
+    compile_seconds: pydantic.NonNegativeFloat
+    config: dict[str, Any] | None = None
+    episode_return: float | None = None
+    digest: str
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,58 +59,61 @@ class Saved:
     Attributes:
       phases: that it has behind it.
       state: leaves ``[rows, ...]``.
+      made_with: fields of its configuration; None: an older package did not say.
       run_seconds: that programs had run.
       compile_seconds: that compiling had taken.
-      skipped: newer checkpoints that could not be read, one line each.
     """
 
     phases: int
     state: TrainState
+    made_with: dict[str, Any] | None
     run_seconds: float
     compile_seconds: float
-    skipped: list[str]
+
+
+class DamagedError(Exception):
+    """A checkpoint that cannot be gone on from.
+
+    Attributes:
+      made_with: fields of the configuration that it says it was made with, if it does.
+    """
+
+    def __init__(self, reason: str, made_with: dict[str, Any] | None = None) -> None:
+        super().__init__(reason)
+        self.made_with = made_with
 
 
 class Checkpoints:
     """A run's checkpoints: the newest ones, and the one with the best return.
 
     Files are written in the background. What is half written when the process dies is no
-    checkpoint: orbax gives it its name only when it is whole, and a digest tells later damage.
+    checkpoint: it gets its name only when it is whole, and a digest tells later damage.
 
     Args:
-      directory: of the run.
+      directory: of the run, which this process holds unless nothing is written.
       keep: how many of the newest stay.
-      read_only: nothing is written, or cleared away.
     """
 
-    def __init__(self, directory: Path, keep: int, *, read_only: bool = False) -> None:
-        import orbax.checkpoint as ocp
-        from orbax.checkpoint import checkpoint_managers as policies
-
-        quieten_orbax()
-        self._ocp = ocp
+    def __init__(self, directory: Path, keep: int = 1) -> None:
         self.folder = directory.absolute() / "checkpoints" / PHASES
-        kept = policies.AnyPreservationPolicy(
-            [
-                policies.LatestN(keep),
-                policies.BestN(n=1, get_metric_fn=lambda m: m["episode_return"]),
-            ]
-        )
-        self._manager = ocp.CheckpointManager(
-            self.folder,
-            options=ocp.CheckpointManagerOptions(
-                step_prefix="phase",
-                preservation_policy=None if read_only else kept,
-                cleanup_tmp_directories=not read_only,
-                read_only=read_only,
-            ),
-        )
+        self._keep = keep
+        self._thread = ThreadPoolExecutor(1, "checkpoints")
+        self._writing: Future[None] | None = None
+
+    def phases(self) -> list[int]:
+        """Phases of which there is a checkpoint, whole or damaged, in order."""
+        names = [path.name for path in self.folder.glob("phase_*") if path.is_dir()]
+        return sorted(int(name[6:]) for name in names if re.fullmatch(r"phase_[0-9]{1,12}", name))
+
+    def path(self, phases: int) -> Path:
+        """Folder of a checkpoint."""
+        return self.folder / f"phase_{phases}"
 
     def save(
         self,
+        config: Config,
         phases: int,
         states: Sequence[TrainState],
-        rows: int,
         *,
         mean_return: float,
         run_seconds: float,
@@ -91,9 +122,9 @@ class Checkpoints:
         """Copies a state and begins to write it; an earlier one is waited for.
 
         Args:
-          phases: that it has behind it; what is saved for them already stays.
-          states: leaves ``[some rows, ...]``; of them all the first ``rows`` count.
-          rows: how many trainings there are.
+          config: of the run.
+          phases: that the state has behind it; what is saved for them already stays.
+          states: leaves ``[some rows, ...]``; of them all the first ``config.seeds`` count.
           mean_return: by which the best is known; NaN counts as worst.
           run_seconds: so far.
           compile_seconds: so far.
@@ -101,27 +132,53 @@ class Checkpoints:
         Raises:
           OSError: this one, or the one before, cannot be written; whole ones stay as they are.
         """
-        if phases in self._manager.all_steps():
+        self.wait()
+        if self.path(phases).exists():
             return
-        packed, index = pack(to_arrays(states, rows))
+        packed, index = pack(to_arrays(states, config.seeds))
         about = {
             "format": FORMAT,
             "ppg_jax": VERSION,
             "arrays": index,
             "run_seconds": run_seconds,
             "compile_seconds": compile_seconds,
+            "config": config.to_dict(),
+            "episode_return": mean_return if math.isfinite(mean_return) else None,
         }
         about["digest"] = _digest(packed, about)
-        args = self._ocp.args
-        both = args.Composite(
-            state=args.StandardSave({"packed": packed}), about=args.JsonSave(about)
-        )
-        score = mean_return if np.isfinite(mean_return) else -np.finfo(np.float32).max
+        self._writing = self._thread.submit(self._write, phases, packed, about)
+
+    def _write(self, phases: int, packed: np.ndarray, about: Mapping[str, Any]) -> None:
         try:
-            self._manager.save(phases, args=both, metrics={"episode_return": float(score)})
-        except Exception as error:  # orbax and its storage raise many kinds
-            self._discard(phases)
-            raise OSError(one_line(error)) from error
+            save_arrays(self.path(phases), {"packed": packed}, about)
+        except OSError:
+            self.clear_half_written()  # it fills the disk
+            raise
+        self._prune(phases)
+
+    def clear_half_written(self) -> None:
+        """Removes what was being written when a process died, or a disk was full."""
+        for path in self.folder.glob("*tmp*"):
+            remove(path)
+
+    def _prune(self, newest: int) -> None:
+        """Removes what is not to stay, now that a newer checkpoint is safe."""
+        there = self.phases()
+        scores = {phases: self._score(phases) for phases in there}
+        best = max(there, key=lambda phases: (scores[phases], phases), default=None)
+        for phases in there[: -self._keep]:
+            if phases != best:
+                remove(self.path(phases))
+        for path in (self.folder.parent / SET_ASIDE).glob("phase_*"):
+            if int(path.name[6:].partition(".")[0]) <= newest:  # made again by now
+                remove(path)
+
+    def _score(self, phases: int) -> float:
+        try:
+            found = self._about(phases)[0].episode_return
+        except DamagedError:
+            found = None
+        return -math.inf if found is None else found
 
     def wait(self) -> None:
         """Returns when what was saved is on disk.
@@ -129,68 +186,102 @@ class Checkpoints:
         Raises:
           OSError: it could not be written.
         """
-        try:
-            self._manager.wait_until_finished()
-        except Exception as error:
-            raise OSError(one_line(error)) from error
+        writing, self._writing = self._writing, None
+        if writing is not None:
+            writing.result()
 
     def close(self) -> None:
-        """Ends the writing threads; what failed before is not raised again."""
-        try:
-            self._manager.close()
-        except Exception as error:
-            logging.getLogger(__name__).debug("closing: %s", error)
+        """Ends the writing thread."""
+        self._thread.shutdown()
 
-    def _discard(self, phases: int) -> None:
-        """Removes what failed or is not wanted, half written ones with it: they fill the disk."""
-        for path in (self.folder / f"phase_{phases}", *self.folder.glob("*tmp*")):
-            shutil.rmtree(path, ignore_errors=True)
-
-    def newest(self, config: Config, limit: int) -> Saved | None:
-        """The newest whole checkpoint of at most ``limit`` phases, or None.
+    def _about(self, phases: int) -> tuple[About, dict[str, Any]]:
+        """What stands beside a checkpoint, and the same as it was written.
 
         Raises:
-          ConfigError: it belongs to another version of the package, or to another configuration.
+          DamagedError: it is missing, or is no such thing.
         """
-        args = self._ocp.args
-        wanted = args.Composite(state=args.StandardRestore(), about=args.JsonRestore())
+        file = self.path(phases) / "about" / "metadata"
+        try:
+            check_plain_tree(self.path(phases), 1 << 62)
+            text = read_plain(file, LARGEST_TEXT)
+            raw = json.loads(text)
+            _check_version(raw)
+            return About.model_validate_json(text), raw
+        except OSError as error:
+            raise DamagedError(one_line(error)) from None
+        except (ValueError, RecursionError):  # pydantic's too
+            raise DamagedError("what stands beside it is not what was saved") from None
+
+    def load(self, config: Config, phases: int) -> Saved:
+        """A checkpoint.
+
+        Raises:
+          DamagedError: it is not what was saved, or another configuration's.
+        """
+        about, raw = self._about(phases)
+        wanted = index_of(config)
+        found = [[name, dtype, list(shape)] for name, dtype, shape in about.arrays]
+        if found != wanted:
+            raise DamagedError(_difference(found, wanted), about.config)
+        size = packed_size(wanted)
+        try:
+            like = {"packed": jax.ShapeDtypeStruct((size,), np.uint8)}
+            packed = np.asarray(load_arrays(self.path(phases) / "state", like)["packed"])
+        except OSError as error:
+            raise DamagedError(one_line(error)) from None
+        if raw.pop("digest") != _digest(packed, raw):
+            raise DamagedError("its contents are not what was saved")
+        state = from_arrays(unpack(packed, wanted), config)
+        return Saved(phases, state, about.config, about.run_seconds, about.compile_seconds)
+
+    def newest(self, config: Config) -> tuple[Saved | None, list[str]]:
+        """The newest whole checkpoint if there is one, and what is wrong with newer ones."""
         skipped: list[str] = []
-        for phases in sorted(self._manager.all_steps(), reverse=True):
-            if phases > limit:
-                continue
+        for phases in reversed(self.phases()):
             try:
-                found = self._manager.restore(phases, args=wanted)
-                about, packed = found["about"], np.asarray(found["state"]["packed"])
-                same_format = about["format"] == FORMAT
-                if same_format and about.pop("digest") != _digest(packed, about):
-                    raise ValueError("its contents are not what was saved")
-            except Exception as error:
-                skipped.append(f"checkpoint of phase {phases} is damaged: {one_line(error)}")
-                continue
-            _check_version(self.folder, about)
-            state = from_arrays(unpack(packed, about["arrays"]), config)
-            return Saved(phases, state, about["run_seconds"], about["compile_seconds"], skipped)
-        if skipped:
-            raise ConfigError(f"DIR: {self.folder} holds no whole checkpoint: {skipped[0]}")
-        return None
+                return self.load(config, phases), skipped
+            except DamagedError as problem:
+                skipped.append(f"checkpoint of phase {phases} is damaged: {problem}")
+        return None, skipped
 
-    def forget_after(self, phases: int) -> None:
-        """Deletes newer checkpoints than this one: damaged, or of a longer run."""
-        for newer in self._manager.all_steps():
+    def set_aside_after(self, phases: int) -> None:
+        """Moves newer checkpoints out of the way; they stay until the run has made them again.
+
+        Raises:
+          OSError: that cannot be done.
+        """
+        aside = self.folder.parent / SET_ASIDE
+        for newer in self.phases():
             if newer > phases:
-                self._manager.delete(newer)
-                self._discard(newer)
+                aside.mkdir(exist_ok=True)
+                place, number = aside / f"phase_{newer}", 0
+                while place.exists():
+                    number += 1
+                    place = aside / f"phase_{newer}.{number}"
+                self.path(newer).rename(place)
 
 
-def _digest(packed: np.ndarray, about: dict[str, Any]) -> str:
+def _digest(packed: np.ndarray, about: Mapping[str, Any]) -> str:
     """Tells damage to a checkpoint, its description included."""
     described = json.dumps(about, sort_keys=True).encode()
     return hashlib.sha256(packed.tobytes() + described).hexdigest()
 
 
-def _check_version(folder: Path, about: dict[str, Any]) -> None:
-    if (about.get("format"), about.get("ppg_jax")) != (FORMAT, VERSION):
-        raise ConfigError(
-            f"DIR: {folder} was written by ppg_jax {about.get('ppg_jax')} (format "
-            f"{about.get('format')}); this is {VERSION} (format {FORMAT}), go on with that one"
+def _difference(found: list[Any], wanted: list[Any]) -> str:
+    """Where two lists of arrays differ, in words."""
+    shapes = {name: f"{dtype}{shape}" for name, dtype, shape in found}
+    for name, dtype, shape in wanted:
+        if shapes.get(name) != f"{dtype}{shape}":
+            there = shapes.get(name, "missing")
+            return f"{name} is {there}, this configuration's is {dtype}{shape}"
+    return "it holds other arrays than this configuration has"
+
+
+def _check_version(raw: Any) -> None:
+    about = raw if isinstance(raw, dict) else {}
+    made = about.get("format"), about.get("ppg_jax")
+    if isinstance(made[0], int) and isinstance(made[1], str) and made != (FORMAT, VERSION):
+        raise DamagedError(
+            f"it was written by ppg_jax {made[1][:40]} (format {made[0]}); this is {VERSION} "
+            f"(format {FORMAT}), go on with that one"
         )

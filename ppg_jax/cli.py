@@ -47,8 +47,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _fail(str(error), 2)
     except (OSError, jax.errors.JaxRuntimeError) as error:  # a full disk, or memory run out
         return _fail(" ".join(str(error).split())[:500], 1)
-    except KeyboardInterrupt:
-        return _fail("stopped", STOPPED)
+    except KeyboardInterrupt as stop:
+        return _fail(str(stop) or "stopped", STOPPED)
 
 
 def _fail(message: str, code: int) -> int:

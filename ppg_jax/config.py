@@ -80,12 +80,18 @@ class NetworkConfig:
 
     encoder: Literal["auto", "mlp", "cnn", "impala"] = Field(
         "auto",
-        description="auto: cnn for observations [height, width, channels], otherwise mlp.",
+        description="auto: cnn for pictures, otherwise mlp.",
     )
     hidden_sizes: Sizes | None = Field(
         None,
         description="Widths of the mlp's layers, or of the layers after the convolutions; default "
         "mlp 64 64, cnn 128, impala 256.",
+    )
+    image_layout: Literal["auto", "channels_last", "channels_first"] = Field(
+        "auto",
+        description="Where the channels of a picture are: [height, width, channels], or channels "
+        "first; auto: first where the first axis is 1, 3 or 4 and shorter than both others, and "
+        "the last is longer than 4.",
     )
     channels: Sizes | None = Field(
         None,
@@ -141,6 +147,9 @@ class NetworkConfig:
     )
 
 
+OBJECT = "<object "
+"""How the name of an environment begins that was an object, which no file can hold."""
+
 _DEFAULT_NETWORK: Any = NetworkConfig()  # type: ignore[call-arg]  # every field has a default
 
 
@@ -153,7 +162,8 @@ class Config:
 
     env: Any = Field(
         "CartPole-v1",
-        description="Id of a gymnax environment, or (from Python) an environment object.",
+        description="Id of a gymnax environment, package.module:Class, or (from Python) an "
+        "environment object.",
     )
     env_params: Settings = Field(
         FrozenMapping(), description="Changes to the environment's parameters, by name."
@@ -166,6 +176,16 @@ class Config:
         description="How observations are kept: as the environment gives them, or compactly where "
         "it returns float though every value is 0/1 (bool) or 0..255 (uint8). With bool an MLP "
         "also trains faster on CPU: its first layer leaves out what is never set.",
+    )
+    observation_scale: Annotated[Real, Field(gt=0)] | None = Field(
+        None,
+        description="Observations are divided by this; default 255 for byte images (uint8, two or "
+        "more axes), otherwise 1.",
+    )
+    scale_actions: bool = Field(
+        True,
+        description="A policy's -1 to 1 is the whole of a bounded dimension of a continuous "
+        "action; false: actions are only clipped to the space.",
     )
     num_levels: Annotated[Count, Field(ge=1, lt=2**31)] | None = Field(
         None,
@@ -319,15 +339,19 @@ class Config:
 
     @property
     def env_name(self) -> str:
-        """The environment's id, or the name of an environment object."""
-        return self.env if isinstance(self.env, str) else getattr(self.env, "name", "object")
+        """The environment's id, or the name of an environment's class or object."""
+        if not isinstance(self.env, str):
+            return str(getattr(self.env, "name", type(self.env).__name__))
+        named = self.env.removeprefix(OBJECT).removesuffix(">")
+        return named.rpartition(":")[2] if ":" in named else named
 
     def to_dict(self) -> dict[str, Any]:
         """Plain mapping of every field, ready for YAML; ``config_from_dict`` reads it back.
 
-        An environment object, which no file can hold, stands there by its name.
+        An environment object, which no file can hold, stands there as ``<object NAME>``.
         """
-        return _plain(dataclasses.replace(self, env=self.env_name))
+        env = self.env if isinstance(self.env, str) else f"{OBJECT}{self.env_name}>"
+        return _plain(dataclasses.replace(self, env=env))
 
 
 def _plain(value: Any) -> Any:

@@ -1,20 +1,41 @@
 """What a run goes on with: which changes it bears, and from which checkpoint."""
 
+import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ppg_jax.checkpoint import Saved
+from ppg_jax.checkpoint import Checkpoints, DamagedError
 from ppg_jax.config import Config, ConfigError, config_from_dict
 from ppg_jax.files import merge
 from ppg_jax.folder import METRICS
 from ppg_jax.groups import flatten
-from ppg_jax.logging import read_metrics
-from ppg_jax.progress import Display
+from ppg_jax.logging import UnfitMetricsError, read_metrics
 from ppg_jax.segments import Start
 from ppg_jax.summary import MetricArrays
 
 LAYOUT_FIELDS = ("strategy", "chunk_size", "devices")
 """What may differ when a run goes on: where seeds run changes their numbers by rounding at most."""
+
+
+@dataclasses.dataclass(frozen=True)
+class GoingOn:
+    """Where a run goes on.
+
+    Attributes:
+      start: the state; None: the run begins anew.
+      metrics: of what is behind it, ``[S, iterations]``, or None.
+      notes: for people, one line each.
+    """
+
+    start: Start | None
+    metrics: MetricArrays | None
+    notes: tuple[str, ...]
+
+    @property
+    def phases(self) -> int:
+        """Phases behind it."""
+        return self.start.phases if self.start else 0
 
 
 def changed_config(before: Config, changes: dict[str, Any]) -> Config:
@@ -28,52 +49,86 @@ def changed_config(before: Config, changes: dict[str, Any]) -> Config:
       ConfigError: a change is none that a run bears; the line names all of these.
     """
     after = config_from_dict(merge(before.to_dict() | {"env": before.env}, changes))
-    old, new = flatten(before.to_dict()), flatten(after.to_dict())
-    wrong = [
-        f"{name} ({old.get(name)!r} to {new.get(name)!r})"
-        for name in sorted(old.keys() | new.keys())
-        if old.get(name) != new.get(name) and name not in (*LAYOUT_FIELDS, "total_timesteps")
-    ]
-    if wrong:
-        raise ConfigError(
-            f"resume: a run goes on as it began; these differ: {', '.join(wrong)}; train anew"
-        )
-    scheduled = [
-        name
-        for name, used in (("lr_schedule", True), ("aux_lr_schedule", before.e_aux > 0))
-        if used and getattr(before, name) != "constant"
-    ]
-    if before.total_timesteps != after.total_timesteps and scheduled:
-        raise ConfigError(
-            f"total_timesteps: {after.total_timesteps} will not do; {' and '.join(scheduled)} "
-            f"depends on it, so it stays {before.total_timesteps}"
-        )
+    _check_same(before.to_dict(), after, "a run goes on as it began; these differ")
     return after
 
 
-def where_to_go_on(
-    config: Config, folder: Path, saved: Saved | None, display: Display
-) -> tuple[Start | None, tuple[MetricArrays, int] | None]:
-    """The state to go on from, and the metrics up to there.
-
-    Args:
-      config: of the run.
-      folder: of the run.
-      saved: its newest whole checkpoint, if there is any.
-      display: is told what came of it.
-
-    Returns:
-      The start, and metrics ``[S, iterations]`` with their bytes in the file; None and None: the
-      run begins anew.
+def _check_same(before: Mapping[str, Any], after: Config, what: str) -> None:
+    """Whether a run with some fields can go on with a configuration.
 
     Raises:
-      ConfigError: the file with the metrics does not reach that far.
+      ConfigError: it cannot.
     """
-    if saved is None:
-        display.note("no checkpoint yet: from the beginning")
-        return None, None
-    for line in saved.skipped:
-        display.note(f"warning: {line}")
-    display.note(f"going on after phase {saved.phases} of {config.num_phases}")
-    metrics = read_metrics(folder / METRICS, config.seeds, saved.phases * config.n_pi)
-    return Start(saved.state, saved.phases, saved.compile_seconds, saved.run_seconds), metrics
+    old, new = flatten(before), flatten(after.to_dict())
+    free = (*LAYOUT_FIELDS, "total_timesteps")
+    wrong = [
+        f"{name} ({old[name]!r} to {new.get(name)!r})"
+        for name in sorted(old)  # a field that came with a newer package is in none of them
+        if old[name] != new.get(name) and name not in free
+    ]
+    if wrong:
+        raise ConfigError(f"resume: {what}: {', '.join(wrong)}; put them back, or train anew")
+    steps, wanted = old.get("total_timesteps", after.total_timesteps), after.total_timesteps
+    scheduled = [
+        name
+        for name, used in (("lr_schedule", True), ("aux_lr_schedule", after.e_aux > 0))
+        if used and getattr(after, name) != "constant"
+    ]
+    if steps != wanted and scheduled:
+        raise ConfigError(
+            f"total_timesteps: {wanted} will not do; {' and '.join(scheduled)} depends on it, so "
+            f"it stays {steps}"
+        )
+    if wanted < steps:
+        raise ConfigError(
+            f"total_timesteps: {wanted} will not do; the run has {steps}, and a run may only grow"
+        )
+
+
+def where_to_go_on(config: Config, folder: Path, checkpoints: Checkpoints) -> GoingOn:
+    """The newest state that can be gone on from. Nothing is changed.
+
+    Args:
+      config: of the run, as it is to be now.
+      folder: of the run.
+      checkpoints: of the run.
+
+    Raises:
+      ConfigError: the configuration is not the one a checkpoint was made with, or there are
+        checkpoints and none will do.
+    """
+    skipped: list[str] = []
+    for phases in reversed(checkpoints.phases()):
+        try:
+            saved = checkpoints.load(config, phases)
+            _check_made_with(saved.made_with, config, phases)
+            metrics = read_metrics(folder / METRICS, config, phases * config.n_pi)
+        except DamagedError as problem:
+            _check_made_with(problem.made_with, config, phases)
+            skipped.append(f"checkpoint of phase {phases} is damaged: {problem}")
+        except UnfitMetricsError as problem:
+            skipped.append(f"checkpoint of phase {phases} is passed over: {problem}")
+        else:
+            notes = [f"warning: {line}" for line in skipped]
+            notes.append(f"going on after phase {phases} of {config.num_phases}")
+            start = Start(saved.state, phases, saved.compile_seconds, saved.run_seconds)
+            return GoingOn(start, metrics, tuple(notes))
+    if skipped:
+        raise ConfigError(f"DIR: {checkpoints.folder} holds no whole checkpoint: {skipped[0]}")
+    return GoingOn(None, None, ("no checkpoint yet: from the beginning",))
+
+
+def _check_made_with(made_with: Mapping[str, Any] | None, config: Config, phases: int) -> None:
+    """Whether a checkpoint's own configuration, as far as it says, is the run's.
+
+    Raises:
+      ConfigError: it is not.
+    """
+    if made_with is not None:
+        what = f"config.yaml is not what the checkpoint of phase {phases} was made with"
+        _check_same(made_with, config, what)
+    if phases > config.num_phases:
+        raise ConfigError(
+            f"total_timesteps: {config.total_timesteps} will not do; there is a checkpoint of "
+            f"phase {phases}, and that makes {config.num_phases}"
+        )

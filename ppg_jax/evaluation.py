@@ -8,12 +8,16 @@ import jax.numpy as jnp
 import numpy as np
 
 from ppg_jax.config import Config
-from ppg_jax.envs import reset_envs, step_envs
+from ppg_jax.envs import Environment, reset_envs, step_envs
+from ppg_jax.fields import check_whole
 from ppg_jax.networks import POLICY
 from ppg_jax.parallel import Layout, collect, compiler_options, deal, in_turns, over_rows
 from ppg_jax.running_stats import RunningStats
 from ppg_jax.train import build
 from ppg_jax.types import EnvsState
+
+USUAL_LIMIT, LONGEST_LIMIT = 10_000, 100_000
+"""Steps that are played at most where no limit is known, and the longest limit waited for."""
 
 
 def evaluate(
@@ -24,7 +28,7 @@ def evaluate(
     num_episodes: int,
     *,
     greedy: bool = False,
-    max_steps: int = 10_000,
+    max_steps: int | None = None,
 ) -> tuple[chex.Array, chex.Array, chex.Array]:
     """Plays fresh episodes side by side, one in each environment, until all have ended.
 
@@ -38,7 +42,8 @@ def evaluate(
       key: for resets, the environment and the policy.
       num_episodes: E.
       greedy: take the most probable action instead of a sample.
-      max_steps: where to stop if episodes do not end, unless the environment's limit is later.
+      max_steps: where to stop if episodes do not end; default the environment's own time limit if
+        that is at most 100,000, otherwise 10,000.
 
     Returns:
       Raw returns ``[E]``, lengths ``[E]``, and whether each episode ended, bool ``[E]``.
@@ -57,16 +62,16 @@ def evaluate_tasks(
     num_tasks: int,
     *,
     greedy: bool = False,
-    max_steps: int = 10_000,
+    max_steps: int | None = None,
 ) -> tuple[chex.Array, chex.Array, chex.Array]:
     """``evaluate`` with the returns of a task's episodes apart: does the policy learn within it?
 
     Returns:
       Raw returns ``[E, episodes_per_task]``, lengths ``[E]``, and whether each task ended.
     """
+    check_whole("num_episodes", num_tasks, 1)
     env, agent = build(config)
-    # An environment may end its episodes later than its nominal limit says.
-    limit = max(env.max_episode_steps or 0, max_steps)
+    limit = _step_limit(env) if max_steps is None else check_whole("max_steps", max_steps, 1)
     numbers = jnp.arange(config.episodes_per_task or 1)
     reset_key, play_key = jax.random.split(key)
 
@@ -92,6 +97,13 @@ def evaluate_tasks(
     start = (0, envs, memory, no, none, returns, none)
     _, _, _, ended, _, returns, lengths = jax.lax.while_loop(unfinished, step, start)
     return returns, lengths, ended
+
+
+def _step_limit(env: Environment) -> int:
+    """Steps after which the last episodes are cut off, so that playing ends."""
+    own = env.max_episode_steps or 0
+    # An environment may end its episodes later than its nominal limit says.
+    return max(own, USUAL_LIMIT) if own <= LONGEST_LIMIT else USUAL_LIMIT
 
 
 def record_episode(
@@ -143,6 +155,7 @@ def evaluate_seeds(
     num_episodes: int,
     *,
     greedy: bool = False,
+    max_steps: int | None = None,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """``evaluate_tasks`` for the parameters of several seeds, compiled and run.
 
@@ -154,13 +167,14 @@ def evaluate_seeds(
       seed: of the episodes' randomness.
       num_episodes: E, of each seed.
       greedy: take the most probable action instead of a sample.
+      max_steps: as in ``evaluate``.
 
     Returns:
       Returns ``[S, E, episodes_per_task]``, lengths and whether each task ended, ``[S, E]``.
     """
 
     def play(_: None, one: tuple[Any, Any, chex.PRNGKey]):
-        return evaluate_tasks(config, *one, num_episodes, greedy=greedy)
+        return evaluate_tasks(config, *one, num_episodes, greedy=greedy, max_steps=max_steps)
 
     keys = jax.random.split(jax.random.key(seed), config.seeds)
     mapped = jax.jit(over_rows(play, layout), compiler_options=compiler_options())

@@ -4,7 +4,7 @@ import csv
 import dataclasses
 import io
 import itertools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +14,12 @@ import numpy as np
 
 from ppg_jax.config import Config, ConfigError
 from ppg_jax.evaluation import evaluate
-from ppg_jax.logging import TextLog
 from ppg_jax.parallel import Layout, collect, compiler_options, deal, in_turns, over_rows
+from ppg_jax.plain_files import TextLog, read_plain
 from ppg_jax.segments import Segment
 
+LARGEST_TEXT = 1 << 28
+"""Bytes of ``evaluation.csv`` that are read."""
 FILE = "evaluation.csv"
 COLUMNS = (
     "phase", "env_steps", "seed", "policy", "where", "mean_return", "mean_length", "unfinished"
@@ -91,8 +93,11 @@ class Evaluator:
         self._compiled: dict[tuple[str, str], Any] = {}
         self._last = done
         path = folder / FILE if folder else None
-        self.rows, size = read_rows(path, done) if path else ([], 0)
-        self._file = TextLog(path, size) if path else None
+        self.rows = read_rows(path, done) if path else []
+        self._file = TextLog(path, self._everything) if path else None
+
+    def _everything(self) -> str:
+        return ",".join(COLUMNS) + "\n" + _csv(self.rows)
 
     def take(self, segment: Segment) -> None:
         """Evaluates after a segment, if it is time.
@@ -100,9 +105,12 @@ class Evaluator:
         Raises:
           OSError: the file cannot be written.
         """
-        if not segment.at_phase_end or segment.phases - self._last < self.every:
-            return
+        # At multiples, not so many phases after the last: a run that is stopped often is evaluated
+        # where one that is not would be.
+        due = segment.phases // self.every > self._last // self.every
         self._last = segment.phases
+        if not (due and segment.at_phase_end):
+            return
         key = jax.random.fold_in(jax.random.key(self._config.seed), segment.phases)
         keys = deal(jax.random.split(key, self._config.seeds), self._layout)
         turns = [
@@ -128,12 +136,7 @@ class Evaluator:
                 fresh.append(dict(zip(COLUMNS, row, strict=True)))
         self.rows += fresh
         if self._file:
-            text = io.StringIO()
-            writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
-            if self._file.empty:
-                writer.writeheader()
-            writer.writerows(fresh)
-            self._file.append(text.getvalue())
+            self._file.append(_csv(fresh))
 
     def _program(self, policy: str, where: str, turn: Any) -> Any:
         """Compiled when it is first needed."""
@@ -150,22 +153,37 @@ def _playing(config: Config, layout: Layout, episodes: int, *, greedy: bool) -> 
     return jax.jit(over_rows(play, layout), compiler_options=compiler_options())
 
 
-def read_rows(path: Path, phases: int) -> tuple[list[Row], int]:
-    """The rows of a file up to a phase, and their bytes."""
-    if not phases or not path.is_file():
-        return [], 0
-    head, *lines = path.read_bytes().splitlines(keepends=True)
-    rows: list[Row] = []
-    size = len(head)
-    for line in lines:
-        fields = line.decode().rstrip("\n").split(",")
-        if not line.endswith(b"\n") or len(fields) != len(COLUMNS) or int(fields[0]) > phases:
-            break
-        kinds = (int, int, int, str, str, float, float, int)
-        values = [kind(text) for kind, text in zip(kinds, fields, strict=True)]
-        rows.append(dict(zip(COLUMNS, values, strict=True)))
-        size += len(line)
-    return rows, size if rows else 0
+def _csv(rows: Sequence[Row]) -> str:
+    text = io.StringIO()
+    csv.DictWriter(text, COLUMNS, lineterminator="\n").writerows(rows)
+    return text.getvalue()
+
+
+def read_rows(path: Path, phases: int) -> list[Row]:
+    """The rows of a file up to a phase.
+
+    Raises:
+      ConfigError: it is there, and cannot be read.
+    """
+    if not phases or not path.exists():
+        return []
+    try:
+        text = read_plain(path, LARGEST_TEXT).decode()
+        whole = text[: text.rfind("\n") + 1]  # a torn last line is no row
+        rows = [_row(fields) for fields in list(csv.reader(io.StringIO(whole)))[1:]]
+    except OSError as error:
+        reason = error.strerror
+    except (ValueError, csv.Error) as error:
+        reason = str(error)
+    else:
+        return [row for row in rows if row["phase"] <= phases]
+    raise ConfigError(f"DIR: {path} cannot be read: {reason}; put it right, or move it away")
+
+
+def _row(fields: list[str]) -> Row:
+    kinds = (int, int, int, str, str, float, float, int)
+    values = [kind(text) for kind, text in zip(kinds, fields, strict=True)]
+    return dict(zip(COLUMNS, values, strict=True))
 
 
 ENV_FIELDS = (

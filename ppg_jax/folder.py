@@ -1,68 +1,93 @@
 """A run's folder: made once, held by one process, read back."""
 
 import contextlib
+import io
 import json
 import os
 import platform
 from collections.abc import Iterator, Mapping
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import jax
 import numpy as np
 import yaml
+from matplotlib.figure import Figure
 
-from ppg_jax.config import Config, ConfigError
-from ppg_jax.files import load_config
+from ppg_jax.config import Config, ConfigError, config_from_dict
+from ppg_jax.files import read_mapping
+from ppg_jax.older_runs import complete
+from ppg_jax.plain_files import TEMPORARY, open_plain, remove, write_new, write_whole
 
 try:
     import fcntl
 except ImportError:  # Windows has no such locks
     fcntl = None  # type: ignore[assignment]
 
-METRICS = "metrics.csv"
+CONFIG, LOCK, METRICS = "config.yaml", ".lock", "metrics.csv"
+OBJECT = "# The environment was an object"
+"""How the header of a configuration begins whose environment no file can hold."""
 SWEEP = "sweep.yaml"
 """What tells a sweep's folder from a run's."""
 _PACKAGES = ("ppg-jax", "jax", "jaxlib", "flax", "optax", "gymnax")
 
 
-def new_folder(folder: Path, config: Config) -> Path:
-    """Makes a run's folder, never one that already holds something.
+@contextlib.contextmanager
+def new_folder(
+    folder: Path, config: Config, also: Mapping[str, str] | None = None
+) -> Iterator[None]:
+    """Makes a run's folder, never one that already holds something, and holds it.
+
+    Nobody can come between the check and the first file: the folder is locked before, and where
+    file systems know no locks, of two processes only one can make ``config.yaml``.
+
+    Args:
+      folder: to be made; if it is there it must be empty.
+      config: to be written into it.
+      also: more files for it, by name.
 
     Raises:
-      ConfigError: it does, or cannot be made.
+      ConfigError: it holds something, cannot be made, or another process was faster.
     """
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        is_run = (folder / "config.yaml").is_file() and not (folder / SWEEP).exists()
-        advice = (
-            f" (or go on with the run in it: ppg-jax train --resume {folder})" if is_run else ""
-        )
-        raise ConfigError(f"out: {folder} already holds something; name a new folder{advice}")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        write_config(folder, config)
-    except OSError as error:
-        raise ConfigError(f"out: {folder} cannot be made: {error.strerror}") from None
-    return folder
+    with contextlib.ExitStack() as stack:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(held(folder))
+            if any(not (p.name == LOCK or p.match(TEMPORARY)) for p in folder.iterdir()):
+                raise FileExistsError
+            write_new(folder / CONFIG, _config_text(config))
+            for name, text in (also or {}).items():
+                write_new(folder / name, text)
+        except FileExistsError:
+            raise _taken(folder) from None
+        except OSError as error:
+            raise ConfigError(f"out: {folder} cannot be made: {error.strerror}") from None
+        yield
+
+
+def _taken(folder: Path) -> ConfigError:
+    is_run = (folder / CONFIG).is_file() and not (folder / SWEEP).exists()
+    advice = f" (or go on with the run in it: ppg-jax train --resume {folder})" if is_run else ""
+    return ConfigError(f"out: {folder} already holds something; name a new folder{advice}")
 
 
 def write_config(folder: Path, config: Config) -> None:
-    """``config.yaml``, whole or not at all."""
+    """``config.yaml``, whole or not at all; left alone where it says the same.
+
+    Raises:
+      OSError: it cannot be written.
+    """
+    file, text = folder / CONFIG, _config_text(config)
+    if not file.is_file() or read_mapping(file) != yaml.safe_load(text):
+        write_whole(file, text)
+
+
+def _config_text(config: Config) -> str:
     header = "# Feed this file back to ppg-jax train to repeat the run.\n"
     if not isinstance(config.env, str):
-        header = (
-            "# The environment was an object: load_config(this file, env=...) takes it again.\n"
-        )
-    text = yaml.safe_dump(config.to_dict(), sort_keys=False)
-    write_whole(folder / "config.yaml", header + text)
-
-
-def write_whole(path: Path, text: str) -> None:
-    """A file that is never seen half written."""
-    beside = path.with_name(f".{path.name}.tmp")
-    beside.write_text(text)
-    os.replace(beside, path)
+        header = f"{OBJECT}: load_config(this file, env=...) takes it again.\n"
+    return header + yaml.safe_dump(config.to_dict(), sort_keys=False)
 
 
 def folder_config(folder: Path, env: Any = None) -> Config:
@@ -75,15 +100,23 @@ def folder_config(folder: Path, env: Any = None) -> Config:
     Raises:
       ConfigError: there is no run.
     """
-    file = folder / "config.yaml"
+    file = folder / CONFIG
     if (folder / SWEEP).is_file():
-        raise ConfigError(
-            f"DIR: {folder} holds a sweep, not a run; settings.md and sweep.png in it compare its "
-            "settings"
-        )
+        there = [name for name in ("settings.md", "sweep.png") if (folder / name).is_file()]
+        advice = f"; {' and '.join(there)} in it compare its settings" if there else ""
+        raise ConfigError(f"DIR: {folder} holds a sweep, not a run{advice}")
     if not file.is_file():
-        raise ConfigError(f"DIR: {folder} is no run's folder: it has no config.yaml")
-    return load_config(file) if env is None else load_config(file, env=env)
+        raise ConfigError(f"DIR: {folder} is no run's folder: it has no {CONFIG}")
+    fields = read_mapping(file)
+    was_object = file.read_text(encoding="utf-8").startswith(OBJECT)
+    if env is not None:
+        fields["env"] = env
+    elif was_object and not str(fields.get("env")).startswith("<"):  # written before names told
+        fields["env"] = f"<object {fields.get('env')}>"
+    try:
+        return config_from_dict(complete(fields))
+    except ConfigError as error:
+        raise ConfigError(f"{file}: {error}") from None
 
 
 @contextlib.contextmanager
@@ -91,22 +124,37 @@ def held(folder: Path) -> Iterator[None]:
     """Keeps other processes from training into the same folder meanwhile.
 
     The lock goes with the process, however that ends. Where file systems know no locks, nothing
-    is kept.
+    is kept. What a process that died was writing is cleared away.
 
     Raises:
-      ConfigError: another one does.
+      ConfigError: another one does, or the folder cannot be written to.
     """
-    with (folder / ".lock").open("w") as lock:
-        if fcntl is not None:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise ConfigError(
-                    f"DIR: {folder} is in use: another process trains there"
-                ) from None
-            except OSError:
-                pass
+    try:
+        lock = open_plain(folder / LOCK, os.O_CREAT)
+    except OSError as error:
+        raise ConfigError(f"DIR: {folder / LOCK} cannot be opened: {error.strerror}") from None
+    with lock:
+        if _locked(lock, folder):
+            for path in folder.glob(TEMPORARY):
+                remove(path)
         yield
+
+
+def _locked(lock: BinaryIO, folder: Path) -> bool:
+    """Whether this process alone has the lock; False where there are no locks.
+
+    Raises:
+      ConfigError: another process has it.
+    """
+    if fcntl is None:
+        return False
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise ConfigError(f"DIR: {folder} is in use: another process trains there") from None
+    except OSError:
+        return False
+    return True
 
 
 def write_summary(folder: Path, fields: Mapping[str, Any]) -> None:
@@ -122,6 +170,17 @@ def write_summary(folder: Path, fields: Mapping[str, Any]) -> None:
         | {"python": platform.python_version()},
     }
     write_whole(folder / "summary.json", json.dumps(machine | dict(fields), indent=2) + "\n")
+
+
+def write_figure(path: Path, figure: Figure, dpi: int) -> None:
+    """A picture, in the format that its name ends in.
+
+    Raises:
+      OSError: it cannot be written.
+    """
+    drawn = io.BytesIO()
+    figure.savefig(drawn, dpi=dpi, format=path.suffix.removeprefix("."))
+    write_whole(path, drawn.getvalue())
 
 
 def finite_or_none(values: np.ndarray) -> list[float | None]:

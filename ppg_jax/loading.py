@@ -1,32 +1,35 @@
 """A finished or stopped run, read back from its folder and ready to use."""
 
+import contextlib
 import dataclasses
 import functools
 import json
 import os
-from collections.abc import Callable, Mapping
+import warnings
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import chex
 import jax
-import jax.numpy as jnp
 import numpy as np
 from matplotlib.figure import Figure
 
+from ppg_jax.acting import Step, act, check_seed, export_policy, initial_memory, to_env
 from ppg_jax.backend import lay_out
 from ppg_jax.config import Config, ConfigError
 from ppg_jax.envs.drawing import animate, check_drawable
 from ppg_jax.evaluation import evaluate_seeds, record_episode
 from ppg_jax.evaluator import with_environment
+from ppg_jax.fields import check_whole
 from ppg_jax.folder import METRICS, folder_config
 from ppg_jax.logging import read_metrics
-from ppg_jax.networks import POLICY, Agent
 from ppg_jax.parameters import load_parameters
+from ppg_jax.plain_files import read_plain, write_whole
 from ppg_jax.report import plot_learning_curve
+from ppg_jax.storage import LARGEST_TEXT
 from ppg_jax.summary import MetricArrays, final_returns, first_bad_iteration, to_dataframe
 from ppg_jax.train import build
-from ppg_jax.types import Inputs, Recalled, no_step
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -39,12 +42,19 @@ class SavedRun:
     Attributes:
       directory: of the run.
       config: resolved.
-      metrics: by name, each ``[S, iterations]``; of a stopped run up to there.
     """
 
     directory: Path
     config: Config
-    metrics: MetricArrays
+
+    @functools.cached_property
+    def metrics(self) -> MetricArrays:
+        """By name, each ``[S, iterations]``; of a stopped run up to there.
+
+        Raises:
+          ConfigError: ``metrics.csv`` is missing or damaged.
+        """
+        return read_metrics(self.directory / METRICS, self.config)
 
     @functools.cached_property
     def summary(self) -> dict[str, Any]:
@@ -55,9 +65,14 @@ class SavedRun:
         """
         file = self.directory / "summary.json"
         try:
-            return json.loads(file.read_text()) if file.is_file() else {}
-        except ValueError as error:
+            found = json.loads(read_plain(file, LARGEST_TEXT)) if file.exists() else {}
+        except OSError as error:
+            raise ConfigError(f"DIR: {file} cannot be read: {error.strerror}") from None
+        except (ValueError, RecursionError) as error:
             raise ConfigError(f"DIR: {file} is no JSON: {error}") from None
+        if not isinstance(found, dict):
+            raise ConfigError(f"DIR: {file} holds a {type(found).__name__}, not a mapping")
+        return found
 
     @functools.cached_property
     def parameters(self) -> tuple[Any, Any]:
@@ -66,7 +81,11 @@ class SavedRun:
         Raises:
           ConfigError: nothing was saved, or it is damaged.
         """
-        return load_parameters(self.directory, self.config)
+        with jax.ensure_compile_time_eval():  # somebody may be tracing
+            found = load_parameters(self.directory, self.config)
+        if found.note:
+            warnings.warn(found.note, RuntimeWarning, stacklevel=2)
+        return found.params, found.obs_stats
 
     @property
     def final_returns(self) -> np.ndarray:
@@ -80,7 +99,7 @@ class SavedRun:
 
     def policy(
         self,
-        obs: chex.Array,
+        obs: Any,
         key: chex.PRNGKey,
         *,
         memory: Any = None,
@@ -88,13 +107,18 @@ class SavedRun:
         previous: Mapping[str, chex.Array] | None = None,
         seed: int = 0,
         greedy: bool = False,
+        raw: bool = False,
     ) -> Any:
-        """What a seed's policy does.
+        """What a seed's policy does, as the environment takes it. It can be traced.
 
         A network with a memory is called with the memory it left at the step before::
 
             memory = saved.initial_memory(num_envs)
             actions, memory = saved.policy(obs, key, memory=memory, starts=starts)
+
+        A network that is told its own last action (``config.network.recall``) knows it as it came
+        out of the network: take ``raw`` ones, hand ``saved.to_env(raw)`` to the environment and the
+        raw ones back as ``previous``.
 
         Args:
           obs: ``[B, ...]`` as the environment gives them, or one without the axis (then nothing
@@ -103,45 +127,83 @@ class SavedRun:
           memory: before this step, ``[B, ...]``; None: the first step of an episode.
           starts: where an episode begins, so that memory starts anew, bool ``[B]``; None: nowhere.
           previous: of the step before what the network sees (``config.network.recall``): ``action``
-            as it was given, ``reward`` raw, ``done``. None: there was none.
+            raw, ``reward`` raw, ``done``. None: there was none.
           seed: whose.
           greedy: take the most probable action instead of a sample.
+          raw: actions as the network gives them: whole numbers from 0 on, unclipped and unscaled
+            floats, flat.
 
         Returns:
-          Actions ``[B, ...]``, or one; with the memory after the step, if one was given.
+          Actions ``[B, ...]``, or one: of the structure, shapes, dtypes and bounds of the action
+          space; with the memory after the step, if one was given.
 
         Raises:
           ConfigError: there is no such seed, or what is given has another shape.
         """
-        _, agent = build(self.config)
-        shape = agent.observation.shape
-        obs = jnp.asarray(obs).astype(agent.observation.dtype)
-        single = obs.shape == shape
-        if not single and obs.shape[1:] != shape:
-            raise ConfigError(
-                f"obs: shape {obs.shape} will not do; it should be {shape}, or that with a "
-                "leading axis"
-            )
-        lead = () if single else obs.shape[:1]
-        begins = memory is None if starts is None else starts
-        inputs = Inputs(
-            obs=obs,
-            starts=jnp.broadcast_to(jnp.asarray(begins, jnp.bool_), lead),
-            recalled=_recalled(agent, previous, lead),
+        return act(
+            self.config,
+            self._of(seed),
+            obs,
+            key,
+            Step(memory=memory, starts=starts, previous=previous, greedy=greedy, raw=raw),
         )
-        num_envs = None if single else obs.shape[0]
-        before = self.initial_memory(num_envs) if memory is None else memory
-        if single:
-            inputs, before = jax.tree.map(lambda x: x[None], (inputs, before))
-        played = _act(self.config, greedy)(*self._of(seed), inputs, before, key)
-        actions, after = jax.tree.map(lambda x: x[0], played) if single else played
-        return actions if memory is None else (actions, after)
+
+    def to_env(self, actions: chex.Array) -> Any:
+        """Raw actions of ``policy`` as the environment takes them, with or without the batch axis.
+
+        Raises:
+          ConfigError: they have another shape.
+        """
+        return to_env(self.config, actions)
 
     def initial_memory(self, num_envs: int | None = None) -> Any:
         """Memories before any observation, leaves ``[num_envs, ...]``; None: without the axis."""
-        _, agent = build(self.config)
-        memory = agent.initial_memory(num_envs or 1)
-        return memory if num_envs else jax.tree.map(lambda x: x[0], memory)
+        return initial_memory(self.config, num_envs)
+
+    def export(
+        self,
+        path: str | Path,
+        *,
+        seed: int = 0,
+        greedy: bool = False,
+        raw: bool = False,
+        platforms: Sequence[str] = ("cpu", "cuda", "tpu"),
+    ) -> Path:
+        """Writes a seed's policy as a program that needs JAX only, for any number of environments.
+
+        It is read and called so, with a batch of observations as the environment gives them::
+
+            program = jax.export.deserialize(bytearray(Path("policy.jax").read_bytes()))
+            actions = program.call(obs, jax.random.key_data(key))
+
+        The second argument is what is random (``key_data`` of a key), also where ``greedy`` makes
+        no use of it. A network with a memory, or that is told of the step before, is called with
+        three more: the memory (``saved.initial_memory(num_envs)``, or that of the step before),
+        ``starts`` and ``previous`` (a dict of what ``config.network.recall`` names; {} if nothing),
+        all as in ``policy``, and gives actions and memory.
+
+        Args:
+          path: to write; what was there is replaced.
+          seed: whose.
+          greedy: take the most probable action instead of a sample.
+          raw: actions as the network gives them.
+          platforms: where it is to run.
+
+        Returns:
+          The path.
+
+        Raises:
+          ConfigError: there is no such seed or platform, or the file cannot be written.
+        """
+        program = export_policy(
+            self.config, self._of(seed), platforms, Step(greedy=greedy, raw=raw)
+        )
+        file = Path(path)
+        try:
+            write_whole(file, bytes(program))
+        except OSError as error:
+            raise ConfigError(f"path: {file} cannot be written: {error.strerror}") from None
+        return file
 
     def evaluate(
         self,
@@ -149,6 +211,7 @@ class SavedRun:
         *,
         greedy: bool = False,
         seed: int = 0,
+        max_steps: int | None = None,
         **changes: Any,
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Plays fresh episodes with the policy of every seed.
@@ -157,6 +220,8 @@ class SavedRun:
           episodes: E, of each seed, side by side.
           greedy: take the most probable action instead of a sample.
           seed: of the episodes' randomness.
+          max_steps: where episodes that do not end are cut; default the environment's own time
+            limit if that is at most 100,000, otherwise 10,000.
           **changes: of the environment: ``env_params``, ``env_kwargs``, ``num_levels``,
             ``first_level``, ``hide_components``, ``drop_observations``, ``episodes_per_task``.
 
@@ -167,21 +232,35 @@ class SavedRun:
         Raises:
           ConfigError: a change is none of these, or will not do.
         """
-        returns, lengths, ended = self.evaluate_tasks(episodes, greedy=greedy, seed=seed, **changes)
+        returns, lengths, ended = self.evaluate_tasks(
+            episodes, greedy=greedy, seed=seed, max_steps=max_steps, **changes
+        )
         return returns.sum(-1), lengths, ended
 
     def evaluate_tasks(
-        self, tasks: int = 128, *, greedy: bool = False, seed: int = 0, **changes: Any
+        self,
+        tasks: int = 128,
+        *,
+        greedy: bool = False,
+        seed: int = 0,
+        max_steps: int | None = None,
+        **changes: Any,
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """``evaluate`` with the returns of a task's episodes apart, ``[S, E, episodes_per_task]``.
 
         Returns that grow from episode to episode are learning within the task.
         """
+        check_whole("episodes", tasks, 1)
+        check_whole("seed", seed, 0, 2**32 - 1)
+        if max_steps is not None:
+            check_whole("max_steps", max_steps, 1)
         params, stats = self.parameters
         config = with_environment(self.config, changes)
         # The run may have had other devices than this machine.
         layout = lay_out(config.replace(devices=None), config.seeds)
-        return evaluate_seeds(config, layout, params, stats, seed, tasks, greedy=greedy)
+        return evaluate_seeds(
+            config, layout, params, stats, seed, tasks, greedy=greedy, max_steps=max_steps
+        )
 
     def render(
         self,
@@ -207,6 +286,12 @@ class SavedRun:
         Raises:
           ConfigError: gymnax cannot draw the environment.
         """
+        check_whole("max_steps", max_steps, 1)
+        check_whole("episode", episode, 0, 2**32 - 1)
+        if Path(file).suffix != ".gif":
+            raise ConfigError(f"file: {str(file)!r} will not do; its name should end in .gif")
+        if not Path(file).parent.is_dir():
+            raise ConfigError(f"file: {Path(file).parent} is no folder; make it first")
         env, _ = build(self.config)
         check_drawable(env.name)
         play = jax.jit(
@@ -232,63 +317,30 @@ class SavedRun:
         return to_dataframe(self.metrics)
 
     def _of(self, seed: int) -> tuple[Any, Any]:
-        if not 0 <= seed < self.config.seeds:
-            raise ConfigError(
-                f"seed: {seed} will not do; the run has seeds 0 to {self.config.seeds - 1}"
-            )
-        return jax.tree.map(lambda x: x[seed], self.parameters)
-
-
-@functools.lru_cache(maxsize=16)
-def _act(config: Config, greedy: bool) -> Callable[..., Any]:
-    _, agent = build(config)
-
-    @jax.jit
-    def act(params: Any, stats: Any, inputs: Inputs, memory: Any, key: chex.PRNGKey) -> Any:
-        out = agent.step(params, stats, inputs, memory, (POLICY,))
-        actions = out.policy.mode() if greedy else out.policy.sample(key)
-        return actions, memory | out.states
-
-    return act
-
-
-def _recalled(
-    agent: Agent, previous: Mapping[str, chex.Array] | None, lead: tuple[int, ...]
-) -> Recalled | None:
-    """The step before as the networks see it; what they do not see is ignored.
-
-    Raises:
-      ConfigError: something that they see is missing, or has another shape.
-    """
-    blank = no_step(agent.action, agent.network.recall or (), lead)
-    if blank is None or previous is None:
-        return blank
-    fields = {"action": "actions", "reward": "rewards", "done": "done"}
-    given = {}
-    for name in agent.network.recall or ():
-        if name not in previous:
-            raise ConfigError(f"previous: {name} is missing; this network sees it")
-        like = getattr(blank, fields[name])
-        value = jnp.asarray(previous[name]).astype(like.dtype)
-        if value.shape != like.shape:
-            raise ConfigError(
-                f"previous: {name} has shape {value.shape}; it should be {like.shape}"
-            )
-        given[fields[name]] = value
-    return Recalled(**given)
+        number = check_seed(self.config, seed)
+        return jax.tree.map(lambda x: x[number], self.parameters)
 
 
 def load_run(directory: str | Path, env: Any = None) -> SavedRun:
     """A run from its folder: finished, stopped or killed.
+
+    Its parameters are read at once, so that ``policy`` can be traced, and goes on working whatever
+    becomes of the folder.
 
     Args:
       directory: of the run.
       env: the environment, where it was an object.
 
     Raises:
-      ConfigError: there is no run, or its metrics cannot be read.
+      ConfigError: there is no run.
     """
+    run = open_run(directory, env)
+    with contextlib.suppress(ConfigError):  # raised again where they are asked for
+        _ = run.parameters
+    return run
+
+
+def open_run(directory: str | Path, env: Any = None) -> SavedRun:
+    """``load_run`` without the parameters, which are read when they are first asked for."""
     folder = Path(directory)
-    config = folder_config(folder, env)
-    metrics, _ = read_metrics(folder / METRICS, config.seeds)
-    return SavedRun(folder, config, metrics)
+    return SavedRun(folder, folder_config(folder, env))

@@ -14,7 +14,9 @@ import numpy as np
 
 from ppg_jax.config import Config, ConfigError
 from ppg_jax.fields import did_you_mean
+from ppg_jax.plain_files import TextLog, read_plain
 from ppg_jax.summary import MetricArrays
+from ppg_jax.train import metric_names
 
 FIRST_COLUMNS = (
     "seed",
@@ -24,6 +26,8 @@ FIRST_COLUMNS = (
     "episode_length",
     "num_episodes",
 )
+LONGEST_ROW = 4096
+"""Bytes of a row that ``metrics.csv`` may have; ours have a few hundred."""
 
 
 class Logger(Protocol):
@@ -41,37 +45,8 @@ class Logger(Protocol):
         """The run is over."""
 
 
-class TextLog:
-    """A text file that grows by whole pieces.
-
-    What could not be written is tried again with the next piece, from where the last whole one
-    ended: a disk that was full for a while leaves no gap and no torn line.
-
-    Args:
-      path: of the file.
-      size: bytes of it that stay; 0: it must not exist yet.
-    """
-
-    def __init__(self, path: Path, size: int = 0) -> None:
-        self._path, self._size, self._pending = path, size, b""
-
-    @property
-    def empty(self) -> bool:
-        return not self._size and not self._pending
-
-    def append(self, text: str) -> None:
-        """Adds a piece.
-
-        Raises:
-          OSError: it cannot be written now.
-        """
-        self._pending += text.encode()
-        with self._path.open("r+b" if self._size else "wb") as file:
-            file.seek(self._size)
-            file.write(self._pending)
-            file.truncate()
-        self._size += len(self._pending)
-        self._pending = b""
+class UnfitMetricsError(ConfigError):
+    """A file of metrics that does not hold what it should."""
 
 
 class CsvLogger:
@@ -79,80 +54,99 @@ class CsvLogger:
 
     Args:
       path: of the file.
-      size: bytes of it that stay (``read_metrics`` tells); 0: it is begun anew.
+      before: metrics of the part of the run that was earlier.
     """
 
-    def __init__(self, path: Path, size: int = 0) -> None:
-        self._file = TextLog(path, size)
+    def __init__(self, path: Path, before: MetricArrays | None = None) -> None:
+        self._parts = [before] if before else []
+        self._file = TextLog(path, lambda: _csv(_joined(self._parts), 0, head=True))
 
     def write(self, metrics: MetricArrays, first_iteration: int) -> None:
         """Appends a segment."""
-        columns = [*FIRST_COLUMNS, *sorted(set(metrics) - set(FIRST_COLUMNS))]
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        if self._file.empty:
-            writer.writerow(columns)
-        seeds, iterations = metrics["env_steps"].shape
-        for i in range(iterations):
-            for seed in range(seeds):
-                # str gives the fewest digits that read back as the same number.
-                values = (str(metrics[name][seed, i]) for name in columns[2:])
-                writer.writerow([seed, first_iteration + i, *values])
-        self._file.append(text.getvalue())
+        self._parts.append(metrics)
+        self._file.append(_csv(metrics, first_iteration, head=False))
+
+    def sync(self) -> None:
+        """Makes sure that all of it is on disk."""
+        self._file.sync()
 
     def close(self) -> None:
         """Nothing is open between segments."""
 
 
-def read_metrics(path: Path, seeds: int, iterations: int | None = None) -> tuple[MetricArrays, int]:
+def _joined(parts: list[MetricArrays]) -> MetricArrays:
+    return {name: np.concatenate([part[name] for part in parts], 1) for name in parts[0]}
+
+
+def _csv(metrics: MetricArrays, first_iteration: int, *, head: bool) -> str:
+    columns = [*FIRST_COLUMNS, *sorted(set(metrics) - set(FIRST_COLUMNS))]
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    if head:
+        writer.writerow(columns)
+    seeds, iterations = metrics["env_steps"].shape
+    for i in range(iterations):
+        for seed in range(seeds):
+            # str gives the fewest digits that read back as the same number.
+            values = (str(metrics[name][seed, i]) for name in columns[2:])
+            writer.writerow([seed, first_iteration + i, *values])
+    return text.getvalue()
+
+
+def read_metrics(path: Path, config: Config, iterations: int | None = None) -> MetricArrays:
     """What ``CsvLogger`` wrote, number for number.
 
     Args:
       path: of the file.
-      seeds: of the run.
+      config: of the run.
       iterations: the first ones; None: as many as all seeds have.
 
     Returns:
-      Metrics ``[S, iterations]``, and the bytes that hold them.
+      Metrics ``[S, iterations]``.
 
     Raises:
-      ConfigError: it cannot be read, or does not hold that many.
+      UnfitMetricsError: it cannot be read, does not hold that many, or lacks a column.
     """
+    seeds = config.seeds
     try:
-        lines = path.read_bytes().splitlines(keepends=True)
+        content = read_plain(path, LONGEST_ROW * (2 + seeds * config.num_iterations))
     except OSError as error:
-        raise ConfigError(f"DIR: {path} cannot be read: {error.strerror}") from None
+        raise UnfitMetricsError(f"DIR: {path} cannot be read: {error.strerror}") from None
+    lines = content.splitlines(keepends=True)
     whole = [line for line in lines[1:] if line.endswith(b"\n")]
     there = len(whole) // seeds
     iterations = there if iterations is None else iterations
-    if not lines or there < iterations:
-        raise ConfigError(f"DIR: {path} holds {there} iterations, not the first {iterations}")
+    if not lines or there < max(1, iterations):
+        wanted = f"not the first {iterations}" if iterations else "so there is nothing in it"
+        raise UnfitMetricsError(f"DIR: {path} holds {there} iterations, {wanted}")
     try:
         metrics = _parse(lines[0], whole[: iterations * seeds], seeds)
-    except (ValueError, IndexError) as error:
-        raise ConfigError(
+    except (ValueError, IndexError, OverflowError) as error:
+        raise UnfitMetricsError(
             f"DIR: {path} is not the metrics of a run of {seeds} seeds: {error}"
         ) from None
-    kept = lines[: 1 + iterations * seeds] if iterations else []
-    return metrics, sum(map(len, kept))
+    missing = [name for name in metric_names(config) if name not in metrics]
+    if missing:
+        raise UnfitMetricsError(f"DIR: {path} has no column {missing[0]}; the run wrote one")
+    return metrics
 
 
 def _parse(head: bytes, lines: list[bytes], seeds: int) -> MetricArrays:
     """Metrics ``[S, iterations]`` from the lines of a file."""
     names = head.decode().strip().split(",")
     rows = [line.decode().rstrip("\n").split(",") for line in lines]
-    if names[:2] != ["seed", "iteration"]:
-        raise ValueError("its first columns are not seed and iteration")
+    if names[:2] != ["seed", "iteration"] or len(set(names)) < len(names):
+        raise ValueError("its first columns are not seed and iteration, or two are the same")
     for number, row in enumerate(rows):
-        if row[:2] != [str(number % seeds), str(number // seeds)]:
-            raise ValueError(f"row {number} is of another seed or iteration")
+        if row[:2] != [str(number % seeds), str(number // seeds)] or len(row) != len(names):
+            raise ValueError(f"row {number} is of another seed or iteration, or not whole")
     metrics = {}
     for column, name in enumerate(names[2:], start=2):
         texts = [row[column] for row in rows]
         whole_numbers = all(text.lstrip("-").isdigit() for text in texts)
         flat = np.array(texts, np.int32 if whole_numbers else np.float32)
         metrics[name] = np.ascontiguousarray(flat.reshape(-1, seeds).T)
-    return metrics
+    return dict(sorted(metrics.items()))  # as programs hand them out
 
 
 class JsonLinesLogger:
@@ -160,30 +154,30 @@ class JsonLinesLogger:
 
     Args:
       path: of the file.
-      first_iteration: the file's objects from this one on are dropped.
+      before: metrics of the part of the run that was earlier.
     """
 
-    def __init__(self, path: Path, first_iteration: int = 0) -> None:
-        size = 0
-        if first_iteration and path.exists():
-            for line in path.read_bytes().splitlines(keepends=True):
-                if not line.endswith(b"\n") or json.loads(line)["iteration"] >= first_iteration:
-                    break
-                size += len(line)
-        self._file = TextLog(path, size)
+    def __init__(self, path: Path, before: MetricArrays | None = None) -> None:
+        self._parts = [before] if before else []
+        self._file = TextLog(path, lambda: _json_lines(_joined(self._parts), 0))
 
     def write(self, metrics: MetricArrays, first_iteration: int) -> None:
         """Appends a segment."""
-        seeds, iterations = metrics["env_steps"].shape
-        rows = []
-        for i in range(iterations):
-            for seed in range(seeds):
-                values = {name: _json_number(x[seed, i]) for name, x in metrics.items()}
-                rows.append(json.dumps({"seed": seed, "iteration": first_iteration + i} | values))
-        self._file.append("".join(row + "\n" for row in rows))
+        self._parts.append(metrics)
+        self._file.append(_json_lines(metrics, first_iteration))
 
     def close(self) -> None:
         """Nothing is open between segments."""
+
+
+def _json_lines(metrics: MetricArrays, first_iteration: int) -> str:
+    seeds, iterations = metrics["env_steps"].shape
+    rows = []
+    for i in range(iterations):
+        for seed in range(seeds):
+            values = {name: _json_number(x[seed, i]) for name, x in metrics.items()}
+            rows.append(json.dumps({"seed": seed, "iteration": first_iteration + i} | values))
+    return "".join(row + "\n" for row in rows)
 
 
 def _json_number(x: np.generic) -> float | int | None:
@@ -252,14 +246,14 @@ class WandbLogger:
         self._run.finish()
 
 
-LOGGERS: dict[str, Callable[[Path, Config, int], Any]] = {
-    "jsonl": lambda folder, _, first: JsonLinesLogger(folder / "metrics.jsonl", first),
-    "tensorboard": lambda folder, config, first: TensorBoardLogger(
-        folder, first * config.steps_per_iteration
+LOGGERS: dict[str, Callable[[Path, Config, MetricArrays | None], Any]] = {
+    "jsonl": lambda folder, _, before: JsonLinesLogger(folder / "metrics.jsonl", before),
+    "tensorboard": lambda folder, _, before: TensorBoardLogger(
+        folder, int(before["env_steps"][0, -1]) if before else 0
     ),
     "wandb": lambda folder, config, _: WandbLogger(folder, config),
 }
-"""Loggers by name: made for a run's folder, its configuration and its first iteration."""
+"""Loggers by name: made for a run's folder, its configuration and its earlier metrics."""
 PACKAGES = {"tensorboard": "tensorboardX", "wandb": "wandb"}
 """What those need that is not always installed."""
 
@@ -283,6 +277,6 @@ def check_logger(name: str, has_folder: bool) -> None:
         raise ConfigError(f"log: {name} needs {package}; pip install 'ppg-jax[{name}]'")
 
 
-def make_logger(name: str, folder: Path, config: Config, first_iteration: int) -> Logger:
+def make_logger(name: str, folder: Path, config: Config, before: MetricArrays | None) -> Logger:
     """A logger by name, checked before."""
-    return LOGGERS[name](folder, config, first_iteration)
+    return LOGGERS[name](folder, config, before)

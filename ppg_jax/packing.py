@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ppg_jax.config import Config, ConfigError
+from ppg_jax.config import Config
 from ppg_jax.train import init
 from ppg_jax.types import TrainState
 
@@ -34,11 +34,25 @@ def to_arrays(states: Sequence[TrainState], rows: int) -> Arrays:
 
 
 def from_arrays(arrays: Arrays, config: Config) -> TrainState:
-    """What ``to_arrays`` took apart.
+    """What ``to_arrays`` took apart, of a configuration whose ``index_of`` they have."""
+    state, impls = _expected(config)
 
-    Raises:
-      ConfigError: these are not the arrays of such a configuration.
-    """
+    def leaf(path: Any, _: Any) -> jax.Array:
+        name = _name(path)
+        array = jnp.array(arrays[name])
+        return jax.random.wrap_key_data(array, impl=impls[name]) if name in impls else array
+
+    return jax.tree_util.tree_map_with_path(leaf, state)
+
+
+def index_of(config: Config) -> Index:
+    """Name, dtype and shape of the arrays that a state of a configuration has."""
+    leaves = jax.tree_util.tree_leaves_with_path(_expected(config)[0])
+    return [[_name(path), str(x.dtype), list(x.shape)] for path, x in leaves]
+
+
+def _expected(config: Config) -> tuple[Any, dict[str, Any]]:
+    """A state's shapes, keys as their data, and what kind of keys those are."""
     impls: dict[str, Any] = {}
 
     def like(keys: jax.Array) -> TrainState:
@@ -52,22 +66,7 @@ def from_arrays(arrays: Arrays, config: Config) -> TrainState:
 
         return jax.tree_util.tree_map_with_path(plain, state)
 
-    keys = jax.random.split(jax.random.key(0), config.seeds)
-    expected = jax.eval_shape(like, keys)
-
-    def leaf(path: Any, x: Any) -> jax.Array:
-        name = _name(path)
-        found = arrays.get(name)
-        if found is None or (found.shape, found.dtype) != (x.shape, x.dtype):
-            what = "missing" if found is None else f"{found.dtype}{list(found.shape)}"
-            raise ConfigError(
-                f"DIR: the checkpoint is another configuration's: {name} is {what}, it should be "
-                f"{x.dtype}{list(x.shape)}"
-            )
-        array = jnp.array(found)
-        return jax.random.wrap_key_data(array, impl=impls[name]) if name in impls else array
-
-    return jax.tree_util.tree_map_with_path(leaf, expected)
+    return jax.eval_shape(like, jax.random.split(jax.random.key(0), config.seeds)), impls
 
 
 def _name(path: Any) -> str:
@@ -84,11 +83,16 @@ def pack(arrays: Arrays) -> tuple[np.ndarray, Index]:
     return packed, [[name, str(x.dtype), list(x.shape)] for name, x in arrays.items()]
 
 
+def packed_size(index: Index) -> int:
+    """Bytes of the vector that ``pack`` makes of such arrays."""
+    return sum(math.prod(shape) * np.dtype(dtype).itemsize for _, dtype, shape in index)
+
+
 def unpack(packed: np.ndarray, index: Index) -> Arrays:
     """The arrays that ``pack`` joined."""
     arrays, start = {}, 0
     for name, dtype, shape in index:
-        size = math.prod(shape) * np.dtype(dtype).itemsize
+        size = packed_size([[name, dtype, shape]])
         arrays[name] = packed[start : start + size].view(dtype).reshape(shape)
         start += size
     return arrays

@@ -1,84 +1,130 @@
 """What plays once a run is over: parameters and observation statistics on disk."""
 
+import dataclasses
+import hashlib
+import json
 from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 
-from ppg_jax.checkpoint import PHASES, Checkpoints
+from ppg_jax.checkpoint import Checkpoints
 from ppg_jax.config import Config, ConfigError
-from ppg_jax.storage import one_line, quieten_orbax
+from ppg_jax.plain_files import read_plain, remove, write_whole
+from ppg_jax.storage import LARGEST_TEXT, load_arrays, one_line, save_arrays
 from ppg_jax.train import init
 from ppg_jax.types import TrainState
 
-FINAL = "final"
+FINAL, DIGEST = "final", "digest.json"
+
+
+@dataclasses.dataclass(frozen=True)
+class Parameters:
+    """What acts.
+
+    Attributes:
+      params: of all networks, leaves ``[S, ...]``.
+      obs_stats: statistics of observations, or None, leaves ``[S, ...]``.
+      note: why these are not the run's last ones, or came from another place; empty otherwise.
+    """
+
+    params: Any
+    obs_stats: Any
+    note: str = ""
 
 
 def save_parameters(directory: Path, state: TrainState) -> None:
     """Writes what is needed to act: parameters and observation statistics of every seed.
 
+    What was there stays until the new ones are whole.
+
     Args:
-      directory: of the run; they go to ``checkpoints/final`` in it, instead of what was there.
+      directory: of the run; they go to ``checkpoints/final`` in it.
       state: leaves ``[S, ...]``.
 
     Raises:
       OSError: they cannot be written.
     """
+    final = directory.absolute() / "checkpoints" / FINAL
+    made, before = (final.with_name(f"{FINAL}.{kind}") for kind in ("new", "old"))
+    acting = jax.tree.map(np.asarray, _what_acts(state))
     try:
-        with _checkpointer() as checkpointer:
-            checkpointer.save(_path(directory), _what_acts(state), force=True)
-    except Exception as error:  # orbax and its storage raise many kinds
-        raise OSError(one_line(error)) from error
+        _clear(final)
+        save_arrays(made, acting)
+        write_whole(made / DIGEST, json.dumps({"digest": _digest(acting)}) + "\n")
+    except OSError:
+        _clear(final)  # it fills the disk
+        raise
+    if final.is_symlink() or final.exists():
+        remove(before)
+        final.rename(before)
+    made.rename(final)
+    remove(before)
 
 
-def load_parameters(directory: Path, config: Config) -> tuple[Any, Any]:
-    """What ``save_parameters`` wrote; of a run that was killed, what its newest checkpoint holds.
+def _clear(final: Path) -> None:
+    """Removes what was being written beside the parameters."""
+    for half_written in final.parent.glob(f"{FINAL}.new*"):
+        remove(half_written)
+
+
+def load_parameters(directory: Path, config: Config) -> Parameters:
+    """What ``save_parameters`` wrote; else what the newest whole checkpoint of the run holds.
 
     Args:
       directory: of the run.
       config: of the run.
 
-    Returns:
-      Parameters and observation statistics (or None), leaves ``[S, ...]``.
-
     Raises:
-      ConfigError: there are none, or they are damaged or another configuration's.
+      ConfigError: there are none that are whole.
     """
-    path = _path(directory)
-    if not path.is_dir():
-        saved = None
-        if (path.parent / PHASES).is_dir():
-            saved = Checkpoints(directory, 1, read_only=True).newest(config, config.num_phases)
-        if saved is None:
-            raise ConfigError(f"DIR: {directory} holds no parameters: {path} is missing")
-        return saved.state.params, saved.state.obs_stats
+    final = directory.absolute() / "checkpoints" / FINAL
+    reasons = []
+    for place in (final, final.with_name(f"{FINAL}.old")):
+        if place.exists() or place.is_symlink():
+            try:
+                return Parameters(**_load(place, config))
+            except OSError as error:
+                reasons.append(f"{place} cannot be read: {one_line(error)}")
+    saved, skipped = Checkpoints(directory).newest(config)
+    reasons += skipped
+    if saved is None:
+        why = f"; {reasons[0]}" if reasons else f": {final} is missing"
+        raise ConfigError(f"DIR: {directory} holds no parameters that are whole{why}")
+    note = f"{reasons[0]}; taken from the checkpoint of phase {saved.phases}" if reasons else ""
+    return Parameters(saved.state.params, saved.state.obs_stats, note)
 
+
+def _load(place: Path, config: Config) -> dict[str, Any]:
     def initial(key: jax.Array) -> dict[str, Any]:
         return _what_acts(init(config, key))
 
     keys = jax.random.split(jax.random.key(0), config.seeds)
-    like = jax.eval_shape(jax.vmap(initial), keys)
-    device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-    like = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=device), like)
+    found = load_arrays(place, jax.eval_shape(jax.vmap(initial), keys))
+    said = _said_digest(place / DIGEST)
+    if said is not None and said != _digest(found):
+        raise OSError("its contents are not what was saved")
+    return found
+
+
+def _said_digest(file: Path) -> Any:
+    """What a file says; None where there is none, as in folders of older packages."""
+    if not file.exists() and not file.is_symlink():
+        return None
     try:
-        with _checkpointer() as checkpointer:
-            saved = checkpointer.restore(path, like)
-    except Exception as error:  # orbax and its storage raise many kinds
-        raise ConfigError(f"DIR: {path} cannot be read: {one_line(error)}") from error
-    return saved["params"], saved["obs_stats"]
+        return dict(json.loads(read_plain(file, LARGEST_TEXT)))["digest"]
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return ""
+
+
+def _digest(acting: dict[str, Any]) -> str:
+    found = hashlib.sha256()
+    for path, x in jax.tree_util.tree_leaves_with_path(acting):
+        found.update(f"{jax.tree_util.keystr(path)}{x.dtype}{x.shape}".encode())
+        found.update(np.ascontiguousarray(x).tobytes())
+    return found.hexdigest()
 
 
 def _what_acts(state: TrainState) -> dict[str, Any]:
     return {"params": state.params, "obs_stats": state.obs_stats}
-
-
-def _path(directory: Path) -> Path:
-    return directory.absolute() / "checkpoints" / FINAL
-
-
-def _checkpointer() -> Any:
-    # Orbax takes seconds to import, which only a run that saves should pay.
-    import orbax.checkpoint as ocp
-
-    quieten_orbax()
-    return ocp.StandardCheckpointer()

@@ -14,7 +14,8 @@ from ppg_jax.evaluator import Evaluator
 from ppg_jax.folder import METRICS
 from ppg_jax.logging import CsvLogger, Logger, make_logger
 from ppg_jax.progress import Display, Watch
-from ppg_jax.segments import Segment
+from ppg_jax.segments import Pace, Segment
+from ppg_jax.storage import one_line
 from ppg_jax.summary import MetricArrays, final_returns
 
 
@@ -57,7 +58,7 @@ class Recorder:
       saving: when to save.
       checkpoints: where to save, or None.
       evaluator: what plays between segments, or None.
-      before: metrics of the part of the run that was earlier, and their bytes in the file.
+      before: metrics of the part of the run that was earlier.
     """
 
     def __init__(
@@ -70,41 +71,44 @@ class Recorder:
         saving: Saving,
         checkpoints: Checkpoints | None,
         evaluator: Evaluator | None,
-        before: tuple[MetricArrays, int] | None,
+        before: MetricArrays | None,
     ) -> None:
         self._config, self._display = config, display
         self._saving, self._checkpoints, self._evaluator = saving, checkpoints, evaluator
-        self._parts = [before[0]] if before else []
-        self._iterations = before[0]["env_steps"].shape[1] if before else 0
-        self._csv = CsvLogger(folder / METRICS, before[1] if before else 0) if folder else None
+        self._parts = [before] if before else []
+        self._iterations = before["env_steps"].shape[1] if before else 0
+        self._csv = CsvLogger(folder / METRICS, before) if folder else None
         self._watch = Watch(config, config.seeds, display, lambda seed: f"seed {seed}")
         if before:
-            self._watch.find_lost(before[0], 0)
+            self._watch.find_lost(before, 0)
         self.problems: list[str] = []
         self._loggers: list[Logger] = []
         for logger in loggers:
-            self._add_logger(logger, folder)
+            self._add_logger(logger, folder, before)
         self._written = True  # the CSV file is up to date
         self._saved_phases = self._iterations // config.n_pi
         self._saved_at = time.monotonic()
 
-    def _add_logger(self, logger: str | Logger, folder: Path | None) -> None:
+    def _add_logger(
+        self, logger: str | Logger, folder: Path | None, before: MetricArrays | None
+    ) -> None:
         if not isinstance(logger, str):
             self._loggers.append(logger)
         elif folder is not None:
             try:
-                made = make_logger(logger, folder, self._config, self._iterations)
+                made = make_logger(logger, folder, self._config, before)
             except Exception as error:  # a server that cannot be reached, say
                 self._problem(logger, f"failed and is not used: {error}")
             else:
                 self._loggers.append(made)
 
     @property
-    def most_phases(self) -> int | None:
-        """Phases of a segment, if checkpoints and evaluations are to come in time."""
-        wanted = [self._saving.every] if self._checkpoints else []
-        wanted += [self._evaluator.every] if self._evaluator else []
-        return min((n for n in wanted if n is not None), default=None)
+    def pace(self) -> Pace:
+        """How segments are cut, if checkpoints and evaluations are to come in time."""
+        return Pace(
+            most_phases=self._saving.every if self._checkpoints else None,
+            stop_every=self._evaluator.every if self._evaluator else None,
+        )
 
     @property
     def evaluations(self) -> tuple[dict[str, Any], ...]:
@@ -142,16 +146,19 @@ class Recorder:
         finite = returns[np.isfinite(returns)]
         self._saved_at = time.monotonic()
         try:
+            if self._csv:
+                self._csv.sync()  # a checkpoint is of use only with the metrics before it
             self._checkpoints.save(
+                self._config,
                 segment.phases,
                 segment.states,
-                self._config.seeds,
                 mean_return=float(finite.mean()) if finite.size else np.nan,
                 run_seconds=segment.run_seconds,
                 compile_seconds=segment.compile_seconds,
             )
         except OSError as error:
-            self._problem("checkpoint", f"of phase {segment.phases} not saved: {error}")
+            reason = one_line(error)
+            self._problem("checkpoint", f"of phase {segment.phases} not saved: {reason}")
             return False
         self._saved_phases = segment.phases
         return True
@@ -175,13 +182,13 @@ class Recorder:
         try:
             write()
         except Exception as error:  # a full disk shows in as many ways as there are libraries
-            self._problem(what, f"failed: {error}")
+            self._problem(what, f"failed: {one_line(error)}")
 
     def _due(self, segment: Segment) -> bool:
         if segment.phases == self._config.num_phases:  # where a longer run would go on
             return True
         every, minutes = self._saving.every, self._saving.minutes
-        if every is not None and segment.phases - self._saved_phases >= every:
+        if every is not None and segment.phases // every > self._saved_phases // every:
             return True
         return minutes is not None and time.monotonic() - self._saved_at >= 60 * minutes
 

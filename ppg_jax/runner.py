@@ -24,6 +24,7 @@ from ppg_jax.folder import (
     held,
     new_folder,
     write_config,
+    write_figure,
     write_summary,
 )
 from ppg_jax.interrupts import StopRequest
@@ -45,8 +46,6 @@ from ppg_jax.types import TrainState
 
 if TYPE_CHECKING:
     import pandas as pd
-
-STOPPING = "stopping after this segment; Ctrl-C once more stops at once"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -149,13 +148,13 @@ def run(
     layout = lay_out(config, config.seeds)
     config = resolve(config, layout)
     _check(config, log, evaluating, out is not None)
-    folder = new_folder(Path(out), config) if out is not None else None
+    folder = Path(out) if out is not None else None
     shown = (console or Console()) if progress else None
     keys = _seed_keys(config)
     with contextlib.ExitStack() as stack:
         checkpoints = None
         if folder is not None:
-            stack.enter_context(held(folder))
+            stack.enter_context(new_folder(folder, config))
             checkpoints = Checkpoints(folder, saving.keep)
         display = stack.enter_context(make_display(shown, config))
         evaluator = evaluating.evaluator(config, layout, folder, 0)
@@ -221,17 +220,19 @@ def resume(
         stack.enter_context(held(folder))
         checkpoints = Checkpoints(folder, saving.keep)
         display = stack.enter_context(make_display(shown, config))
-        saved = checkpoints.newest(config, config.num_phases)
-        start, metrics = where_to_go_on(config, folder, saved, display)
-        checkpoints.forget_after(saved.phases if saved else 0)
+        going_on = where_to_go_on(config, folder, checkpoints)
+        for line in going_on.notes:
+            display.note(line)
+        evaluator = evaluating.evaluator(config, layout, folder, going_on.phases)
+        # Up to here nothing was changed: whatever is refused leaves the folder as it was.
+        checkpoints.clear_half_written()
+        checkpoints.set_aside_after(going_on.phases)
         write_config(folder, config)
-        done = saved.phases if saved else 0
-        evaluator = evaluating.evaluator(config, layout, folder, done)
         recorder = Recorder(
             config, display, folder=folder, loggers=log, saving=saving, checkpoints=checkpoints,
-            evaluator=evaluator, before=metrics,
+            evaluator=evaluator, before=going_on.metrics,
         )  # fmt: skip
-        begin = start if start is not None else _seed_keys(config)
+        begin = going_on.start if going_on.start is not None else _seed_keys(config)
         return _train(config, layout, begin, folder, display, recorder)
 
 
@@ -252,9 +253,11 @@ def resolve(config: Config, layout: Layout) -> Config:
     Raises:
       ConfigError: the environment or the networks cannot be made.
     """
-    _, agent = build(config)
+    env, agent = build(config)
+    read_as_names = env.observation.categories is not None
     return config.replace(
         network=agent.network,
+        observation_scale=None if read_as_names else env.observation.scale,
         strategy=layout.strategy,
         # How many threads there are changes no number, and the next machine may have fewer cores.
         devices=config.devices if by_threads(config) else layout.devices,
@@ -281,38 +284,55 @@ def _train(
             f"warning: {config.num_iterations} iterations are less than one phase (n_pi "
             f"{config.n_pi}): no auxiliary phase will run"
         )
+    with StopRequest(display.note) as stop:
+        segment = _train_until_stopped(config, layout, start, recorder, stop)
+        metrics = recorder.metrics
+        result = Result(
+            config=config,
+            metrics=metrics,
+            state=collect(segment.states, layout),
+            compile_seconds=segment.compile_seconds,
+            run_seconds=segment.run_seconds,
+            first_bad_iteration=first_bad_iteration(metrics, config),
+            finished=metrics["env_steps"].shape[1] == config.num_iterations,
+            evaluations=recorder.evaluations,
+        )
+        spent = f"compiled in {result.compile_seconds:.1f} s, ran in {result.run_seconds:.1f} s"
+        display.note(spent)
+        if folder is not None:
+            _write_results(folder, result, recorder)
+    result = dataclasses.replace(result, problems=tuple(recorder.problems))
+    _warn(result)
+    return result
+
+
+def _train_until_stopped(
+    config: Config,
+    layout: Layout,
+    start: chex.PRNGKey | Start,
+    recorder: Recorder,
+    stop: StopRequest,
+) -> Segment:
+    """Trains, records every segment, and returns the last one."""
     segment: Segment | None = None
-    with StopRequest(lambda: display.note(STOPPING)) as stop:
+    try:
+        pace = dataclasses.replace(recorder.pace, compiled=stop.wait_for_segments)
         for segment in train_segments(
-            config, layout, config.hparams, start, shared=True, most_phases=recorder.most_phases
+            config, layout, config.hparams, start, shared=True, pace=pace
         ):
+            stop.passed(segment.run_seconds)
             recorder.take(segment)
             if stop.requested:
                 break
         if segment is not None:
             recorder.save(segment)
+    finally:
         recorder.close()
     if isinstance(start, Start) and segment is None:  # it had nothing left to do
         spent = start.compile_seconds, start.run_seconds
         segment = Segment({}, start.phases, True, deal(start.state, layout), *spent)
     assert segment is not None
-    metrics = recorder.metrics
-    result = Result(
-        config=config,
-        metrics=metrics,
-        state=collect(segment.states, layout),
-        compile_seconds=segment.compile_seconds,
-        run_seconds=segment.run_seconds,
-        first_bad_iteration=first_bad_iteration(metrics, config),
-        finished=metrics["env_steps"].shape[1] == config.num_iterations,
-        evaluations=recorder.evaluations,
-    )
-    display.note(f"compiled in {result.compile_seconds:.1f} s, ran in {result.run_seconds:.1f} s")
-    if folder is not None:
-        _write_results(folder, result, recorder)
-    result = dataclasses.replace(result, problems=tuple(recorder.problems))
-    _warn(result)
-    return result
+    return segment
 
 
 def _headline(config: Config, layout: Layout) -> str:
@@ -352,5 +372,5 @@ def _write_results(folder: Path, result: Result, recorder: Recorder) -> None:
     }
     recorder.guard("summary.json", lambda: write_summary(folder, summary))
     curve = folder / "learning_curve.png"
-    recorder.guard(curve.name, lambda: result.plot().savefig(curve, dpi=150))
+    recorder.guard(curve.name, lambda: write_figure(curve, result.plot(), dpi=150))
     recorder.guard("parameters", lambda: save_parameters(folder, result.state))

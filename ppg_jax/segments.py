@@ -1,6 +1,7 @@
 """The host's loop: compile a run's programs, call them in turn, hand out metrics in between."""
 
 import dataclasses
+import math
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -58,6 +59,21 @@ class Start:
     run_seconds: float = 0.0
 
 
+@dataclasses.dataclass(frozen=True)
+class Pace:
+    """How a run is cut into segments.
+
+    Attributes:
+      most_phases: of a segment.
+      stop_every: a segment ends at each multiple of so many phases.
+      compiled: called when programs are compiled and training begins.
+    """
+
+    most_phases: int | None = None
+    stop_every: int | None = None
+    compiled: Callable[[], None] = lambda: None
+
+
 def train_segments(
     config: Config,
     layout: Layout,
@@ -65,7 +81,7 @@ def train_segments(
     start: chex.PRNGKey | Start,
     *,
     shared: bool,
-    most_phases: int | None = None,
+    pace: Pace = Pace(),  # frozen
 ) -> Iterator[Segment]:
     """Trains every row, segment by segment.
 
@@ -75,7 +91,7 @@ def train_segments(
       hparams: scalars, or leaves ``[rows]``.
       start: keys ``[rows]``, or where to go on.
       shared: the hyperparameters are scalars, the same for all rows.
-      most_phases: of a segment.
+      pace: how it is cut.
     """
     hparams = jax.tree.map(jax.numpy.float32, hparams)
     per_turn = repeat(hparams, layout) if shared else deal(hparams, layout)
@@ -84,12 +100,11 @@ def train_segments(
     if isinstance(start, Start):
         phases, compiling, running = start.phases, start.compile_seconds, start.run_seconds
     states = deal(start.state if isinstance(start, Start) else start, layout)
-    parts = programs(
-        config, layout, shared, done=None if fresh else phases, most_phases=most_phases
-    )
     began = time.perf_counter()
+    parts = programs(config, layout, shared, done=None if fresh else phases, pace=pace)
     compiled = compile_all([part[0] for part in parts], layout, per_turn[0], states[0])
     compiling += time.perf_counter() - began
+    pace.compiled()
     for program, (_, calls, phases_per_call) in zip(compiled, parts, strict=True):
         for _ in range(calls):
             began = time.perf_counter()
@@ -135,7 +150,7 @@ def programs(
     shared: bool,
     *,
     done: int | None = None,
-    most_phases: int | None = None,
+    pace: Pace = Pace(),  # frozen
 ) -> list[tuple[Any, int, int]]:
     """The parts of a run in their order, how often each is called, and its phases.
 
@@ -144,7 +159,7 @@ def programs(
       layout: how the rows run.
       shared: as in ``train_segments``.
       done: phases that the state to go on from has behind it; None: there is no state yet.
-      most_phases: of a call.
+      pace: how the run is cut.
     """
 
     def jitted(fn: Callable[..., Any], in_place: bool = True) -> Any:
@@ -159,7 +174,7 @@ def programs(
         programs.append((jitted(lambda _, key: (init(config, key), {}), in_place=False), 1, 0))
     left = config.num_phases - (done or 0)
     if left:
-        each = _segment_phases(left, most_phases)
+        each = _segment_phases(config.num_phases, done or 0, pace)
         phases = jitted(lambda h, s: train_phases(config, h, s, each))
         programs.append((phases, left // each, each))
     if config.num_tail_iterations:
@@ -167,7 +182,8 @@ def programs(
     return programs
 
 
-def _segment_phases(num_phases: int, most: int | None) -> int:
+def _segment_phases(num_phases: int, done: int, pace: Pace) -> int:
     """Phases between two returns to the host: a divisor, so that one program does for all."""
-    most = min(max(1, num_phases // SEGMENTS), most or num_phases)
-    return max(d for d in range(1, most + 1) if num_phases % d == 0)
+    whole = math.gcd(num_phases - done, pace.stop_every or 0, done if pace.stop_every else 0)
+    most = min(max(1, (num_phases - done) // SEGMENTS), pace.most_phases or num_phases)
+    return max(d for d in range(1, most + 1) if whole % d == 0)

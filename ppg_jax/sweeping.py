@@ -1,8 +1,11 @@
 """Many settings of the hyperparameters, each with many seeds, by programs compiled once."""
 
+import contextlib
 import dataclasses
 import itertools
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,12 +19,14 @@ from rich.console import Console
 from ppg_jax.backend import lay_out
 from ppg_jax.config import Config, ConfigError, Hyperparams
 from ppg_jax.fields import did_you_mean
-from ppg_jax.folder import METRICS, SWEEP, new_folder, write_summary, write_whole
+from ppg_jax.folder import METRICS, SWEEP, new_folder, write_figure, write_summary
 from ppg_jax.interrupts import StopRequest
-from ppg_jax.parallel import collect
+from ppg_jax.parallel import Layout, collect
+from ppg_jax.plain_files import write_whole
 from ppg_jax.progress import Watch, make_display
-from ppg_jax.runner import STOPPING, resolve
-from ppg_jax.segments import train_segments
+from ppg_jax.runner import resolve
+from ppg_jax.segments import Pace, Segment, train_segments
+from ppg_jax.storage import one_line
 from ppg_jax.summary import MetricArrays, final_returns, first_bad_iteration, to_dataframe
 from ppg_jax.sweep_report import plot_sweep, ranked, sweep_table
 from ppg_jax.types import TrainState
@@ -45,6 +50,7 @@ class SweepResult:
       run_seconds: running them.
       first_bad_iteration: ``[H][S]``, where the loss first was NaN or infinite, or None.
       finished: False if it was stopped before its last iteration.
+      problems: what could not be written, one line each.
     """
 
     config: Config
@@ -55,6 +61,7 @@ class SweepResult:
     run_seconds: float
     first_bad_iteration: list[list[int | None]]
     finished: bool = True
+    problems: tuple[str, ...] = ()
 
     @property
     def final_returns(self) -> np.ndarray:
@@ -130,55 +137,75 @@ def sweep(
         {name: float(getattr(h, name)) for name in setting}  # "1e-3" of YAML as a number too
         for setting, h in zip(settings, hparams, strict=True)
     ]
-    shape = (len(settings), config.seeds)
     rows = len(settings) * config.seeds
     layout = lay_out(config, rows)
     config = resolve(config, layout)
     per_row = jax.tree.map(lambda *x: jnp.repeat(jnp.float32(x), config.seeds), *hparams)
     keys = jnp.tile(jax.random.split(jax.random.key(config.seed), config.seeds), len(settings))
-    folder = _new_folder(Path(out), config, settings) if out is not None else None
+    folder = Path(out) if out is not None else None
     shown = (console or Console()) if progress else None
     parts: list[MetricArrays] = []
-    with make_display(shown, config) as display:
+    with contextlib.ExitStack() as stack:
+        if folder is not None:
+            stack.enter_context(_new_folder(folder, config, settings))
+        display = stack.enter_context(make_display(shown, config))
         display.note(
-            f"{config.env_name}: {shape[0]} settings x {shape[1]} seeds by {layout}; compiling"
+            f"{config.env_name}: {len(settings)} settings x {config.seeds} seeds by {layout}; "
+            "compiling"
         )
         watch = Watch(config, rows, display, lambda row: _training(settings, config.seeds, row))
-        with StopRequest(lambda: display.note(STOPPING)) as stop:
-            for segment in train_segments(config, layout, per_row, keys, shared=False):
-                parts.append(segment.metrics)
-                watch.update(segment)
-                if stop.requested:
-                    break
+        stop = stack.enter_context(StopRequest(display.note))
+        pace = Pace(compiled=stop.wait_for_segments)
+        for segment in train_segments(config, layout, per_row, keys, shared=False, pace=pace):
+            parts.append(segment.metrics)
+            watch.update(segment)
+            stop.passed(segment.run_seconds)
+            if stop.requested:
+                break
+        result = _result(config, settings, parts, segment, layout)
+        if folder is not None:
+            result = dataclasses.replace(result, problems=_write_results(folder, result))
+    for problem in result.problems:
+        warnings.warn(problem, RuntimeWarning, stacklevel=2)
+    return result
+
+
+def _result(
+    config: Config,
+    settings: list[dict[str, float]],
+    parts: Sequence[MetricArrays],
+    segment: Segment,
+    layout: Layout,
+) -> SweepResult:
+    """What the segments of a sweep, of which one is the last, came to."""
     metrics = {name: np.concatenate([p[name] for p in parts], 1) for name in parts[0]}
     bad = first_bad_iteration(metrics, config)
+    shape = (len(settings), config.seeds)
 
     def unflatten(x: Any) -> Any:
         return x.reshape(*shape, *x.shape[1:])
 
-    result = SweepResult(
+    return SweepResult(
         config=config,
         settings=settings,
         metrics={name: unflatten(x) for name, x in metrics.items()},
         state=jax.tree.map(unflatten, collect(segment.states, layout)),
         compile_seconds=segment.compile_seconds,
         run_seconds=segment.run_seconds,
-        first_bad_iteration=[bad[i : i + shape[1]] for i in range(0, rows, shape[1])],
+        first_bad_iteration=[bad[i : i + shape[1]] for i in range(0, len(bad), shape[1])],
         finished=metrics["env_steps"].shape[1] == config.num_iterations,
     )
-    if folder is not None:
-        _write_results(folder, result)
-    return result
 
 
-def _new_folder(out: Path, config: Config, settings: Sequence[Mapping[str, float]]) -> Path:
+def _new_folder(
+    folder: Path, config: Config, settings: Sequence[Mapping[str, float]]
+) -> AbstractContextManager[None]:
     """A folder with what is swept in it, so that the sweep can be repeated."""
-    folder = new_folder(out, config)
     columns = {name: [setting[name] for setting in settings] for name in settings[0]}
     spec = {"config": "config.yaml", "values": columns, "zipped": True}
     header = "# Feed this file back to ppg-jax sweep to repeat the sweep.\n"
-    write_whole(folder / SWEEP, header + yaml.safe_dump(spec, sort_keys=False))
-    return folder
+    text = header + yaml.safe_dump(spec, sort_keys=False)
+    return new_folder(folder, config, {SWEEP: text})
 
 
 def _training(settings: Sequence[Mapping[str, float]], seeds: int, row: int) -> str:
@@ -186,27 +213,42 @@ def _training(settings: Sequence[Mapping[str, float]], seeds: int, row: int) -> 
     return f"{values}, seed {row % seeds}"
 
 
-def _write_results(folder: Path, result: SweepResult) -> None:
-    """Metrics of every training, the ranked settings as CSV and Markdown, and a picture."""
+def _write_results(folder: Path, result: SweepResult) -> tuple[str, ...]:
+    """Metrics of every training, the ranked settings as CSV and Markdown, and a picture.
+
+    Returns:
+      What could not be written, one line each.
+    """
     import pandas as pd
 
     rows = result.ranked()
-    result.to_dataframe().to_csv(folder / METRICS, index=False)
-    pd.DataFrame(rows).to_csv(folder / "settings.csv", index=False)
-    write_whole(folder / "settings.md", sweep_table(rows))
-    for kind in ("png", "svg"):
-        result.plot().savefig(folder / f"sweep.{kind}", dpi=200)
-    write_summary(
-        folder,
-        {
-            "settings": len(result.settings),
-            "seeds": result.config.seeds,
-            "finished": result.finished,
-            "compile_seconds": round(result.compile_seconds, 3),
-            "run_seconds": round(result.run_seconds, 3),
-            "env_steps_per_second": round(result.env_steps_per_second, 1),
-        },
-    )
+    summary = {
+        "settings": len(result.settings),
+        "seeds": result.config.seeds,
+        "finished": result.finished,
+        "compile_seconds": round(result.compile_seconds, 3),
+        "run_seconds": round(result.run_seconds, 3),
+        "env_steps_per_second": round(result.env_steps_per_second, 1),
+    }
+
+    def table(name: str, frame: "pd.DataFrame") -> None:
+        write_whole(folder / name, frame.to_csv(index=False))
+
+    files: dict[str, Callable[[], object]] = {
+        METRICS: lambda: table(METRICS, result.to_dataframe()),
+        "settings.csv": lambda: table("settings.csv", pd.DataFrame(rows)),
+        "settings.md": lambda: write_whole(folder / "settings.md", sweep_table(rows)),
+        "sweep.png": lambda: write_figure(folder / "sweep.png", result.plot(), dpi=200),
+        "sweep.svg": lambda: write_figure(folder / "sweep.svg", result.plot(), dpi=200),
+        "summary.json": lambda: write_summary(folder, summary),
+    }
+    problems = []
+    for name, write in files.items():
+        try:
+            write()
+        except Exception as error:  # a full disk shows in as many ways as there are libraries
+            problems.append(f"{name}: failed: {one_line(error)}")
+    return tuple(problems)
 
 
 def make_settings(

@@ -41,6 +41,15 @@ def phase_metrics(config: Config) -> tuple[str, ...]:
     return (*names, *["beta_clone"] * config.adapt_beta_clone)
 
 
+def metric_names(config: Config) -> set[str]:
+    """All that a run measures."""
+    names = {"env_steps", "episode_return", "episode_length", "num_episodes", "explained_variance"}
+    names |= {"policy_loss", "entropy", "clip_fraction", "approx_kl", "policy_grad_norm"}
+    names |= {"value_loss", "value_grad_norm", *phase_metrics(config)}
+    one_encoder = config.arch == "shared" and config.e_pi == config.e_v
+    return names | ({"grad_cosine"} if one_encoder and config.gradient_conflict != "off" else set())
+
+
 @functools.lru_cache(maxsize=64)
 def build(config: Config) -> tuple[Environment, Agent]:
     """The environment and the networks of a configuration.

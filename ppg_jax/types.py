@@ -22,13 +22,14 @@ class ObservationSpec:
       shape: of one observation.
       dtype: in which they are stored.
       scale: they are divided by this before an encoder reads them (255 for byte images).
-      num_categories: the observation is a number below this, to be read as one-hot; else None.
+      categories: for each component of an observation of whole numbers, which are names rather than
+        amounts, how many there are: it is read one-hot. None: the numbers are amounts.
     """
 
     shape: tuple[int, ...]
     dtype: Any
     scale: float = 1.0
-    num_categories: int | None = None
+    categories: tuple[int, ...] | None = None
 
 
 @dataclasses.dataclass(frozen=True)

@@ -61,6 +61,16 @@ class Probe(environment.Environment):
         return 1.0
 
 
+class Forever(Probe):
+    """Never ends, and has a time limit that nobody waits for."""
+
+    length = 2**30
+
+    @property
+    def default_params(self):
+        return Params(max_steps_in_episode=10**9)
+
+
 class ConstantReward(Probe):
     """V = 1."""
 

@@ -30,6 +30,9 @@ LAYERS = [
         "packing",
         "parameters",
         "storage",
+        "plain_files",
+        "older_runs",
+        "acting",
     }
     | {"summary", "segments", "evaluator", "recorder", "continuing", "runner", "sweep_report"}
     | {"sweeping", "loading", "cli_args", "commands", "cli"},

@@ -4,10 +4,11 @@ import csv
 import json
 import struct
 
+import jax
 import numpy as np
 import pytest
 
-from ppg_jax import Config, ConfigError, run
+from ppg_jax import Config, ConfigError, make_train, run
 from ppg_jax.logging import (
     LOGGERS,
     PACKAGES,
@@ -16,6 +17,7 @@ from ppg_jax.logging import (
     read_metrics,
     scalars_by_step,
 )
+from ppg_jax.train import metric_names
 
 
 def small(**changes):
@@ -26,12 +28,14 @@ def small(**changes):
     return Config(**fields | changes)
 
 
+NAMES = sorted(metric_names(small()) - {"env_steps", "num_episodes"})
+
+
 def metrics(iterations, first=0):
     steps = np.tile(np.arange(first + 1, first + iterations + 1, dtype=np.int32), (2, 1))
     values = np.float32(np.arange(2 * iterations).reshape(2, iterations)) / 3
     values[0, 0] = np.nan
-    names = ("episode_return", "episode_length", "loss", "policy_loss", "value_loss")
-    return {"env_steps": steps, "num_episodes": steps} | dict.fromkeys(names, values)
+    return {"env_steps": steps, "num_episodes": steps} | dict.fromkeys([*NAMES, "loss"], values)
 
 
 def test_csv_reads_back_number_for_number(tmp_path):
@@ -39,27 +43,74 @@ def test_csv_reads_back_number_for_number(tmp_path):
     parts = [metrics(3), metrics(2, 3)]
     logger.write(parts[0], 0)
     logger.write(parts[1], 3)
-    found, size = read_metrics(tmp_path / "m.csv", 2)
-    assert size == (tmp_path / "m.csv").stat().st_size
+    found = read_metrics(tmp_path / "m.csv", small())
     for name in parts[0]:
         want = np.concatenate([p[name] for p in parts], 1)
         np.testing.assert_array_equal(found[name], want)
         assert found[name].dtype == want.dtype
-    first, size = read_metrics(tmp_path / "m.csv", 2, 3)
-    CsvLogger(tmp_path / "m.csv", size).write(parts[1], 3)
+    text = (tmp_path / "m.csv").read_bytes()
+    first = read_metrics(tmp_path / "m.csv", small(), 3)
     assert first["loss"].shape == (2, 3)
-    again, _ = read_metrics(tmp_path / "m.csv", 2)
-    np.testing.assert_array_equal(again["loss"], found["loss"])
+    CsvLogger(tmp_path / "m.csv", first).write(parts[1], 3)
+    assert (tmp_path / "m.csv").read_bytes() == text
+
+
+@pytest.mark.parametrize("how", ["gone", "cut", "a link"])
+@pytest.mark.parametrize("kind", [CsvLogger, JsonLinesLogger])
+def test_a_file_that_is_not_there_any_more_is_written_anew(tmp_path, kind, how):
+    file, other = tmp_path / "m", tmp_path / "other"
+    parts = [metrics(3), metrics(2, 3), metrics(1, 5)]
+    untouched = kind(tmp_path / "untouched")
+    logger = kind(file)
+    for part, first in zip(parts, (0, 3, 5), strict=True):
+        untouched.write(part, first)
+        logger.write(part, first)
+        if first == 3 and how == "gone":
+            file.unlink()
+        elif first == 3 and how == "cut":
+            file.write_bytes(file.read_bytes()[:40])
+        elif first == 3:
+            other.write_bytes(file.read_bytes() + b"more")
+            file.unlink()
+            file.symlink_to(other)
+    assert file.read_bytes() == (tmp_path / "untouched").read_bytes()
+    assert not file.is_symlink()
+    if how == "a link":
+        assert other.read_bytes().endswith(b"more")
 
 
 @pytest.mark.parametrize(
     "text",
-    ["", "a,b\n1,2\n", "seed,iteration,env_steps\n1,0,5\n0,0,5\n", "\xff\xfe,1\nx\n"],
-)
-def test_other_files_are_no_metrics(tmp_path, text):
+    [
+        "", "a,b\n1,2\n", "seed,iteration,env_steps\n1,0,5\n0,0,5\n", "\xff\xfe,1\nx\n",
+        "seed,iteration,env_steps\n0,0,99999999999\n1,0,99999999999\n",
+        "seed,iteration,env_steps,env_steps\n0,0,5,5\n1,0,5,5\n", "seed,iteration\n",
+        "seed,iteration,env_steps\n0,0,5,6\n1,0\n",
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("iterations", [1, None])
+def test_other_files_are_no_metrics(tmp_path, text, iterations):
     (tmp_path / "m.csv").write_bytes(text.encode("latin-1"))
     with pytest.raises(ConfigError, match="m.csv"):
-        read_metrics(tmp_path / "m.csv", 2, 1)
+        read_metrics(tmp_path / "m.csv", small(), iterations)
+
+
+@pytest.mark.parametrize("name", [*NAMES, "env_steps"])
+def test_a_column_that_is_missing_is_named(tmp_path, name):
+    CsvLogger(tmp_path / "m.csv").write(metrics(2), 0)
+    text = (tmp_path / "m.csv").read_text()
+    (tmp_path / "m.csv").write_text(text.replace(f",{name}", f",{name}x", 1))
+    with pytest.raises(ConfigError, match=f"m.csv has no column {name}; "):
+        read_metrics(tmp_path / "m.csv", small())
+
+
+def test_what_a_run_measures_is_known_beforehand():
+    for changes in ({}, {"e_aux": 0}, {"arch": "shared", "gradient_conflict": "measure"},
+                    {"adapt_beta_clone": True, "e_v": 2}):  # fmt: skip
+        config = small(**changes)
+        key = jax.random.key(0)
+        _, found = jax.eval_shape(make_train(config), key)
+        assert metric_names(config) == set(found)
 
 
 def test_json_lines(tmp_path):
@@ -69,7 +120,7 @@ def test_json_lines(tmp_path):
     assert [(r["seed"], r["iteration"]) for r in rows] == [(0, 0), (1, 0), (0, 1), (1, 1)]
     assert rows[0]["loss"] is None
     assert rows[3]["loss"] == 1.0
-    again = JsonLinesLogger(tmp_path / "m.jsonl", 1)
+    again = JsonLinesLogger(tmp_path / "m.jsonl", metrics(1))
     again.write(metrics(1, 1), 1)
     rows = [json.loads(line) for line in (tmp_path / "m.jsonl").read_text().splitlines()]
     assert [(r["seed"], r["iteration"]) for r in rows] == [(0, 0), (1, 0), (0, 1), (1, 1)]

@@ -158,7 +158,7 @@ IMAGE = ObservationSpec((10, 10, 4), jnp.bool_)
         (VECTOR, ActionSpec("continuous", (2,)), (2,)),
         (IMAGE, ActionSpec("discrete", (3,)), ()),
         (ObservationSpec((5, 5), jnp.int32), ActionSpec("discrete", (3,)), ()),
-        (ObservationSpec((), jnp.int32, num_categories=7), ActionSpec("discrete", (3,)), ()),
+        (ObservationSpec((), jnp.int32, categories=(7,)), ActionSpec("discrete", (3,)), ()),
     ],
 )
 def test_shapes_for_every_space(observation, action, event):

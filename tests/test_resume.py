@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 import shutil
 import signal
 import subprocess
@@ -20,8 +21,9 @@ from ppg_jax.checkpoint import Checkpoints
 from ppg_jax.config import Config
 from ppg_jax.files import load_config
 from ppg_jax.folder import held
-from ppg_jax.logging import TextLog
-from ppg_jax.segments import train_segments
+from ppg_jax.interrupts import StoppedError, StopRequest
+from ppg_jax.plain_files import TextLog
+from ppg_jax.segments import Pace, train_segments
 from ppg_jax.storage import not_of_orbax, one_line
 from tests import probes
 
@@ -200,10 +202,10 @@ def test_a_disk_that_is_full(whole, tmp_path, monkeypatch):
     config, folder = small(), tmp_path / "run"
     full = Checkpoints.save
 
-    def save(self, phases, *args, **kwargs):
+    def save(self, config, phases, *args, **kwargs):
         if phases == 5:
             raise OSError("No space left on device")
-        full(self, phases, *args, **kwargs)
+        full(self, config, phases, *args, **kwargs)
 
     monkeypatch.setattr(Checkpoints, "save", save)
     with pytest.warns(RuntimeWarning, match="checkpoint: of phase 5 not saved: No space left"):
@@ -279,17 +281,61 @@ def long_run(tmp_path_factory):
     return file
 
 
-def test_a_signal_finishes_the_segment_and_saves(long_run, tmp_path):
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])
+def test_a_signal_finishes_the_segment_and_saves(long_run, tmp_path, name):
     folder = tmp_path / "run"
     process = command(long_run, "--out", folder)
     wait_for_rows(folder, 2, process)
-    process.send_signal(signal.SIGTERM)
+    process.send_signal(getattr(signal, name))
     out, err = process.communicate()
     assert process.returncode == 0, err
     assert f"go on with: ppg-jax train --resume {folder}" in out
     summary = json.loads((folder / "summary.json").read_text())
     assert not summary["finished"]
     assert list((folder / "checkpoints" / "phases").glob("phase_*"))
+
+
+def test_a_signal_while_programs_compile_stops_at_once(long_run, tmp_path):
+    folder = tmp_path / "run"
+    process = command(long_run, "--out", folder, "--no-cache", env=os.environ | {"XLA_FLAGS": ""})
+    while "compiling" not in (line := process.stdout.readline()):
+        assert line, process.communicate()
+    began = time.monotonic()
+    process.send_signal(signal.SIGTERM)
+    out, err = process.communicate()
+    assert time.monotonic() - began < 2.5
+    assert "Traceback" not in err
+    assert f"go on with: ppg-jax train --resume {folder}" in out + err
+    assert not (folder / "metrics.csv").exists()
+    assert (folder / "config.yaml").exists()
+
+
+def test_nohup_is_respected(monkeypatch):
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with StopRequest() as stop:
+            stop.wait_for_segments()
+            signal.raise_signal(signal.SIGHUP)
+            assert not stop.requested
+            signal.raise_signal(signal.SIGTERM)
+            assert stop.requested
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_a_stop_says_how_long_it_takes():
+    said = []
+    with StopRequest(said.append) as stop:
+        stop.wait_for_segments()
+        for seconds in (100.0, 103.1, 106.2):
+            stop.passed(seconds)
+        signal.raise_signal(signal.SIGINT)
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+    assert said == ["stopping after this segment, in about 3 s; Ctrl-C once more stops at once"]
+    with StopRequest(said.append), pytest.raises(StoppedError):
+        signal.raise_signal(signal.SIGTERM)
+    assert len(said) == 1
 
 
 def test_a_second_ctrl_c_stops_at_once(long_run, tmp_path):
@@ -325,7 +371,7 @@ def test_segments_do_not_depend_on_their_number():
         parts = [
             s.metrics["value_loss"]
             for s in train_segments(
-                config, layout, config.hparams, keys, shared=True, most_phases=most
+                config, layout, config.hparams, keys, shared=True, pace=Pace(most_phases=most)
             )
         ]
         found.append(np.concatenate(parts, 1))

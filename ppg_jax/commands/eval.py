@@ -26,6 +26,13 @@ class _EvalCommand:
         tyro.conf.arg(help="Take the most probable action instead of a sample."),
     ] = False
     seed: Annotated[int, tyro.conf.arg(help="Of the episodes' randomness.")] = 0
+    max_steps: Annotated[
+        int | None,
+        tyro.conf.arg(
+            help="Where episodes that do not end are cut; default the environment's own time limit "
+            "if that is at most 100,000, otherwise 10,000."
+        ),
+    ] = None
     num_levels: Annotated[
         str, tyro.conf.arg(metavar="INT", help="Levels to play; none: all there are.")
     ] = ""
@@ -54,7 +61,11 @@ def main(argv: list[str]) -> int:
     if run.config.seeds > 1:
         use_all_cores()
     by_episode, lengths, ended = run.evaluate_tasks(
-        args.episodes, greedy=args.greedy, seed=args.seed, **changes
+        args.episodes,
+        greedy=args.greedy,
+        seed=args.seed,
+        max_steps=args.max_steps,
+        **changes,
     )
     returns = by_episode.sum(-1)
     how = "greedy" if args.greedy else "stochastic"

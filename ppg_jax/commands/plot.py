@@ -32,7 +32,7 @@ class _PlotCommand:
 
 def main(argv: list[str]) -> int:
     args = parse(_PlotCommand, argv, "ppg-jax plot")
-    from ppg_jax.loading import load_run
+    from ppg_jax.loading import open_run
     from ppg_jax.report import (
         group_runs,
         markdown_table,
@@ -41,7 +41,7 @@ def main(argv: list[str]) -> int:
         shared_envs,
     )  # fmt: skip
 
-    runs = [load_run(folder) for folder in run_folders(args.directories)]
+    runs = [open_run(folder) for folder in run_folders(args.directories)]
     groups = group_runs(runs, args.by or None)
     out = Path(args.out)
     out.mkdir(parents=True, exist_ok=True)

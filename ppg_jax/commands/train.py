@@ -13,6 +13,7 @@ from rich.table import Table
 from ppg_jax.cli_args import NO_CACHE, changed_fields, config_options, parse, take_free_mappings
 from ppg_jax.config import ConfigError, config_from_dict
 from ppg_jax.files import merge, read_config
+from ppg_jax.interrupts import StoppedError
 
 if TYPE_CHECKING:
     from ppg_jax.runner import Result
@@ -78,13 +79,23 @@ def main(argv: list[str]) -> int:
         "evaluate_every": args.evaluate_every or None,
         "eval_episodes": args.eval_episodes,
     }
+    folder = args.resume or args.out
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # the table and the lines below say it
-        if args.resume:
-            result = resume(args.resume, **options, **changes)
-        else:
-            result = run(config_from_dict(merge(base, changes)), out=args.out or None, **options)
-    return _tell(result, args.resume or args.out, console)
+        try:
+            if args.resume:
+                result = resume(args.resume, **options, **changes)
+            else:
+                config = config_from_dict(merge(base, changes))
+                result = run(config, out=args.out or None, **options)
+        except StoppedError:
+            how = _go_on(folder)
+            raise StoppedError(f"stopped while programs compiled, nothing is lost{how}") from None
+    return _tell(result, folder, console)
+
+
+def _go_on(folder: str) -> str:
+    return f"; go on with: ppg-jax train --resume {folder}" if folder else ""
 
 
 def _run_config(directory: str) -> Path:
@@ -99,12 +110,12 @@ def _tell(result: "Result", folder: str, console: Console) -> int:
     """What came of a run; the exit code."""
     console.print(_seed_table(result))
     if folder:
-        console.print(f"written to {folder}", highlight=False)
+        but = ", but for what is named below" if result.problems else ""
+        console.print(f"written to {folder}{but}", highlight=False, soft_wrap=True)
     if not result.finished:
         done = result.metrics["env_steps"].shape[1]
-        how = f"; go on with: ppg-jax train --resume {folder}" if folder else ""
         console.print(
-            f"stopped after iteration {done} of {result.config.num_iterations}{how}",
+            f"stopped after iteration {done} of {result.config.num_iterations}{_go_on(folder)}",
             highlight=False, soft_wrap=True,
         )  # fmt: skip
     for problem in result.problems:

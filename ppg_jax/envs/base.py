@@ -36,6 +36,8 @@ class Environment(Protocol):
       action: kind and sizes of actions.
       max_episode_steps: longest episode, or None where nothing is said.
       task_fields: names of the fields of a state that make the task, where that is known.
+      given: shapes and dtypes of one observation as the suite gives it, a tree of
+        ``jax.ShapeDtypeStruct``.
     """
 
     name: str
@@ -43,6 +45,7 @@ class Environment(Protocol):
     action: ActionSpec
     max_episode_steps: int | None
     task_fields: tuple[str, ...]
+    given: Any
 
     def reset(self, key: chex.PRNGKey) -> tuple[chex.Array, Any]:
         """A fresh episode: ``(obs, state)``."""
@@ -52,6 +55,12 @@ class Environment(Protocol):
 
     def reset_task(self, key: chex.PRNGKey, state: Any) -> tuple[chex.Array, Any]:
         """A fresh episode with the ``task_fields`` of a state: ``(obs, state)``."""
+
+    def to_env(self, action: chex.Array) -> Any:
+        """The policy's action as the suite takes it: its structure, shape, dtype and bounds."""
+
+    def store(self, obs: Any) -> chex.Array:
+        """An observation as the suite gives it, as it is stored for the networks."""
 
     @property
     def unwrapped(self) -> Any:

@@ -2,7 +2,9 @@
 
 import dataclasses
 import functools
-from collections.abc import Mapping
+import importlib
+import math
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import chex
@@ -10,13 +12,19 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ppg_jax.config import OBJECT
 from ppg_jax.envs.base import StepResult
-from ppg_jax.envs.spaces import ToEnv, random_action, read_action_space, read_observation
+from ppg_jax.envs.observations import read_observation
+from ppg_jax.envs.spaces import random_action, read_action_space
 from ppg_jax.fields import ConfigError, FrozenMapping, did_you_mean
 from ppg_jax.types import ActionSpec, ObservationSpec
 
 NEEDS_DOWNLOAD = frozenset({"MNISTBandit-bsuite"})
 """gymnax environments that fetch a data set when they are made."""
+
+TIME_LIMIT = "max_steps_in_episode"
+NO_LIMIT = 2**31 - 1
+"""Steps that no episode has, as far as 32 bits can count."""
 
 TASK_FIELDS = {
     "BernoulliBandit-misc": ("reward_probs", "exp_reward_best"),
@@ -41,15 +49,20 @@ def make_env(
     env_params: Mapping[str, Any] = FrozenMapping(),
     env_kwargs: Mapping[str, Any] = FrozenMapping(),
     observation_dtype: str = "native",
+    observation_scale: float | None = None,
+    scale_actions: bool = False,
 ) -> "GymnaxEnv":
-    """An environment from an id or a gymnax environment object.
+    """An environment from an id, the place of a class, or a gymnax environment object.
 
     Args:
-      env: an id from ``available_envs`` or an object with gymnax 1.x's ``step_env``,
-        ``reset_env``, ``is_truncated``, ``action_space`` and ``observation_space``.
+      env: an id from ``available_envs``, ``package.module:Class``, or an object with gymnax 1.x's
+        ``step_env``, ``reset_env``, ``action_space`` and ``observation_space``, and
+        ``is_truncated`` if it has a time limit.
       env_params: changes to its default parameters, by name.
-      env_kwargs: arguments for making it; only with an id.
+      env_kwargs: arguments for making it; not with an object.
       observation_dtype: ``native``, ``bool`` or ``uint8``, how observations are stored.
+      observation_scale: what networks divide observations by; None: 255 for byte images, else 1.
+      scale_actions: a continuous policy's -1 to 1 is the whole of a bounded dimension.
 
     Raises:
       ConfigError: an unknown id or name, or spaces that cannot be used.
@@ -59,7 +72,13 @@ def make_env(
         try:
             raw, params = _find(env, env_kwargs)
             params = _with_params(raw, params, env_params)
-            made = GymnaxEnv(raw, params, observation_dtype)
+            made = GymnaxEnv(
+                raw,
+                params,
+                observation_dtype=observation_dtype,
+                observation_scale=observation_scale,
+                scale_actions=scale_actions,
+            )
             if observation_dtype != "native":
                 _check_lossless(raw, params, made.observation.dtype)
         except ConfigError:
@@ -76,13 +95,24 @@ def _find(env: Any, env_kwargs: Mapping[str, Any]) -> tuple[Any, Any]:
 
     if not isinstance(env, str):
         if env_kwargs:
-            raise ConfigError("env_kwargs: only an environment made from its id takes arguments")
+            raise ConfigError("env_kwargs: an environment object is made already; leave them out")
         return env, env.default_params
+    if env.startswith(OBJECT):
+        raise ConfigError(
+            f"env: this run's environment was an object ({env[len(OBJECT) : -1]}), which no file "
+            "can hold; from Python pass it: env=..., to load_run, resume or load_config"
+        )
+    if ":" in env:
+        made = _imported(env, env_kwargs)
+        return made, made.default_params
     if env in NEEDS_DOWNLOAD:
         raise ConfigError(f"env: {env} downloads a data set when it is made; use another")
     if env not in gymnax.registered_envs:
         hint = did_you_mean(env, available_envs())
-        raise ConfigError(f"env: {env!r} is unknown; {hint}ppg-jax list shows all")
+        raise ConfigError(
+            f"env: {env!r} is unknown; {hint}ppg-jax list shows all; one of your own is "
+            "package.module:Class, or from Python an object, Config(env=MyEnv())"
+        )
     try:
         return gymnax.make(env, **env_kwargs)
     except (TypeError, ValueError) as error:
@@ -91,17 +121,49 @@ def _find(env: Any, env_kwargs: Mapping[str, Any]) -> tuple[Any, Any]:
         ) from None
 
 
+def _imported(place: str, env_kwargs: Mapping[str, Any]) -> Any:
+    """An environment of the class that ``package.module:Class`` names.
+
+    Raises:
+      ConfigError: there is no such class, it is no environment, or it cannot be made.
+    """
+    module, _, name = place.partition(":")
+    try:
+        found: Any = importlib.import_module(module)
+        for part in name.split("."):
+            found = getattr(found, part)
+    except Exception as error:  # whatever somebody's module raises
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+        raise ConfigError(f"env: {place!r} cannot be imported: {reason}") from None
+    methods = [getattr(found, method, None) for method in ("step_env", "reset_env")]
+    if not isinstance(found, type) or not all(map(callable, methods)):
+        raise ConfigError(
+            f"env: {place!r} is no environment; it should be a class with step_env and reset_env"
+        )
+    try:
+        return found(**env_kwargs)
+    except Exception as error:
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+        raise ConfigError(
+            f"env: {place!r} cannot be made with env_kwargs {dict(env_kwargs)}: {reason}"
+        ) from None
+
+
 def _with_params(env: Any, params: Any, changes: Mapping[str, Any]) -> Any:
     if not changes:
         return params
-    names = [f.name for f in dataclasses.fields(params)]
+    names = [f.name for f in dataclasses.fields(params)] if dataclasses.is_dataclass(params) else []
     arrays = {}
     for name, value in changes.items():
         if name not in names:
+            known = f"known are {', '.join(names)}" if names else "it has no parameters"
             raise ConfigError(
-                f"env_params.{name}: unknown to {env.name}; {did_you_mean(name, names)}known are "
-                + ", ".join(names)
+                f"env_params.{name}: unknown to {getattr(env, 'name', type(env).__name__)}; "
+                f"{did_you_mean(name, names)}{known}"
             )
+        if name == TIME_LIMIT:
+            arrays[name] = NO_LIMIT if value in (None, "none", "None", "null") else value
+            continue
         default = np.asarray(getattr(params, name))
         try:
             given = np.asarray(value)
@@ -114,6 +176,30 @@ def _with_params(env: Any, params: Any, changes: Mapping[str, Any]) -> Any:
     return params.replace(**arrays)
 
 
+def _with_time_limit(params: Any) -> tuple[Any, int | None]:
+    """Parameters with a time limit that 32 bits can hold, and the limit; None: there is none.
+
+    Raises:
+      ConfigError: it is no number of steps.
+    """
+    if not hasattr(params, TIME_LIMIT):
+        return params, None
+    value = getattr(params, TIME_LIMIT)
+    if value is None:
+        return params.replace(**{TIME_LIMIT: NO_LIMIT}), None
+    try:
+        steps = float(np.asarray(value))
+    except (TypeError, ValueError):
+        steps = math.nan
+    if not steps >= 1:
+        raise ConfigError(
+            f"env_params.{TIME_LIMIT}: {value!r} will not do; it should be at least 1, or none"
+        )
+    if steps >= NO_LIMIT:
+        return params.replace(**{TIME_LIMIT: NO_LIMIT}), None
+    return params, int(steps)
+
+
 class GymnaxEnv:
     """One gymnax environment without auto-reset, as ``envs.base.Environment`` asks for it.
 
@@ -121,21 +207,36 @@ class GymnaxEnv:
     environments reset to Python numbers and step to arrays.
     """
 
-    def __init__(self, env: Any, params: Any, observation_dtype: str = "native") -> None:
+    def __init__(
+        self,
+        env: Any,
+        params: Any,
+        *,
+        observation_dtype: str = "native",
+        observation_scale: float | None = None,
+        scale_actions: bool = False,
+    ) -> None:
+        params, limit = _with_time_limit(params)
         self._env, self._params = env, params
-        self.name: str = getattr(env, "name", type(env).__name__)
-        obs, state = jax.eval_shape(env.reset_env, jax.random.key(0), params)
-        self.observation: ObservationSpec = read_observation(
-            env.observation_space(params), obs, observation_dtype, self.name
+        self.name: str = str(getattr(env, "name", type(env).__name__))
+        self.max_episode_steps: int | None = limit
+        self.given, state = jax.eval_shape(env.reset_env, jax.random.key(0), params)
+        self.observation: ObservationSpec
+        self.observation, self._store = read_observation(
+            env.observation_space(params),
+            self.given,
+            self.name,
+            observation_dtype=observation_dtype,
+            observation_scale=observation_scale,
         )
-        spec, to_env = read_action_space(env.action_space(params), self.name)
-        self.action: ActionSpec = spec
-        self._to_env: ToEnv = to_env
+        self.action: ActionSpec
+        self.action, self._to_env = read_action_space(
+            env.action_space(params), self.name, scale=scale_actions
+        )
         stepped = jax.eval_shape(self._raw_step, jax.random.key(0), state)[1]
         self._state = jax.tree.map(_common, state, stepped)
+        self._is_truncated = _truncation(env, params)
         self.task_fields = TASK_FIELDS.get(self.name, getattr(env, "task_fields", ()))
-        limit = getattr(params, "max_steps_in_episode", None)
-        self.max_episode_steps: int | None = None if limit is None else int(limit)
 
     @property
     def unwrapped(self) -> tuple[Any, Any]:
@@ -145,6 +246,14 @@ class GymnaxEnv:
     def inner_state(self, state: Any) -> Any:
         """The state itself."""
         return state
+
+    def to_env(self, action: chex.Array) -> Any:
+        """The policy's action as the environment takes it."""
+        return self._to_env(action)
+
+    def store(self, obs: Any) -> chex.Array:
+        """An observation of the environment as it is stored."""
+        return self._store(obs)
 
     def _raw_step(self, key: chex.PRNGKey, state: Any):
         action = self._to_env(random_action(self.action, key))
@@ -169,7 +278,7 @@ class GymnaxEnv:
         obs, state, reward, terminated, _ = self._env.step_env(
             key, state, self._to_env(action), self._params
         )
-        truncated = self._env.is_truncated(state, self._params)
+        truncated = self._is_truncated(state, self._params)
         return StepResult(
             obs=self._store(obs),
             state=self._settle(state),
@@ -178,9 +287,6 @@ class GymnaxEnv:
             truncated=jnp.asarray(truncated, jnp.bool_).reshape(()),
         )
 
-    def _store(self, obs: chex.Array) -> chex.Array:
-        return jnp.asarray(obs).astype(self.observation.dtype).reshape(self.observation.shape)
-
     def _settle(self, state: Any) -> Any:
         def settle(x: Any, like: jax.ShapeDtypeStruct) -> chex.Array:
             if _is_key(like):
@@ -188,6 +294,15 @@ class GymnaxEnv:
             return jnp.asarray(x).astype(like.dtype).reshape(like.shape)
 
         return jax.tree.map(settle, state, self._state)
+
+
+def _truncation(env: Any, params: Any) -> Callable[[Any, Any], Any]:
+    """What says whether a time limit cut an episode; never, where there is none."""
+    from gymnax.environments.environment import Environment
+
+    own = getattr(type(env), "is_truncated", None)
+    without_limit = own is Environment.is_truncated and not hasattr(params, TIME_LIMIT)
+    return (lambda state, params: False) if own is None or without_limit else env.is_truncated
 
 
 def _is_key(x: Any) -> bool:

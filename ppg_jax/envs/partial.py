@@ -37,7 +37,8 @@ class PartlyObserved(Wrapper):
     ) -> None:
         super().__init__(env)
         self._drop = drop_observations
-        shape, scalar = env.observation.shape, env.observation.num_categories is not None
+        shape, named = env.observation.shape, env.observation.categories is not None
+        scalar = named and not shape
         size = int(np.prod(shape, dtype=int))
         wrong = [i for i in hide_components if scalar or i >= size]
         if wrong:
@@ -48,10 +49,17 @@ class PartlyObserved(Wrapper):
         shown = np.ones(size, np.bool_)
         shown[list(hide_components)] = False
         self._shown = shown.reshape(shape)
-        self._nothing = -1 if scalar else 0
+        self._nothing = -1 if named else 0
+
+    def store(self, obs: Any) -> chex.Array:
+        """An observation of the whole environment, with what is hidden left out."""
+        return self._hide(self._env.store(obs))
+
+    def _hide(self, obs: chex.Array) -> chex.Array:
+        return jnp.where(self._shown, obs, jnp.full_like(obs, self._nothing))
 
     def _see(self, key: chex.PRNGKey, obs: chex.Array) -> chex.Array:
-        obs = jnp.where(self._shown, obs, jnp.zeros_like(obs))
+        obs = self._hide(obs)
         if not self._drop:
             return obs
         lost = jax.random.bernoulli(jax.random.fold_in(key, _DROP), self._drop)

@@ -15,7 +15,12 @@ def make_training_env(config: Config) -> Environment:
       ConfigError: it does not exist, or something around it does not fit.
     """
     env: Environment = make_env(
-        config.env, config.env_params, config.env_kwargs, config.observation_dtype
+        config.env,
+        config.env_params,
+        config.env_kwargs,
+        config.observation_dtype,
+        config.observation_scale,
+        config.scale_actions,
     )
     if config.hide_components or config.drop_observations:
         env = PartlyObserved(env, config.hide_components, config.drop_observations)

@@ -16,6 +16,7 @@ class Wrapper:
         self.observation, self.action = env.observation, env.action
         self.max_episode_steps = env.max_episode_steps
         self.task_fields = env.task_fields
+        self.given = env.given
 
     @property
     def unwrapped(self) -> Any:
@@ -25,6 +26,14 @@ class Wrapper:
     def inner_state(self, state: Any) -> Any:
         """The innermost environment's part of a state."""
         return self._env.inner_state(state)
+
+    def to_env(self, action: chex.Array) -> Any:
+        """An action as the innermost environment takes it."""
+        return self._env.to_env(action)
+
+    def store(self, obs: Any) -> chex.Array:
+        """An observation of the innermost environment as it is stored."""
+        return self._env.store(obs)
 
     def reset(self, key: chex.PRNGKey) -> tuple[chex.Array, Any]:
         """A fresh episode: ``(obs, state)``."""

@@ -12,7 +12,7 @@ from flax import struct
 
 from ppg_jax.config import Config, NetworkConfig
 from ppg_jax.networks.branch import AUX_VALUE, POLICY, VALUE, Branch, make_policy, previous_step
-from ppg_jax.networks.encoders import flat, resolve_network
+from ppg_jax.networks.encoders import flat, picture_shape, resolve_network
 from ppg_jax.networks.layers import joined_products
 from ppg_jax.networks.live import (
     MIN_COMPONENTS,
@@ -117,17 +117,23 @@ class Agent:
         return {name: memory.initial_state(num_envs) for name in self._branches}
 
     def _input_shape(self) -> tuple[int, ...]:
-        categories = self.observation.num_categories
-        return self.observation.shape if categories is None else (categories,)
+        categories = self.observation.categories
+        if categories is not None:
+            return (sum(categories),)
+        return picture_shape(self.network, self.observation)
 
     def _read(self, obs: chex.Array, obs_stats: RunningStats | None) -> chex.Array:
         """Stored observations as the encoders take them: float32, scaled or standardised."""
-        if self.observation.num_categories is not None:
-            return jax.nn.one_hot(obs, self.observation.num_categories)
+        categories = self.observation.categories
+        if categories is not None:
+            return _one_hot(obs, categories, self.observation.shape)
         if obs_stats is not None:
-            return standardize(obs_stats, obs)
-        x = obs.astype(jnp.float32)
-        return x if self.observation.scale == 1.0 else x * (1.0 / self.observation.scale)
+            x = standardize(obs_stats, obs)
+        else:
+            x = obs.astype(jnp.float32)
+            x = x if self.observation.scale == 1.0 else x * (1.0 / self.observation.scale)
+        turned = picture_shape(self.network, self.observation) != self.observation.shape
+        return jnp.moveaxis(x, -3, -1) if turned else x
 
     def unroll(
         self,
@@ -284,6 +290,15 @@ class Agent:
             return {"policy_net": tree["policy_net"]}, {"value_net": tree["value_net"]}
         rest = {k: v for k, v in tree["policy_net"].items() if k != VALUE}
         return {"policy_net": rest}, {"policy_net": {VALUE: tree["policy_net"][VALUE]}}
+
+
+def _one_hot(obs: chex.Array, categories: tuple[int, ...], shape: tuple[int, ...]) -> chex.Array:
+    """Whole numbers ``[..., *shape]`` as a row for each observation, ``[..., sum(categories)]``."""
+    if not shape:
+        return jax.nn.one_hot(obs, categories[0])
+    flat = obs.reshape(*obs.shape[: obs.ndim - len(shape)], -1)
+    columns = [jax.nn.one_hot(flat[..., i], n) for i, n in enumerate(categories)]
+    return jnp.concatenate(columns, axis=-1)
 
 
 def make_agent(config: Config, observation: ObservationSpec, action: ActionSpec) -> Agent:

@@ -7,7 +7,7 @@ observation (``[N, E]``, or None) joins it flattened, before the dense layers.
 import dataclasses
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import chex
 import flax.linen as nn
@@ -132,17 +132,21 @@ def resolve_network(config: NetworkConfig, observation: ObservationSpec) -> Netw
       ConfigError: a convolutional encoder for observations that are no images, or too small.
     """
     is_image = len(observation.shape) == 3
+    config = dataclasses.replace(config, image_layout=_image_layout(config, observation))
+    picture = (
+        observation.shape[1:] if config.image_layout == "channels_first" else observation.shape
+    )
     margin = 2 * len(config.channels or _DEFAULT_CHANNELS["cnn"])  # what the cnn's layers take off
     encoder = config.encoder
     if encoder == "auto":
-        encoder = "cnn" if is_image and min(observation.shape[:2]) > margin else "mlp"
+        encoder = "cnn" if is_image and min(picture[:2]) > margin else "mlp"
     init = config.init
     if init == "auto":
         init = "normed" if encoder == "impala" else "orthogonal"
     if encoder != "mlp" and not is_image:
         raise ConfigError(
-            f"network.encoder: {encoder} needs observations [height, width, channels], these have "
-            f"the shape {observation.shape}; use mlp"
+            f"network.encoder: {encoder} needs observations [height, width, channels], or channels "
+            f"first; these have the shape {observation.shape}; use mlp"
         )
     hidden_sizes = config.hidden_sizes or _DEFAULT_SIZES[encoder]
     resolved = dataclasses.replace(
@@ -154,12 +158,33 @@ def resolve_network(config: NetworkConfig, observation: ObservationSpec) -> Netw
         conv=resolve_conv(config.conv),
         **_resolved_memory(config, hidden_sizes),
     )
-    if encoder == "cnn" and min(observation.shape[:2]) <= margin:
+    if encoder == "cnn" and min(picture[:2]) <= margin:
         raise ConfigError(
             f"network.channels: {margin // 2} layers without padding leave nothing of observations "
             f"{observation.shape}; use fewer, or the encoder mlp"
         )
     return resolved
+
+
+def _image_layout(
+    config: NetworkConfig, observation: ObservationSpec
+) -> Literal["auto", "channels_last", "channels_first"]:
+    """Where the channels of a picture are, by its shape where that is not said.
+
+    Pictures have few channels: 1 (grey), 3 (colours) or 4 (colours and how opaque, or four frames).
+    """
+    if config.image_layout != "auto" or len(observation.shape) != 3:
+        return config.image_layout
+    first, height, width = observation.shape
+    few = first in (1, 3, 4) and first < min(height, width) and width > 4
+    return "channels_first" if few else "channels_last"
+
+
+def picture_shape(config: NetworkConfig, observation: ObservationSpec) -> tuple[int, ...]:
+    """The shape of an observation as encoders take it: pictures ``[height, width, channels]``."""
+    shape = observation.shape
+    turned = config.image_layout == "channels_first" and config.encoder != "mlp"
+    return (*shape[1:], shape[0]) if turned and len(shape) == 3 else shape
 
 
 def _resolved_memory(config: NetworkConfig, hidden_sizes: tuple[int, ...]) -> dict[str, Any]:

@@ -1,0 +1,1 @@
+"""What ``benchmarks/attack.py`` tries, a module for each kind."""

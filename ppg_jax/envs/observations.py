@@ -1,0 +1,159 @@
+"""Observations as the networks read them, and how what an environment gives becomes that."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ppg_jax.envs.spaces import Numbers, read_space
+from ppg_jax.fields import ConfigError
+from ppg_jax.types import ObservationSpec
+
+Store = Callable[[Any], chex.Array]
+"""An observation as the environment gives it, to the array that is stored."""
+BYTES = 255.0
+
+
+def read_observation(
+    space: Any,
+    obs: Any,
+    env_name: str,
+    *,
+    observation_dtype: str = "native",
+    observation_scale: float | None = None,
+) -> tuple[ObservationSpec, Store]:
+    """The networks' view of an observation.
+
+    A Tuple or Dict of spaces is joined to one vector: whole numbers one-hot, everything else as it
+    is, byte images over 255.
+
+    Args:
+      space: the environment's observation space.
+      obs: shapes and dtypes of what ``reset`` really returns: not every environment keeps to its
+        space, and what is returned is what counts.
+      env_name: for messages.
+      observation_dtype: ``native``, ``bool`` or ``uint8``.
+      observation_scale: what observations are divided by; None: 255 for byte images, otherwise 1.
+
+    Raises:
+      ConfigError: a space that is not understood, or values that the compact dtype cannot hold.
+    """
+    tree = read_space(space)
+    if tree is None:
+        raise ConfigError(
+            f"env: {env_name} has the observation space {space!r}, which is not understood; use "
+            "Box, Discrete, MultiDiscrete, MultiBinary, or Tuples and Dicts of these"
+        )
+    if not isinstance(tree, Numbers):
+        if observation_dtype != "native":
+            raise ConfigError(
+                f"observation_dtype: {observation_dtype} does not go with {env_name}, whose "
+                "observations are joined from several parts; use native"
+            )
+        return _joined(tree, obs, env_name, observation_scale)
+    if not hasattr(obs, "shape"):
+        raise ConfigError(
+            f"env: {env_name} observes a {type(obs).__name__}, and its observation space says one "
+            "array; let them say the same"
+        )
+    if 0 in obs.shape:
+        raise ConfigError(f"env: {env_name} observes arrays {obs.shape}, which hold nothing")
+    if tree.as_categories and obs.shape == tree.shape:
+        return _categories(tree, obs, env_name, observation_scale)
+    return _amounts(tree, obs, env_name, observation_dtype, observation_scale)
+
+
+def _categories(
+    part: Numbers, obs: Any, env_name: str, observation_scale: float | None
+) -> tuple[ObservationSpec, Store]:
+    """Whole numbers that are names, to be read one-hot: stored from 0 on."""
+    if observation_scale is not None:
+        raise ConfigError(
+            f"observation_scale: {observation_scale} does not go with {env_name}, whose "
+            "observations are numbers of states; leave it out"
+        )
+    dtype = obs.dtype if jnp.issubdtype(obs.dtype, jnp.integer) else jnp.dtype(jnp.int32)
+    spec = ObservationSpec(tuple(obs.shape), dtype, categories=part.sizes)
+
+    def store(obs: chex.Array) -> chex.Array:
+        obs = jnp.asarray(obs)
+        if np.any(part.start):
+            obs = obs - jnp.asarray(part.start, obs.dtype)
+        return obs.astype(dtype).reshape(spec.shape)
+
+    return spec, store
+
+
+def _amounts(
+    part: Numbers, obs: Any, env_name: str, observation_dtype: str, observation_scale: float | None
+) -> tuple[ObservationSpec, Store]:
+    """Numbers that are amounts, stored as they are or compactly."""
+    low, high = _bounds(part)
+    limit = {"bool": 1, "uint8": BYTES}.get(observation_dtype)
+    if limit is not None and not (low >= 0 and high <= limit):
+        raise ConfigError(
+            f"observation_dtype: {observation_dtype} cannot hold the observations of {env_name}, "
+            f"which lie in [{low:g}, {high:g}]; use native"
+        )
+    dtype = obs.dtype if limit is None else jnp.dtype(observation_dtype)
+    scale = observation_scale
+    if scale is None:
+        scale = BYTES if _is_byte_image(part, obs.shape, dtype) else 1.0
+    spec = ObservationSpec(tuple(obs.shape), dtype, scale=scale)
+    return spec, lambda obs: jnp.asarray(obs).astype(dtype).reshape(spec.shape)
+
+
+def _bounds(part: Numbers) -> tuple[float, float]:
+    if part.kind == "discrete":
+        return float(np.min(part.start)), float(np.max(part.start + np.max(part.sizes) - 1))
+    return (float(np.min(part.low)), float(np.max(part.high))) if part.low.size else (0.0, 0.0)
+
+
+def _is_byte_image(part: Numbers, shape: tuple[int, ...], dtype: Any) -> bool:
+    low, high = _bounds(part)
+    return dtype == jnp.uint8 and len(shape) >= 2 and low >= 0 and high == BYTES
+
+
+def _joined(
+    tree: Any, obs: Any, env_name: str, observation_scale: float | None
+) -> tuple[ObservationSpec, Store]:
+    """Several parts as one float32 vector."""
+
+    def store(obs: Any) -> chex.Array:
+        return jnp.concatenate(list(_pieces(tree, obs)))
+
+    try:
+        joined = jax.eval_shape(store, obs)
+    except (KeyError, IndexError, AttributeError, TypeError, ValueError) as error:
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        raise ConfigError(
+            f"env: {env_name} does not observe what its observation space says: {reason}"
+        ) from error
+    if not joined.size:
+        raise ConfigError(f"env: {env_name} observes arrays that hold nothing")
+    return ObservationSpec(joined.shape, joined.dtype, scale=observation_scale or 1.0), store
+
+
+def _pieces(tree: Any, obs: Any):
+    """The parts of an observation, each a float32 vector."""
+    if isinstance(tree, Numbers):
+        yield _flat(tree, obs)
+        return
+    for name, part in tree.items() if isinstance(tree, dict) else enumerate(tree):
+        as_field = isinstance(name, str) and not hasattr(obs, "__getitem__")
+        yield from _pieces(part, getattr(obs, str(name)) if as_field else obs[name])
+
+
+def _flat(part: Numbers, obs: Any) -> chex.Array:
+    obs = jnp.asarray(obs)
+    if part.as_categories and obs.shape == part.shape:
+        numbers = (obs - jnp.asarray(part.start, obs.dtype)).reshape(-1)
+        columns = [jax.nn.one_hot(numbers[i], n) for i, n in enumerate(part.sizes)]
+        return jnp.concatenate(columns).astype(jnp.float32)
+    image = _is_byte_image(part, obs.shape, obs.dtype)
+    numbers = obs.reshape(math.prod(obs.shape)).astype(jnp.float32)
+    return numbers * jnp.float32(1.0 / BYTES) if image else numbers
