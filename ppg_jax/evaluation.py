@@ -13,7 +13,7 @@ from ppg_jax.fields import check_whole
 from ppg_jax.networks import POLICY
 from ppg_jax.parallel import Layout, collect, compiler_options, deal, in_turns, over_rows
 from ppg_jax.running_stats import RunningStats
-from ppg_jax.train import build
+from ppg_jax.train import build, by_own_rules
 from ppg_jax.types import EnvsState
 
 USUAL_LIMIT, LONGEST_LIMIT = 10_000, 100_000
@@ -54,6 +54,7 @@ def evaluate(
     return returns.sum(-1), lengths, ended
 
 
+@by_own_rules
 def evaluate_tasks(
     config: Config,
     params: Any,
@@ -106,6 +107,7 @@ def _step_limit(env: Environment) -> int:
     return max(own, USUAL_LIMIT) if own <= LONGEST_LIMIT else USUAL_LIMIT
 
 
+@by_own_rules
 def record_episode(
     config: Config,
     params: Any,

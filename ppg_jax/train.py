@@ -18,6 +18,7 @@ from ppg_jax.networks import Agent, LiveComponents, make_agent
 from ppg_jax.optimizer import init_optimizer, scheduled
 from ppg_jax.policy_phase import learn_from_batch
 from ppg_jax.rollout import collect_rollout, estimate_values, make_batch
+from ppg_jax.rules import own_rules
 from ppg_jax.running_stats import RunningStats, init_stats, update_stats
 from ppg_jax.types import (
     AuxBuffer,
@@ -50,6 +51,21 @@ def metric_names(config: Config) -> set[str]:
     return names | ({"grad_cosine"} if one_encoder and config.gradient_conflict != "off" else set())
 
 
+def by_own_rules(fn: Callable[..., Any]) -> Callable[..., Any]:
+    """``fn(config, ...)``, traced by this package's rules (``own_rules``).
+
+    The environment is made before, and tried, by the caller's, which are there for its code.
+    """
+
+    @functools.wraps(fn)
+    def traced(config: Config, *args: Any, **kwargs: Any) -> Any:
+        build(config)
+        with own_rules():
+            return fn(config, *args, **kwargs)
+
+    return traced
+
+
 @functools.lru_cache(maxsize=64)
 def build(config: Config) -> tuple[Environment, Agent]:
     """The environment and the networks of a configuration.
@@ -57,10 +73,12 @@ def build(config: Config) -> tuple[Environment, Agent]:
     Raises:
       ConfigError: they do not exist or do not fit each other.
     """
-    env = make_training_env(config)
-    return env, make_agent(config, env.observation, env.action)
+    with jax.enable_x64(False):  # as it is traced later
+        env = make_training_env(config)
+        return env, make_agent(config, env.observation, env.action)
 
 
+@by_own_rules
 def init(config: Config, key: chex.PRNGKey) -> TrainState:
     """A run before its first step.
 
@@ -109,6 +127,7 @@ def _random_obs_stats(config: Config, env: Environment, key: chex.PRNGKey) -> Ru
     return update_stats(init_stats(env.observation.shape), observations)
 
 
+@by_own_rules
 def train_phases(
     config: Config, hparams: Hyperparams, state: TrainState, n: int
 ) -> tuple[TrainState, Metrics]:
@@ -136,6 +155,7 @@ def train_phases(
     return state, jax.tree.map(lambda x: x.reshape(n * config.n_pi), metrics)
 
 
+@by_own_rules
 def train_tail(
     config: Config, hparams: Hyperparams, state: TrainState
 ) -> tuple[TrainState, Metrics]:

@@ -150,7 +150,7 @@ class TwoDials(Probe):
         return MultiDiscrete((3, 2))
 
     def reward(self, state, action):
-        return (action[0] == 2).astype(jnp.float32) + (action[1] == 0)
+        return (action[0] == 2).astype(jnp.float32) + (action[1] == 0).astype(jnp.float32)
 
 
 class TwoDialsTuple(TwoDials):

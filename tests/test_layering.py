@@ -11,12 +11,12 @@ ROOT = pathlib.Path(ppg_jax.__file__).parent
 
 # From the ground up; a module may import its own layer and those below.
 LAYERS = [
-    {"gae", "losses", "distributions", "running_stats", "prng", "conflict", "unmeasured"},
+    {"gae", "losses", "distributions", "running_stats", "prng", "conflict", "unmeasured", "rules"},
     {"types", "fields", "fitting", "config"},
     {"envs", "networks"},
     {"minibatch", "optimizer", "gradients", "rollout", "policy_phase", "aux_phase"},
     {"train"},
-    {"parallel", "evaluation"},
+    {"parallel", "kept", "evaluation"},
     {
         "backend",
         "files",

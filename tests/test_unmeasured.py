@@ -21,9 +21,10 @@ MOST = {  # what has roots, quotients and logarithms of its own
 
 
 def same(found, expected):
+    """NaN in the same places, numbers to the rounding of another program."""
     assert found.keys() == expected.keys()
     for name in expected:
-        np.testing.assert_array_equal(found[name], expected[name], name)
+        np.testing.assert_allclose(found[name], expected[name], 1e-3, 1e-5, err_msg=name)
 
 
 def test_the_mark_is_nan_unless_nan_is_looked_for():
@@ -54,7 +55,8 @@ def test_a_healthy_run_passes(changes):
     with jax.debug_nans(True), jax.debug_infs(True):
         watched = ppg_jax.run(config, seeds=2, progress=False, evaluate_every=1, eval_episodes=2)
     same(watched.metrics, calm.metrics)
-    assert watched.evaluations == calm.evaluations
+    assert len(watched.evaluations) == len(calm.evaluations) > 0
+    assert not watched.problems
     assert np.isnan(watched.metrics["episode_return"]).any()
 
 
