@@ -383,3 +383,28 @@ def config_from_dict(fields: Mapping[str, Any]) -> Config:
             raise ConfigError(f"config: the key {name!r} is no name")
     fields = {k: {} if k in ("network", "hparams") and v is None else v for k, v in fields.items()}
     return Config(**fields)
+
+
+def check_config(config: Any) -> None:
+    """Whether something handed to a function is a ``Config``.
+
+    Raises:
+      ConfigError: it is not.
+    """
+    _check_kind("config", config, Config, "ppg_jax.Config(...) or ppg_jax.load_config(...)")
+
+
+def check_hparams(hparams: Any) -> None:
+    """Whether something handed to a function is ``Hyperparams``.
+
+    Raises:
+      ConfigError: it is not.
+    """
+    _check_kind("hparams", hparams, Hyperparams, "config.hparams.replace(...)")
+
+
+def _check_kind(name: str, value: Any, kind: type, source: str) -> None:
+    if not isinstance(value, kind):
+        raise ConfigError(
+            f"{name}: {type(value).__name__} will not do; it should be {kind.__name__}, of {source}"
+        )

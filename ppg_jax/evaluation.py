@@ -10,6 +10,7 @@ import numpy as np
 from ppg_jax.config import Config
 from ppg_jax.envs import Environment, reset_envs, step_envs
 from ppg_jax.fields import check_whole
+from ppg_jax.kept import kept
 from ppg_jax.networks import POLICY
 from ppg_jax.parallel import Layout, collect, compiler_options, deal, in_turns, over_rows
 from ppg_jax.running_stats import RunningStats
@@ -175,13 +176,20 @@ def evaluate_seeds(
       Returns ``[S, E, episodes_per_task]``, lengths and whether each task ended, ``[S, E]``.
     """
 
-    def play(_: None, one: tuple[Any, Any, chex.PRNGKey]):
-        return evaluate_tasks(config, *one, num_episodes, greedy=greedy, max_steps=max_steps)
-
     keys = jax.random.split(jax.random.key(seed), config.seeds)
-    mapped = jax.jit(over_rows(play, layout), compiler_options=compiler_options())
+    mapped = _playing(config, layout, num_episodes, greedy, max_steps)
     turns = deal((params, obs_stats, keys), layout)
     program = mapped.lower(None, turns[0]).compile()
     played = collect(in_turns(program, [None] * layout.turns, turns, layout), layout)
     returns, lengths, ended = map(np.asarray, played)
     return returns, lengths, ended
+
+
+@kept
+def _playing(
+    config: Config, layout: Layout, episodes: int, greedy: bool, max_steps: int | None
+) -> Any:
+    def play(_: None, one: tuple[Any, Any, chex.PRNGKey]):
+        return evaluate_tasks(config, *one, episodes, greedy=greedy, max_steps=max_steps)
+
+    return jax.jit(over_rows(play, layout), compiler_options=compiler_options())

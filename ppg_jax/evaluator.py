@@ -14,6 +14,7 @@ import numpy as np
 
 from ppg_jax.config import Config, ConfigError
 from ppg_jax.evaluation import evaluate
+from ppg_jax.kept import kept
 from ppg_jax.parallel import Layout, collect, compiler_options, deal, in_turns, over_rows
 from ppg_jax.plain_files import TextLog, read_plain
 from ppg_jax.segments import Segment
@@ -87,7 +88,7 @@ class Evaluator:
             places["all levels"] = with_environment(config, {"num_levels": None})
         places |= {name: with_environment(config, dict(x)) for name, x in plan.elsewhere.items()}
         self._programs = {
-            (policy, name): _playing(place, layout, plan.episodes, greedy=policy == "greedy")
+            (policy, name): _playing(place, layout, plan.episodes, policy == "greedy")
             for policy, (name, place) in itertools.product(("stochastic", "greedy"), places.items())
         }
         self._compiled: dict[tuple[str, str], Any] = {}
@@ -146,7 +147,8 @@ class Evaluator:
         return self._compiled[which]
 
 
-def _playing(config: Config, layout: Layout, episodes: int, *, greedy: bool) -> Any:
+@kept
+def _playing(config: Config, layout: Layout, episodes: int, greedy: bool) -> Any:
     def play(_: None, one: tuple[Any, Any, chex.PRNGKey]):
         return evaluate(config, *one, episodes, greedy=greedy)
 

@@ -8,6 +8,7 @@ from typing import Any
 import jax
 
 from ppg_jax.config import Config, Hyperparams
+from ppg_jax.identity import same_environment
 from ppg_jax.parallel import Layout, compiler_options
 
 KEPT = 16
@@ -55,19 +56,5 @@ def _around(config: Config, layout: Layout) -> tuple[Any, ...]:
         jax.config.jax_debug_nans,  # type: ignore[attr-defined]
         tuple(jax.local_devices()[: layout.devices]),
         tuple(told.items()),
-        _spelled(config.env_params),
-        _spelled(config.env_kwargs),
-        _inside(config.env),
+        same_environment(config),
     )
-
-
-def _spelled(mapping: Any) -> str:
-    """To tell 1 from 1.0 and True, which are equal, but not to a program."""
-    return repr(sorted(mapping.items()))
-
-
-def _inside(env: Any) -> tuple[Any, ...]:
-    """Which object an environment is, and which values it holds: those may be set anew."""
-    if isinstance(env, str):
-        return ()
-    return (id(env), *((name, id(value)) for name, value in getattr(env, "__dict__", {}).items()))

@@ -13,7 +13,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from rich.console import Console
 
-from ppg_jax.backend import lay_out
+from ppg_jax.backend import kept_programs, lay_out
 from ppg_jax.checkpoint import Checkpoints
 from ppg_jax.config import Config
 from ppg_jax.continuing import changed_config, where_to_go_on
@@ -100,6 +100,7 @@ def run(
     out: str | Path | None = None,
     progress: bool = True,
     console: Console | None = None,
+    cache: bool = True,
     log: Sequence[str | Logger] = (),
     checkpoint_every: int | None = None,
     checkpoint_minutes: float | None = 5.0,
@@ -123,6 +124,9 @@ def run(
       out: folder to write to; it must be new or empty.
       progress: show a progress bar (lines, where there is no terminal).
       console: where to show it; default standard output.
+      cache: compiled programs are kept in the user's cache folder, for the next process; nothing
+        else that this one compiles is. A folder chosen by hand (``JAX_COMPILATION_CACHE_DIR``)
+        stays as it is.
       log: where metrics go beside ``metrics.csv``: ``jsonl``, ``tensorboard``, ``wandb``, or
         objects of your own (``ppg_jax.logging.Logger``).
       checkpoint_every: phases between two checkpoints.
@@ -152,6 +156,7 @@ def run(
     shown = (console or Console()) if progress else None
     keys = _seed_keys(config)
     with contextlib.ExitStack() as stack:
+        stack.enter_context(kept_programs(cache))
         checkpoints = None
         if folder is not None:
             stack.enter_context(new_folder(folder, config))
@@ -171,6 +176,7 @@ def resume(
     env: Any = None,
     progress: bool = True,
     console: Console | None = None,
+    cache: bool = True,
     log: Sequence[str | Logger] = (),
     checkpoint_every: int | None = None,
     checkpoint_minutes: float | None = 5.0,
@@ -191,6 +197,7 @@ def resume(
       env: the environment, where it was an object.
       progress: as in ``run``, like the following.
       console: see there.
+      cache: see there.
       log: see there.
       checkpoint_every: see there.
       checkpoint_minutes: see there.
@@ -217,6 +224,7 @@ def resume(
     _check(config, log, evaluating, True)
     shown = (console or Console()) if progress else None
     with contextlib.ExitStack() as stack:
+        stack.enter_context(kept_programs(cache))
         stack.enter_context(held(folder))
         checkpoints = Checkpoints(folder, saving.keep)
         display = stack.enter_context(make_display(shown, config))

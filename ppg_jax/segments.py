@@ -12,6 +12,7 @@ import jax
 import numpy as np
 
 from ppg_jax.config import Config, Hyperparams
+from ppg_jax.kept import kept
 from ppg_jax.parallel import Layout, compiler_options, deal, in_turns, over_rows, placed, repeat
 from ppg_jax.summary import MetricArrays
 from ppg_jax.train import init, train_phases, train_tail
@@ -161,25 +162,39 @@ def programs(
       done: phases that the state to go on from has behind it; None: there is no state yet.
       pace: how the run is cut.
     """
-
-    def jitted(fn: Callable[..., Any], in_place: bool = True) -> Any:
-        return jax.jit(
-            over_rows(fn, layout, shared=shared),
-            donate_argnums=(1,) if in_place else (),
-            compiler_options=compiler_options(),
-        )
-
     programs = []
     if done is None:
-        programs.append((jitted(lambda _, key: (init(config, key), {}), in_place=False), 1, 0))
+        programs.append((_beginning(config, layout, shared), 1, 0))
     left = config.num_phases - (done or 0)
     if left:
         each = _segment_phases(config.num_phases, done or 0, pace)
-        phases = jitted(lambda h, s: train_phases(config, h, s, each))
-        programs.append((phases, left // each, each))
+        programs.append((_phases(config, layout, shared, each), left // each, each))
     if config.num_tail_iterations:
-        programs.append((jitted(lambda h, s: train_tail(config, h, s)), 1, 0))
+        programs.append((_tail(config, layout, shared), 1, 0))
     return programs
+
+
+@kept
+def _beginning(config: Config, layout: Layout, shared: bool) -> Any:
+    return _jitted(lambda _, key: (init(config, key), {}), layout, shared, in_place=False)
+
+
+@kept
+def _phases(config: Config, layout: Layout, shared: bool, each: int) -> Any:
+    return _jitted(lambda h, s: train_phases(config, h, s, each), layout, shared)
+
+
+@kept
+def _tail(config: Config, layout: Layout, shared: bool) -> Any:
+    return _jitted(lambda h, s: train_tail(config, h, s), layout, shared)
+
+
+def _jitted(fn: Callable[..., Any], layout: Layout, shared: bool, in_place: bool = True) -> Any:
+    return jax.jit(
+        over_rows(fn, layout, shared=shared),
+        donate_argnums=(1,) if in_place else (),
+        compiler_options=compiler_options(),
+    )
 
 
 def _segment_phases(num_phases: int, done: int, pace: Pace) -> int:

@@ -16,7 +16,7 @@ import yaml
 from matplotlib.figure import Figure
 from rich.console import Console
 
-from ppg_jax.backend import lay_out
+from ppg_jax.backend import kept_programs, lay_out
 from ppg_jax.config import Config, ConfigError, Hyperparams
 from ppg_jax.fields import did_you_mean
 from ppg_jax.folder import METRICS, SWEEP, new_folder, write_figure, write_summary
@@ -104,6 +104,7 @@ def sweep(
     out: str | Path | None = None,
     progress: bool = True,
     console: Console | None = None,
+    cache: bool = True,
 ) -> SweepResult:
     """Trains every setting of some hyperparameters with every seed, by programs compiled once.
 
@@ -122,6 +123,7 @@ def sweep(
       out: folder to write to; it must be new or empty.
       progress: show a progress bar (lines, where there is no terminal).
       console: where to show it; default standard output.
+      cache: as in ``run``.
 
     Returns:
       The settings, and metrics ``[H, S, iterations]`` in their order.
@@ -146,6 +148,7 @@ def sweep(
     shown = (console or Console()) if progress else None
     parts: list[MetricArrays] = []
     with contextlib.ExitStack() as stack:
+        stack.enter_context(kept_programs(cache))
         if folder is not None:
             stack.enter_context(_new_folder(folder, config, settings))
         display = stack.enter_context(make_display(shown, config))

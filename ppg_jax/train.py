@@ -10,9 +10,11 @@ import jax
 import jax.numpy as jnp
 
 from ppg_jax.aux_phase import auxiliary_phase
-from ppg_jax.config import Config, Hyperparams
+from ppg_jax.config import Config, ConfigError, Hyperparams, check_config, check_hparams
 from ppg_jax.conflict import adapted_scale
 from ppg_jax.envs import Environment, make_training_env, random_action, reset_envs, step_envs
+from ppg_jax.fields import check_whole
+from ppg_jax.identity import same_environment
 from ppg_jax.losses import explained_variance, squared_error
 from ppg_jax.networks import Agent, LiveComponents, make_agent
 from ppg_jax.optimizer import init_optimizer, scheduled
@@ -66,13 +68,18 @@ def by_own_rules(fn: Callable[..., Any]) -> Callable[..., Any]:
     return traced
 
 
-@functools.lru_cache(maxsize=64)
 def build(config: Config) -> tuple[Environment, Agent]:
     """The environment and the networks of a configuration.
 
     Raises:
       ConfigError: they do not exist or do not fit each other.
     """
+    check_config(config)
+    return _build(config, same_environment(config))
+
+
+@functools.lru_cache(maxsize=64)
+def _build(config: Config, _: Any) -> tuple[Environment, Agent]:
     with jax.enable_x64(False):  # as it is traced later
         env = make_training_env(config)
         return env, make_agent(config, env.observation, env.action)
@@ -89,6 +96,7 @@ def init(config: Config, key: chex.PRNGKey) -> TrainState:
     Raises:
       ConfigError: the environment or the networks cannot be made.
     """
+    _check_key(key)
     env, agent = build(config)
     params_key, env_key, run_key, stats_key = jax.random.split(key, 4)
     params = agent.init(params_key)
@@ -145,6 +153,8 @@ def train_phases(
     Returns:
       The state after them, and metrics ``[n * n_pi]``.
     """
+    _check_given(hparams, state)
+    n = check_whole("n", n, 1)
     env, agent = build(config)
     hparams = _at_run_time(hparams, state.key)
 
@@ -169,6 +179,7 @@ def train_tail(
     Returns:
       The final state, and metrics ``[num_tail_iterations]``.
     """
+    _check_given(hparams, state)
     env, agent = build(config)
     hparams = _at_run_time(hparams, state.key)
     tail = config.num_tail_iterations
@@ -191,6 +202,7 @@ def make_train(config: Config, env: Any = None) -> Callable[..., tuple[TrainStat
     Raises:
       ConfigError: the environment or the networks cannot be made.
     """
+    check_config(config)
     if env is not None:
         config = config.replace(env=env)
     build(config)
@@ -208,6 +220,35 @@ def make_train(config: Config, env: Any = None) -> Callable[..., tuple[TrainStat
         return state, jax.tree.map(lambda *xs: jnp.concatenate(xs), *parts)
 
     return train
+
+
+def _check_given(hparams: Any, state: Any) -> None:
+    """Whether these are what they are called.
+
+    Raises:
+      ConfigError: one of them is not.
+    """
+    check_hparams(hparams)
+    if not isinstance(state, TrainState):
+        raise ConfigError(
+            f"state: {type(state).__name__} will not do; it should be a TrainState, of "
+            "ppg_jax.init(config, key) or an earlier call"
+        )
+
+
+def _check_key(key: Any) -> None:
+    """Whether this is one random key.
+
+    Raises:
+      ConfigError: it is not.
+    """
+    dtype, shape = getattr(key, "dtype", None), getattr(key, "shape", None)
+    typed = dtype is not None and jax.dtypes.issubdtype(dtype, jax.dtypes.prng_key)
+    if not (typed and shape == ()) and not (dtype == "uint32" and len(shape or ()) == 1):
+        what = type(key).__name__ if shape is None else f"{dtype} of shape {shape}"
+        raise ConfigError(
+            f"key: {what} will not do; it should be one key, of jax.random.key(0); map over several"
+        )
 
 
 def _at_run_time(hparams: Hyperparams, key: chex.PRNGKey) -> Hyperparams:

@@ -53,6 +53,7 @@ def main(argv: list[str]) -> int:
         out=args.out,
         progress=not args.quiet,
         console=Console(),
+        cache=not args.no_cache,
     )
     print(sweep_table(result.ranked()))
     print(f"written to {args.out}")
