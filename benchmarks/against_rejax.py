@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from common import Phases, finish, in_turn, options, ratio
+from report import REPORT
 
 from ppg_jax.backend import lay_out
 from ppg_jax.config import Config
@@ -148,7 +149,7 @@ def measure(args: argparse.Namespace) -> list[dict]:
                 worker.close()
             per_step = {n: [s / workers[n].steps for s in x] for n, x in seconds.items()}
             for name, worker in workers.items():
-                rows.append(
+                row = REPORT.add(
                     {
                         "case": case,
                         "seeds": seeds,
@@ -158,7 +159,7 @@ def measure(args: argparse.Namespace) -> list[dict]:
                         "compile_seconds": round(worker.compile_seconds, 1),
                     }
                 )
-                print(rows[-1], file=sys.stderr)
+                rows.append(row)
     return rows
 
 

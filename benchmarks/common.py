@@ -16,6 +16,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from report import REPORT, exit_code, say, terminable
 
 from ppg_jax.config import Config, ConfigError
 from ppg_jax.parallel import Layout, compiler_options, deal, in_turns, over_rows, repeat
@@ -45,6 +46,7 @@ class Phases:
         held = used.argument_size_in_bytes + used.output_size_in_bytes - used.alias_size_in_bytes
         in_all = held * layout.turns + used.temp_size_in_bytes * layout.workers
         self.memory_mib = in_all / 2**20
+        say(f"{config.env_name} by {layout}: compiled in {self.compile_seconds:.1f} s")
         self.steps = layout.rows * config.n_pi * config.steps_per_iteration
         self()
 
@@ -79,6 +81,7 @@ def in_turn(timers: Mapping[Any, Callable[[], float]], repeats: int) -> dict[Any
         shuffle(order)
         for name in order:
             seconds[name].append(timers[name]())
+            REPORT.timed(name, seconds[name][-1])
     return seconds
 
 
@@ -131,14 +134,21 @@ def options(doc: str | None) -> argparse.ArgumentParser:
 
 
 def finish(args: argparse.Namespace, measure: Callable[[], Any]) -> int:
-    """Measures, prints the report as JSON and keeps it where ``--out`` says; an exit code."""
+    """Measures, prints the report as JSON and keeps it where ``--out`` says; an exit code.
+
+    What stops the script, be it a signal, leaves what was measured before, not ``complete``.
+    """
+    REPORT.begin(args.out)
+    report, code = {"complete": True}, 0
     try:
-        results = measure()
+        with terminable():
+            report["results"] = measure()
     except ConfigError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    text = json.dumps({**environment(), "results": results}, indent=2)
-    print(text)
-    if args.out:
-        args.out.write_text(text + "\n")
-    return 0
+        say(f"error: {error}")
+        report, code = REPORT.so_far(), 2
+    except BaseException as error:
+        report, code = REPORT.so_far(), exit_code(error)
+    if code and not (REPORT.rows or REPORT.seconds):
+        return code
+    print(REPORT.write(environment() | report))
+    return code

@@ -13,6 +13,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 from common import Phases, finish, in_turn, options, ratio
+from report import REPORT
 
 from ppg_jax.backend import lay_out, use_all_cores
 from ppg_jax.config import Config
@@ -65,7 +66,7 @@ def measure(args: Any) -> list[dict]:
         programs = {how: program(how, seeds, args) for how in ("patches", "lax", "flax nn.Conv")}
         seconds = in_turn(programs, args.repeats)
         for how, phases in programs.items():
-            rows.append(
+            row = REPORT.add(
                 {
                     "conv": how,
                     "seeds": seeds,
@@ -75,6 +76,7 @@ def measure(args: Any) -> list[dict]:
                     "compile_seconds": round(phases.compile_seconds, 2),
                 }
             )
+            rows.append(row)
     return rows
 
 

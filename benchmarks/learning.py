@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 from common import finish, options
+from report import REPORT, whole
 from rich.console import Console
 
 from ppg_jax.files import load_config
@@ -53,8 +54,10 @@ def difference(a: np.ndarray, b: np.ndarray) -> dict:
 def measure(names: list[str], changes: dict[str, Any]) -> dict[str, Any]:
     """Trains them all, one after the other."""
     console = Console(stderr=True)
-    results = [run(load_config(name, **changes), console=console) for name in names]
-    runs = [summarize(*pair) for pair in zip(names, results, strict=True)]
+    results, runs = [], []
+    for name in names:
+        results.append(whole(run(load_config(name, **changes), console=console)))
+        runs.append(REPORT.add(summarize(name, results[-1])))
     if len(runs) == 1:
         return {"runs": runs}
     first, second = (result.final_returns for result in results[:2])

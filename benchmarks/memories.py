@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from common import finish, options
 from learning import difference
+from report import REPORT, whole
 from rich.console import Console
 
 from ppg_jax.config import Config
@@ -45,10 +46,10 @@ def variants(args: Any) -> list[tuple[str, str, Config]]:
 def measure(args: Any) -> list[dict]:
     console, rows, finals = Console(stderr=True), [], {}
     for memory, algorithm, config in variants(args):
-        result = run(config, progress=True, console=console)
+        result = whole(run(config, progress=True, console=console))
         returns = finals[memory, algorithm] = result.final_returns
         middle, low, high = iqm_interval([returns])
-        rows.append(
+        row = REPORT.add(
             {
                 "config": args.config,
                 "memory": memory,
@@ -61,9 +62,10 @@ def measure(args: Any) -> list[dict]:
                 "env_steps_per_second": round(result.env_steps_per_second),
             }
         )
+        rows.append(row)
     for memory in args.memories if args.ppo else ():
         gap = difference(finals[memory, "ppg"], finals[memory, "ppo"])
-        rows.append({"config": args.config, "memory": memory, "ppg_minus_ppo": gap})
+        rows.append(REPORT.add({"config": args.config, "memory": memory, "ppg_minus_ppo": gap}))
     return rows
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 from common import finish, options
+from report import REPORT, whole
 from rich.console import Console
 
 from ppg_jax.backend import lay_out
@@ -29,14 +30,14 @@ def measure(args: Any) -> list[dict]:
     network = base.to_dict()["network"]
     for recall in (network["recall"], []):
         config = base.replace(network={**network, "recall": recall})
-        result = run(config, console=console)
+        result = whole(run(config, console=console))
         state, layout = result.state, lay_out(result.config, args.seeds)
         returns, *_ = evaluate_seeds(
             result.config, layout, state.params, state.obs_stats, 1, args.tasks, greedy=args.greedy
         )
         by_episode = returns.mean(1)  # [seed, episode]
         gain, low, high = mean_interval(by_episode[:, -1] - by_episode[:, 0])
-        rows.append(
+        row = REPORT.add(
             {
                 "config": args.config,
                 "memory": network["memory"],
@@ -49,6 +50,7 @@ def measure(args: Any) -> list[dict]:
                 "env_steps_per_second": round(result.env_steps_per_second),
             }
         )
+        rows.append(row)
     return rows
 
 

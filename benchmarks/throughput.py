@@ -9,6 +9,7 @@ import statistics
 import sys
 
 from common import Phases, finish, one_phase, options
+from report import REPORT
 
 from ppg_jax.backend import lay_out
 from ppg_jax.config import Config
@@ -42,8 +43,11 @@ def main(argv: list[str] | None = None) -> int:
         base = one_phase(load_config(args.config, strategy=args.strategy))
         # The largest first: only before JAX's first computation do CPU cores become devices.
         order = sorted(args.seeds, reverse=True)
-        rows = {seeds: measure(base.replace(seeds=seeds), args.repeats) for seeds in order}
-        return [{"config": args.config} | rows[seeds] for seeds in args.seeds]
+        rows = {}
+        for seeds in order:
+            row = measure(base.replace(seeds=seeds), args.repeats)
+            rows[seeds] = REPORT.add({"config": args.config} | row)
+        return [rows[seeds] for seeds in args.seeds]
 
     return finish(args, results)
 

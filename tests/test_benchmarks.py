@@ -2,6 +2,8 @@
 
 import importlib
 import json
+import os
+import signal
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -277,3 +279,71 @@ def test_memory_speed(traced):
     assert (none["memory"], none["num_steps"], gru["memory"]) == ("none", 8, "gru")
     assert none["over_shortest"] == gru["over_shortest"] == none["over_none"] == 1.0
     assert all(row["env_steps_per_second"] > 0 for row in report["results"])
+
+
+def cut_off(script, monkeypatch, tmp_path, stop):
+    """A script of two rows, stopped by something while it measures the second."""
+    import throughput
+
+    def measure(config, repeats):
+        if config.seeds == 1:
+            stop()
+        return {"seeds": config.seeds}
+
+    monkeypatch.setattr(throughput, "measure", measure)
+    out = tmp_path / "out.json"
+    done, _ = script("throughput.py", "cartpole", "--seeds", 2, 1, "--out", out)
+    kept = json.loads(out.read_text())
+    assert kept["complete"] is False
+    assert kept["results"] == [{"config": "cartpole", "seeds": 2}]
+    assert json.loads(done.stdout) == kept
+    assert [path.name for path in tmp_path.iterdir()] == ["out.json"]
+    return done
+
+
+def failing():
+    raise ValueError("a later case")
+
+
+@pytest.mark.parametrize(
+    ("stop", "code", "said"),
+    [
+        (lambda: os.kill(os.getpid(), signal.SIGINT), 130, "interrupted"),
+        (lambda: os.kill(os.getpid(), signal.SIGTERM), 143, "terminated"),
+        (failing, 1, "ValueError: a later case"),
+        (lambda: sys.exit("a worker failed"), 1, "error: a worker failed"),
+    ],
+)
+def test_what_is_measured_is_kept(script, monkeypatch, tmp_path, stop, code, said):
+    done = cut_off(script, monkeypatch, tmp_path, stop)
+    assert done.returncode == code
+    assert done.stderr.splitlines()[0] == '{"config": "cartpole", "seeds": 2}'
+    assert said in done.stderr
+
+
+def test_it_is_written_at_every_step(script, monkeypatch, tmp_path):
+    """So that it is there after SIGKILL."""
+    import common
+    import report
+
+    out = tmp_path / "out.json"
+    report.REPORT.begin(out)
+    calls = []
+
+    def timer():
+        calls.append(json.loads(out.read_text()) if out.exists() else None)
+        return 0.5
+
+    common.in_turn({("a", 1): timer}, 3)
+    assert calls[0] is None
+    assert calls[2] == {"complete": False, "results": [], "seconds": {"a 1": [0.5, 0.5]}}
+    report.REPORT.add({"row": 1})
+    assert json.loads(out.read_text()) == {"complete": False, "results": [{"row": 1}]}
+
+
+def test_a_run_that_was_interrupted_ends_the_script(script):
+    import report
+
+    assert report.whole(SimpleNamespace(finished=True)).finished
+    with pytest.raises(KeyboardInterrupt):
+        report.whole(SimpleNamespace(finished=False))
