@@ -1,9 +1,17 @@
 """``python -m ppg_jax``, and what the command ``ppg-jax`` starts."""
 
+import contextlib
 import os
+import signal
 import sys
 from importlib.metadata import entry_points
 from importlib.util import find_spec
+from typing import Any
+
+from ppg_jax.streams import Forgiving, forgive
+
+OWN_RESULT = ("train", "sweep")
+"""Commands whose result stands in a folder; what others print is their result."""
 
 
 def _has_accelerator() -> bool:
@@ -13,23 +21,62 @@ def _has_accelerator() -> bool:
     )
 
 
+def _stop_at_once(number: int, _frame: Any) -> None:
+    """Ends the process: while packages are imported, an exception may be swallowed by them."""
+    with contextlib.suppress(OSError):
+        os.write(2, b"error: stopped\n")
+    os._exit(128 + number)
+
+
+def _take_signals() -> None:
+    """Until a run takes them (``interrupts.StopRequest``), signals to stop end the process."""
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+        number = getattr(signal, name, None)  # Windows knows no SIGHUP
+        if number is None:
+            continue
+        if name == "SIGHUP" and signal.getsignal(number) is signal.SIG_IGN:
+            continue  # nohup
+        signal.signal(number, _stop_at_once)
+
+
 def main() -> int:
     """Runs the command line."""
+    _take_signals()
+    out, _ = forgive()
     # Read when jaxlib is loaded, so it stands before that. XLA's warnings are addressed to its own
     # developers. On CPU so are its errors: for every program taken from the cache it names tuning
     # preferences that it takes for missing instructions (github.com/openxla/xla/issues/44565).
     # What goes wrong is raised besides.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2" if _has_accelerator() else "3")
+    if os.getcwd() not in sys.path and "" not in sys.path:
+        sys.path.append(os.getcwd())  # for environments there: --env my_module:MyEnv
     from ppg_jax.cli import STOPPED
     from ppg_jax.cli import main as run
 
-    code = run()
+    try:
+        code = run()
+    except SystemExit as stop:  # --help
+        code = stop.code if isinstance(stop.code, int) else 0
     if code == STOPPED:
         # A compiled program may still be running in another thread: nothing waits for it.
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)
-    return code
+    return _code_after_output(code, out)
+
+
+def _code_after_output(code: int, out: Forgiving) -> int:
+    """The exit code, once it is known whether what was printed could be."""
+    out.flush()
+    if out.failed is None or out.reader_has_gone:
+        return code
+    lost = sys.argv[1:2] not in [[name] for name in OWN_RESULT] or "--help" in sys.argv
+    print(
+        f"{'error' if lost else 'warning'}: standard output cannot be written: "
+        f"{out.failed.strerror}",
+        file=sys.stderr,
+    )
+    return (code or 1) if lost else code
 
 
 if __name__ == "__main__":

@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import difflib
 import io
 import re
 import types
@@ -12,10 +11,10 @@ from typing import Annotated, Any
 
 import pydantic
 import tyro
-import yaml
 
 from ppg_jax.config import Config, ConfigError, Hyperparams, NetworkConfig
-from ppg_jax.fields import all_field_names
+from ppg_jax.fields import all_field_names, nearest
+from ppg_jax.files import read_value
 
 NO_CACHE = "Compile anew; otherwise compiled programs are kept in the user's cache folder."
 SECTIONS = {"network": NetworkConfig, "hparams": Hyperparams}
@@ -37,10 +36,31 @@ def parse(command: type, argv: list[str], prog: str) -> Any:
     except SystemExit as stop:
         if stop.code in (0, None):
             raise
-        # tyro draws a box around a title and a sentence; only their words are of use in a line.
-        words = re.sub(r"[^!-~]|-{3,}", " ", shown.getvalue()).partition("For full helptext")[0]
-        problem = " ".join(words.split()) or "they will not do"
-        raise ConfigError(f"arguments: {problem}; {prog} --help shows them all") from None
+        raise ConfigError(f"{_problem(shown.getvalue())}; {prog} --help shows all") from None
+
+
+def _problem(shown: str) -> str:
+    """What tyro says in a box of several lines, as one."""
+    words = re.sub(r"[^!-~]|-{3,}", " ", shown).partition("For full helptext")[0]
+    text = " ".join(words.split())
+    value = re.search(r"Missing value for argument '([^']+)'", text)
+    if value:
+        return f"{value[1]}: it needs a value"
+    unknown = re.search(r"Unrecognized options: (.*)", text)
+    if unknown:
+        return f"arguments: {unknown[1]} will not do here"
+    bad = re.search(r"Error parsing (\S+): (.*?)(?: Argument helptext.*)?$", text)
+    if bad:
+        kind = "a whole number" if "int()" in bad[2] else "a number" if "float" in bad[2] else ""
+        given = re.search(r"'([^']*)'$|: '([^']*)'", bad[2])
+        what = repr(next(x for x in given.groups() if x is not None)) if given else "that"
+        return (
+            f"{bad[1]}: {what} will not do; it should be {kind}" if kind else f"{bad[1]}: {bad[2]}"
+        )
+    missing = re.findall(r"(?<![\w-])(--[a-z-]+|[A-Z]{3,}) (?:[A-Z]+ )?[^()]*\(required\)", text)
+    if missing:
+        return f"arguments: {' and '.join(missing)} missing"
+    return f"arguments: {text or 'they will not do'}"
 
 
 def _check_option_names(command: type, argv: list[str]) -> None:
@@ -48,11 +68,9 @@ def _check_option_names(command: type, argv: list[str]) -> None:
     for arg in argv:
         name = arg.partition("=")[0].replace("_", "-")
         if arg.startswith("--") and name not in known:
-            tails = {k.lstrip("-").rpartition(".")[2]: k for k in known}
-            near = difflib.get_close_matches(name, known, 1) or [
-                tails[t] for t in difflib.get_close_matches(name.lstrip("-"), list(tails), 1)
-            ]
-            hint = f"did you mean {near[0]}?" if near else "--help shows them all"
+            names = {k.removeprefix("--").replace("-", "_"): k for k in known}
+            found = nearest(name.removeprefix("--").replace("-", "_"), names)
+            hint = f"did you mean {names[found]}?" if found else "--help shows them all"
             raise ConfigError(f"{arg}: unknown option; {hint}")
 
 
@@ -73,6 +91,33 @@ def config_options(base: Mapping[str, Any]) -> type:
     Python or from here.
     """
     return _options(Config, base)
+
+
+def command_with_fields(
+    title: str,
+    positional: tuple[str, str, str, str],
+    own: list[tuple[str, Any, Any, str, str]],
+    base: Mapping[str, Any],
+) -> type:
+    """A command that takes a name, options of its own, and every field of the configuration.
+
+    Args:
+      title: of its class.
+      positional: name, how its value is shown, help, default.
+      own: options: name, type, default, how the value is shown (nothing for flags), help.
+      base: the fields' defaults.
+    """
+    name, metavar, text, default = positional
+    info = tyro.conf.arg(metavar=metavar, help=text)
+    entries: list[Any] = [(name, Annotated[tyro.conf.Positional[str], info], default)]
+    for option, kind, value, metavar, text in own:
+        flag = (tyro.conf.FlagCreatePairsOff,) if kind is bool else ()
+        info = tyro.conf.arg(metavar=metavar, help=text) if metavar else tyro.conf.arg(help=text)
+        entries.append((option, Annotated[(kind, *flag, info)], value))
+    options = config_options(base)
+    fields: Any = Annotated[options, tyro.conf.arg(name="")]
+    entries.append(("fields", fields, dataclasses.field(default_factory=options)))
+    return dataclasses.make_dataclass(title, entries)
 
 
 def _options(kind: type, base: Mapping[str, Any]) -> type:
@@ -180,7 +225,7 @@ def take_free_mappings(argv: list[str]) -> tuple[list[str], dict[str, Any]]:
         if not name or text is None:
             raise ConfigError(f"{option}: write it as {option.partition('.')[0]}.NAME VALUE")
         try:
-            found.setdefault(section, {})[name] = yaml.safe_load(text)
-        except yaml.YAMLError:
-            raise ConfigError(f"{option}: {text!r} will not do; it should be a value") from None
+            found.setdefault(section, {})[name] = read_value(text)
+        except ConfigError as error:
+            raise ConfigError(f"{option}: {text[:60]!r} will not do: {error}") from None
     return rest, found

@@ -18,6 +18,7 @@ from ppg_jax.fields import (
     Sizes,
     env_reference,
     in_order,
+    nested,
     with_clear_errors,
     yaml_off,
 )
@@ -150,6 +151,13 @@ class NetworkConfig:
 OBJECT = "<object "
 """How the name of an environment begins that was an object, which no file can hold."""
 
+
+def _countable(steps: int) -> int:
+    if steps >= 2**31:  # counted in int32 inside the program
+        raise ValueError(f"must be at most {2**31 - 1:,} for now; more is planned")
+    return steps
+
+
 _DEFAULT_NETWORK: Any = NetworkConfig()  # type: ignore[call-arg]  # every field has a default
 
 
@@ -225,8 +233,7 @@ class Config:
         None,
         description="Devices, on CPU cores, that share the seeds; default all that are of use.",
     )
-    # Counted in int32 inside the program.
-    total_timesteps: Annotated[Count, Field(ge=1, lt=2**31)] = Field(
+    total_timesteps: Annotated[Count, Field(ge=1), AfterValidator(_countable)] = Field(
         1_000_000, description="Environment steps of each seed, cut to whole iterations."
     )
     num_envs: Annotated[Count, Field(ge=1)] = Field(64, description="Parallel environments, B.")
@@ -348,9 +355,9 @@ class Config:
     def to_dict(self) -> dict[str, Any]:
         """Plain mapping of every field, ready for YAML; ``config_from_dict`` reads it back.
 
-        An environment object, which no file can hold, stands there as ``<object NAME>``.
+        An environment object, which no file can hold, stands there by its name.
         """
-        env = self.env if isinstance(self.env, str) else f"{OBJECT}{self.env_name}>"
+        env = self.env if isinstance(self.env, str) else self.env_name
         return _plain(dataclasses.replace(self, env=env))
 
 
@@ -381,7 +388,10 @@ def config_from_dict(fields: Mapping[str, Any]) -> Config:
     for name in fields:
         if not isinstance(name, str):
             raise ConfigError(f"config: the key {name!r} is no name")
-    fields = {k: {} if k in ("network", "hparams") and v is None else v for k, v in fields.items()}
+    fields = {
+        name: {} if name in ("network", "hparams") and value is None else value
+        for name, value in nested(fields).items()
+    }
     return Config(**fields)
 
 

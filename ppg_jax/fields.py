@@ -11,6 +11,8 @@ import pydantic
 from pydantic import BeforeValidator, Field
 from pydantic.fields import FieldInfo
 
+from ppg_jax.other_names import OTHER_NAMES
+
 
 class ConfigError(ValueError):
     """A setting that cannot work. The message is one line: field, value, remedy."""
@@ -99,10 +101,28 @@ def env_reference(value: Any) -> Any:
     )
 
 
+def nearest(name: str, known: Iterable[str]) -> str | None:
+    """The known name that was probably meant, if any: sections count less than the rest."""
+    known = list(known)
+    tails: dict[str, str] = {}
+    for full in known:
+        tails.setdefault(full.rpartition(".")[2], full)
+    tail = name.rpartition(".")[2].lower().replace("-", "_")
+    other = OTHER_NAMES.get(tail, "")
+    for found in (other, other.rpartition(".")[2]):
+        if found in known:
+            return found
+    if tail in tails:
+        return tails[tail]
+    near = difflib.get_close_matches(name, known, 1, cutoff=0.75)
+    near = near or [tails[t] for t in difflib.get_close_matches(tail, list(tails), 1, cutoff=0.5)]
+    return near[0] if near else None
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """``did you mean X? `` for the nearest known name, or nothing."""
-    near = difflib.get_close_matches(name, list(known), 1, cutoff=0.4)
-    return f"did you mean {near[0]}? " if near else ""
+    """``did you mean X? `` for the known name that is nearest, or nothing."""
+    found = nearest(name, known)
+    return f"did you mean {found}? " if found else ""
 
 
 def check_whole(name: str, value: Any, least: int, most: int | None = None) -> int:
@@ -124,6 +144,9 @@ def check_whole(name: str, value: Any, least: int, most: int | None = None) -> i
     raise ConfigError(f"{name}: {value!r} will not do; it should be a whole number, {limit}")
 
 
+SECTIONS = ("network", "hparams", "env_params", "env_kwargs")
+"""Fields that hold fields."""
+
 Count = Annotated[int, BeforeValidator(to_count)]
 Real = Annotated[float, BeforeValidator(_not_bool)]
 Sizes = Annotated[tuple[Annotated[Count, Field(ge=1)], ...], Field(min_length=1)]
@@ -139,19 +162,34 @@ STRICT = pydantic.ConfigDict(
 
 def one_line(error: pydantic.ValidationError, kind: type) -> str:
     """What pydantic found, as one line a person can act on."""
-    lines = []
+    lines: dict[str, str] = {}
     for item in error.errors(include_url=False):
         path = [str(part) for part in item["loc"] if part not in ("function-before",)]
         where = ".".join(path)
         if item["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
-            lines.append(f"{where}: unknown field{_nearest(path, kind)}")
+            lines[where] = f"{where}: unknown field{_meant(where, kind)}"
             continue
-        reason = item["msg"].removeprefix("Value error, ")
-        if not where:
-            lines.append(reason)
-            continue
-        lines.append(f"{where}: {item['input']!r} will not do; {_decapitalize(reason)}")
-    return "; ".join(dict.fromkeys(lines))
+        reason = _WORDS.get(item["type"], item["msg"].removeprefix("Value error, "))
+        problem = f"{where}: {item['input']!r} will not do; {_decapitalize(reason)}"
+        lines.setdefault(where, problem if where else reason)
+    # Of a list with a bad entry pydantic also says that nothing is left of it.
+    inner = {where.rpartition(".")[0] for where in lines if where.rpartition(".")[2].isdigit()}
+    return "; ".join(line for where, line in lines.items() if where not in inner)
+
+
+_WORDS = {
+    "int_parsing": "it should be a whole number",
+    "int_type": "it should be a whole number",
+    "int_from_float": "it should be a whole number",
+    "float_parsing": "it should be a number",
+    "float_type": "it should be a number",
+    "bool_parsing": "it should be true or false",
+    "bool_type": "it should be true or false",
+    "tuple_type": "it should be a list",
+    "too_short": "it should hold at least one value",
+    "dataclass_type": "it should be a mapping of names to values",
+}
+"""What pydantic says by kind of mistake, for people who write no Python."""
 
 
 def _decapitalize(text: str) -> str:
@@ -159,16 +197,10 @@ def _decapitalize(text: str) -> str:
     return text[:1].lower() + text[1:]
 
 
-def _nearest(path: list[str], kind: type) -> str:
+def _meant(where: str, kind: type) -> str:
     """Points from an unknown field to the one that was probably meant."""
-    names = all_field_names(kind)
-    inside = [n for n in names if n.rpartition(".")[0] == ".".join(path[:-1])]
-    name = ".".join(path)
-    match = difflib.get_close_matches(name, inside, 1) or difflib.get_close_matches(name, names, 1)
-    tails = {n.rpartition(".")[2]: n for n in names}
-    if not match:
-        match = [tails[t] for t in difflib.get_close_matches(path[-1], list(tails), 1)]
-    return f"; did you mean {match[0]}?" if match else f"; known are {', '.join(inside or names)}"
+    found = nearest(where, all_field_names(kind))
+    return f"; did you mean {found}?" if found else "; ppg-jax train --help shows all"
 
 
 def all_field_names(kind: type, prefix: str = "") -> list[str]:
@@ -182,13 +214,40 @@ def all_field_names(kind: type, prefix: str = "") -> list[str]:
     return names
 
 
+def nested(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Fields with dotted names (``network.memory``) put into their sections.
+
+    Raises:
+      ConfigError: one stands there with a dot and inside its section too.
+    """
+    plain = {name: value for name, value in fields.items() if not _is_dotted(name)}
+    for name, value in fields.items():
+        if _is_dotted(name):
+            head, _, tail = name.partition(".")
+            section = plain.get(head)
+            section = {} if section is None else section
+            if dataclasses.is_dataclass(section) and not isinstance(section, type):
+                section = {f.name: getattr(section, f.name) for f in dataclasses.fields(section)}
+                section.pop(tail, None)
+            if not isinstance(section, Mapping):
+                raise ConfigError(f"{head}: {section!r} will not do; it should be a mapping")
+            if tail in section:
+                raise ConfigError(f"{name}: stands twice, with its section and inside it; keep one")
+            plain[head] = {**section, tail: value}
+    return plain
+
+
+def _is_dotted(name: Any) -> bool:
+    return isinstance(name, str) and name.partition(".")[0] in SECTIONS and "." in name
+
+
 def with_clear_errors(cls: type) -> None:
     """Makes a class's constructor raise ``ConfigError`` instead of pydantic's report."""
     build = cls.__init__  # type: ignore[misc]
 
     def construct(self: Any, *args: Any, **fields: Any) -> None:
         try:
-            build(self, *args, **fields)
+            build(self, *args, **nested(fields))
         except pydantic.ValidationError as error:
             raise ConfigError(one_line(error, cls)) from None
 

@@ -7,28 +7,77 @@ from typing import Any
 import yaml
 
 from ppg_jax.config import Config, ConfigError, config_from_dict
-from ppg_jax.fields import did_you_mean
+from ppg_jax.fields import did_you_mean, nested
+from ppg_jax.plain_files import read_plain
+
+LARGEST_FILE = 1 << 24
+"""Bytes of a file that is read."""
+MOST_NODES = 10_000
+"""Values that aliases may stand for, all in all."""
 
 
 class _StrictLoader(yaml.SafeLoader):
     """Safe YAML without two kinds of surprise.
 
-    No key may stand twice: the first would be lost without a word. Nothing refers to another place:
-    a few lines of aliases to aliases can stand for more than any memory holds.
+    No key may stand twice: the first would be lost without a word. Aliases and merge keys are
+    followed only so far: a few lines of aliases to aliases can stand for more than any memory
+    holds.
     """
 
-    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
-        if self.check_event(yaml.AliasEvent):
-            name = self.peek_event().anchor
-            raise ConfigError(f"*{name}: an alias will not do; write the value itself")
-        return super().compose_node(parent, index)
+    def compose_document(self) -> Any:
+        node: Any = super().compose_document()
+        written = self.get_mark().index  # no more values than letters
+        _expanded_size(node, MOST_NODES + written, {}, [])
+        return node
 
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+    def compose_mapping_node(self, anchor: Any) -> Any:
+        # Here, since constructing a mapping merges others into it.
+        node = super().compose_mapping_node(anchor)
         names = [getattr(key, "value", None) for key, _ in node.value]
         for name in names:
             if isinstance(name, str) and names.count(name) > 1:
                 raise ConfigError(f"{name}: stands twice; keep one")
-        return super().construct_mapping(node, deep)
+        return node
+
+
+def _expanded_size(node: yaml.Node, most: int, known: dict[int, int], inside: list[int]) -> int:
+    """How many values a node stands for, with its aliases written out.
+
+    Raises:
+      ConfigError: too many, or it stands inside itself.
+    """
+    if id(node) in inside:
+        raise ConfigError("an alias stands for something that it is part of; write the value")
+    if id(node) not in known:
+        parts: list[yaml.Node] = []
+        if isinstance(node, yaml.SequenceNode):
+            parts = node.value
+        elif isinstance(node, yaml.MappingNode):
+            parts = [part for pair in node.value for part in pair]
+        inside.append(id(node))
+        size = 1
+        for part in parts:
+            size += _expanded_size(part, most, known, inside)
+        inside.pop()
+        if size > most:
+            raise ConfigError(f"its aliases stand for more than {MOST_NODES:,} values")
+        known[id(node)] = size
+    return known[id(node)]
+
+
+def read_value(text: str | bytes) -> Any:
+    """A text as YAML: plain values only, no key twice, bounded aliases.
+
+    Raises:
+      ConfigError: it is something else; the line does not say where it stands.
+    """
+    try:
+        return yaml.load(text, _StrictLoader)
+    except ConfigError:
+        raise
+    except Exception as error:  # a !!tag before what it does not fit can raise anything
+        where = " ".join(str(error).split()) or type(error).__name__
+        raise ConfigError(f"no YAML: {where}") from None
 
 
 def configs_folder() -> Path:
@@ -58,7 +107,7 @@ def find_config(name: str | Path) -> Path:
     names = available_configs()
     raise ConfigError(
         f"config: {str(name)!r} is neither a name nor a .yaml file; "
-        f"{did_you_mean(str(name), names)}names are {', '.join(names)}"
+        f"{did_you_mean(str(name), names)}ppg-jax list shows the names"
     )
 
 
@@ -78,14 +127,14 @@ def read_mapping(path: Path) -> dict[str, Any]:
       ConfigError: it cannot be read, or is something else.
     """
     try:
-        fields = yaml.load(path.read_text(encoding="utf-8"), _StrictLoader)
+        fields = read_value(read_plain(path, LARGEST_FILE).decode("utf-8"))
     except ConfigError as error:
-        raise ConfigError(f"{path}: {error}") from None
+        bad = str(error).removeprefix("no YAML")
+        kind = f"config: {path} is no YAML{bad}" if bad != str(error) else f"{path}: {error}"
+        raise ConfigError(kind) from None
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"config: {path} cannot be read: {error}") from None
-    except Exception as error:  # a !!tag before what it does not fit can raise anything
-        where = " ".join(str(error).split()) or type(error).__name__
-        raise ConfigError(f"config: {path} is no YAML: {where}") from None
+        reason = getattr(error, "strerror", None) or error
+        raise ConfigError(f"config: {path} cannot be read: {reason}") from None
     if fields is None:
         fields = {}
     if not isinstance(fields, Mapping):
@@ -109,8 +158,8 @@ def load_config(name: str | Path, **changes: Any) -> Config:
 
 def merge(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
     """``base`` with ``changes`` over it, sections merged field by field."""
-    merged = dict(base)
-    for name, value in changes.items():
+    merged = nested(base)
+    for name, value in nested(changes).items():
         old = merged.get(name)
         merged[name] = old | value if isinstance(old, dict) and isinstance(value, dict) else value
     return merged

@@ -15,7 +15,7 @@ import numpy as np
 import yaml
 from matplotlib.figure import Figure
 
-from ppg_jax.config import Config, ConfigError, config_from_dict
+from ppg_jax.config import OBJECT, Config, ConfigError, config_from_dict
 from ppg_jax.files import read_mapping
 from ppg_jax.older_runs import complete
 from ppg_jax.plain_files import TEMPORARY, open_plain, remove, write_new, write_whole
@@ -26,7 +26,7 @@ except ImportError:  # Windows has no such locks
     fcntl = None  # type: ignore[assignment]
 
 CONFIG, LOCK, METRICS = "config.yaml", ".lock", "metrics.csv"
-OBJECT = "# The environment was an object"
+WAS_OBJECT = "# The environment was an object"
 """How the header of a configuration begins whose environment no file can hold."""
 SWEEP = "sweep.yaml"
 """What tells a sweep's folder from a run's."""
@@ -84,10 +84,12 @@ def write_config(folder: Path, config: Config) -> None:
 
 
 def _config_text(config: Config) -> str:
+    fields = config.to_dict()
     header = "# Feed this file back to ppg-jax train to repeat the run.\n"
     if not isinstance(config.env, str):
-        header = f"{OBJECT}: load_config(this file, env=...) takes it again.\n"
-    return header + yaml.safe_dump(config.to_dict(), sort_keys=False)
+        header = f"{WAS_OBJECT}: load_config(this file, env=...) takes it again.\n"
+        fields["env"] = f"{OBJECT}{config.env_name}>"
+    return header + yaml.safe_dump(fields, sort_keys=False)
 
 
 def folder_config(folder: Path, env: Any = None) -> Config:
@@ -108,11 +110,11 @@ def folder_config(folder: Path, env: Any = None) -> Config:
     if not file.is_file():
         raise ConfigError(f"DIR: {folder} is no run's folder: it has no {CONFIG}")
     fields = read_mapping(file)
-    was_object = file.read_text(encoding="utf-8").startswith(OBJECT)
+    was_object = file.read_bytes().startswith(WAS_OBJECT.encode())
     if env is not None:
         fields["env"] = env
-    elif was_object and not str(fields.get("env")).startswith("<"):  # written before names told
-        fields["env"] = f"<object {fields.get('env')}>"
+    elif was_object and not str(fields.get("env")).startswith(OBJECT):  # an older package's
+        fields["env"] = f"{OBJECT}{fields.get('env')}>"
     try:
         return config_from_dict(complete(fields))
     except ConfigError as error:
@@ -172,14 +174,17 @@ def write_summary(folder: Path, fields: Mapping[str, Any]) -> None:
     write_whole(folder / "summary.json", json.dumps(machine | dict(fields), indent=2) + "\n")
 
 
-def write_figure(path: Path, figure: Figure, dpi: int) -> None:
-    """A picture, in the format that its name ends in.
+def write_figure(
+    path: Path, figure: Figure, dpi: int, metadata: Mapping[str, str] | None = None
+) -> None:
+    """A picture, in the format that its name ends in, with words about it inside.
 
     Raises:
       OSError: it cannot be written.
     """
     drawn = io.BytesIO()
-    figure.savefig(drawn, dpi=dpi, format=path.suffix.removeprefix("."))
+    kind = path.suffix.removeprefix(".")
+    figure.savefig(drawn, dpi=dpi, format=kind, metadata=dict(metadata or {}))
     write_whole(path, drawn.getvalue())
 
 

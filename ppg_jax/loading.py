@@ -1,10 +1,10 @@
 """A finished or stopped run, read back from its folder and ready to use."""
 
-import contextlib
 import dataclasses
 import functools
 import json
 import os
+import tempfile
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -30,12 +30,13 @@ from ppg_jax.report import plot_learning_curve
 from ppg_jax.storage import LARGEST_TEXT
 from ppg_jax.summary import MetricArrays, final_returns, first_bad_iteration, to_dataframe
 from ppg_jax.train import build
+from ppg_jax.views import run_line, seed_rows, table_html
 
 if TYPE_CHECKING:
     import pandas as pd
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class SavedRun:
     """A run's folder.
 
@@ -86,6 +87,20 @@ class SavedRun:
         if found.note:
             warnings.warn(found.note, RuntimeWarning, stacklevel=2)
         return found.params, found.obs_stats
+
+    def __repr__(self) -> str:
+        try:
+            returns = self.final_returns
+        except ConfigError:
+            returns = np.full(self.config.seeds, np.nan)
+        return run_line("Saved run", self.config, returns, str(self.directory))
+
+    def _repr_html_(self) -> str:
+        try:
+            rows = seed_rows(self.final_returns, self.first_bad_iteration)
+        except ConfigError as error:
+            return table_html(repr(self), [], [str(error)])
+        return table_html(repr(self), rows)
 
     @property
     def final_returns(self) -> np.ndarray:
@@ -305,7 +320,10 @@ class SavedRun:
         # To a file: pygame is to look for no screen, and no sound card, which it misses aloud.
         for driver in ("SDL_VIDEODRIVER", "SDL_AUDIODRIVER"):
             os.environ.setdefault(driver, "dummy")
-        animate(env, frames, returns.tolist(), str(file))
+        with tempfile.TemporaryDirectory() as place:
+            drawn = Path(place) / "episode.gif"
+            animate(env, frames, returns.tolist(), str(drawn))
+            write_whole(Path(file), drawn.read_bytes())
         return float(returns[-1])
 
     def plot(self) -> Figure:
@@ -332,11 +350,13 @@ def load_run(directory: str | Path, env: Any = None) -> SavedRun:
       env: the environment, where it was an object.
 
     Raises:
-      ConfigError: there is no run.
+      ConfigError: there is no run, or neither its parameters nor its metrics can be read.
     """
     run = open_run(directory, env)
-    with contextlib.suppress(ConfigError):  # raised again where they are asked for
+    try:
         _ = run.parameters
+    except ConfigError:
+        _ = run.metrics  # with neither there is no run; what is missing is said when asked for
     return run
 
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import datetime
+import functools
 import html
 import time
 from collections.abc import Callable
@@ -10,7 +11,9 @@ from typing import Any, Protocol, Self
 
 import numpy as np
 from rich.console import Console
+from rich.measure import Measurement
 from rich.progress import BarColumn, Progress, TextColumn
+from rich.table import Table
 
 from ppg_jax.config import Config
 from ppg_jax.segments import Segment
@@ -88,12 +91,35 @@ class Silent:
         """Ignored."""
 
 
+def harmless(method: Callable[..., None]) -> Callable[..., None]:
+    """A method of a display that raises nothing; once it could not show, it tries no more.
+
+    A terminal that has gone, a full disk behind a pipe, letters that a console cannot show: none of
+    them is a reason for a run to end. (Rich ends the process at a broken pipe.)
+    """
+
+    @functools.wraps(method)
+    def show(self: Any, *args: Any) -> None:
+        if not self.broken:
+            try:
+                method(self, *args)
+            except (Exception, SystemExit):
+                self.broken = True
+
+    return show
+
+
 class Lines:
-    """Plain lines, at most one in ``every`` seconds, for logs and pipes."""
+    """Plain lines, at most one in ``every`` seconds, for logs and pipes.
+
+    Attributes:
+      broken: nothing can be shown any more.
+    """
 
     def __init__(self, console: Console, config: Config, every: float = 5.0) -> None:
         self._console, self._config, self._every = console, config, every
         self._last = -every
+        self.broken = False
 
     def __enter__(self) -> Self:
         return self
@@ -101,10 +127,12 @@ class Lines:
     def __exit__(self, *_: object) -> None:
         pass
 
+    @harmless
     def note(self, text: str) -> None:
         """Prints the line."""
         self._console.print(text, highlight=False, soft_wrap=True, markup=False)
 
+    @harmless
     def update(self, now: Snapshot) -> None:
         """Shows a line unless the last one is too recent."""
         clock = time.monotonic()
@@ -114,7 +142,7 @@ class Lines:
         self._show(now)
 
     def _show(self, now: Snapshot) -> None:
-        self.note(self._line(now))
+        self._console.print(self._line(now), highlight=False, soft_wrap=True, markup=False)
 
     def _line(self, now: Snapshot) -> str:
         total = self._config.num_iterations
@@ -160,22 +188,28 @@ class Cell(Lines):
 
 
 class Bar(Lines):
-    """A progress bar with phase, env steps, speed, return and time left; 80 columns hold it."""
+    """A progress bar with phase, env steps, speed, return and time left.
+
+    80 columns hold it all. Where there are fewer, some of it is left out: no number is cut.
+    """
+
+    NARROWEST = 32
+    """Columns that a bar needs."""
 
     def __init__(self, console: Console, config: Config) -> None:
-        super().__init__(console, config)
+        super().__init__(console, config, every=0.1)
+        styles = {"phase": "", "steps": "", "speed": "cyan", "mean_return": "bold", "left": "",
+                  "warning": "red"}  # fmt: skip
+        columns = [TextColumn(f"{{task.fields[{name}]}}", style) for name, style in styles.items()]
         self._progress = Progress(
-            TextColumn("phase {task.fields[phases]}/" + str(config.num_phases)),
+            columns[0],
             BarColumn(bar_width=None),
-            TextColumn("{task.fields[steps]} steps"),
-            TextColumn("[cyan]{task.fields[speed]}/s"),
-            TextColumn("return [bold]{task.fields[mean_return]}"),
-            TextColumn("{task.fields[left]} left"),
-            TextColumn("[red]{task.fields[warning]}"),
+            *columns[1:],
             console=console,
+            auto_refresh=False,  # its thread has nobody to tell what goes wrong
         )
-        blank: dict[str, Any] = dict.fromkeys(("steps", "speed", "mean_return", "left"), "-")
-        blank |= {"warning": "", "phases": 0}
+        blank: dict[str, Any] = dict.fromkeys(styles, "")
+        blank |= {"phase": f"phase 0/{config.num_phases}"}
         self._task = self._progress.add_task("", total=config.num_iterations, **blank)
 
     def __rich__(self) -> Progress:
@@ -183,24 +217,35 @@ class Bar(Lines):
         return self._progress
 
     def __enter__(self) -> Self:
-        self._progress.start()
+        self._begin()
         return self
 
+    @harmless
+    def _begin(self) -> None:
+        self._progress.start()
+
     def __exit__(self, *_: object) -> None:
+        self._end()
+
+    @harmless
+    def _end(self) -> None:
         self._progress.stop()
 
-    def update(self, now: Snapshot) -> None:
-        """Moves the bar."""
-        self._progress.update(
-            self._task,
-            completed=now.iterations,
-            phases=now.phases,
-            steps=_short(now.env_steps),
-            speed=_short(now.speed),
-            mean_return=now.mean_return(digits=1),
-            left=self._left(now),
-            warning=now.warning(),
-        )
+    def _show(self, now: Snapshot) -> None:
+        fields: dict[str, Any] = {
+            "phase": f"phase {now.phases}/{self._config.num_phases}",
+            "steps": f"{_short(now.env_steps)} steps",
+            "speed": f"{_short(now.speed)}/s",
+            "mean_return": f"return {now.mean_return(digits=1)}",
+            "left": f"{self._left(now)} left",
+            "warning": now.warning(),
+        }
+        between, bar = len(fields), 4  # a space before every column but the first
+        for name in ("steps", "speed", "phase", "left", "warning"):
+            if sum(map(len, fields.values())) + between + bar > self._console.width:
+                fields[name] = ""
+        self._progress.update(self._task, completed=now.iterations, **fields)
+        self._progress.refresh()
 
 
 def _short(number: float) -> str:
@@ -218,7 +263,16 @@ def make_display(console: Console | None, config: Config) -> Display:
         return Silent()
     if console.is_jupyter:
         return Cell(console, config)
-    return Bar(console, config) if console.is_terminal else Lines(console, config)
+    moves = console.is_terminal and not console.is_dumb_terminal
+    wide = console.width >= Bar.NARROWEST
+    return Bar(console, config) if moves and wide else Lines(console, config)
+
+
+def print_table(console: Console, table: Table) -> None:
+    """Prints a table as wide as it is: a narrow terminal breaks its lines, and no number is cut."""
+    wide = console.options.update(width=1_000)
+    table.width = Measurement.get(console, wide, table).maximum
+    console.print(table, crop=False, no_wrap=True, overflow="ignore")
 
 
 class Watch:

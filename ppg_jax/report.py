@@ -145,13 +145,29 @@ def _legend(figure: Figure, groups: Sequence[Group]) -> None:
     )  # fmt: skip
 
 
+def _seeds(groups: Sequence[Group], envs: Sequence[str]) -> str:
+    """How many seeds groups have in each environment, in words."""
+
+    def words(group: Group) -> str:
+        counts = sorted({len(group.scores(env)) for env in envs if env in group.envs()})
+        number = str(counts[0]) if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
+        return f"{number} seed" + "s" * (counts != [1])
+
+    told = [words(group) for group in groups]
+    if len(set(told)) == 1:
+        return told[0] + " each" * (len(groups) > 1)
+    return ", ".join(f"{group.label} {text}" for group, text in zip(groups, told, strict=True))
+
+
 def _draw_group(axes: Axes, group: Group, env: str, color: str, per_seed: bool) -> None:
     steps, returns = group.curves(env)
     rows = np.array([iqm_interval([returns[:, i]], resamples=500) for i in range(len(steps))])
     if per_seed:
-        axes.plot(steps, returns.T, color=color, alpha=0.3, linewidth=0.7)
-    axes.fill_between(steps, rows[:, 1], rows[:, 2], color=color, alpha=0.2, linewidth=0)
-    axes.plot(steps, rows[:, 0], color=color, linewidth=1.8)
+        axes.plot(steps, returns.T, color="0.6", alpha=0.5, linewidth=0.6, zorder=1)
+    axes.fill_between(
+        steps, rows[:, 1], rows[:, 2], color=color, alpha=0.3, linewidth=0.5, zorder=2
+    )
+    axes.plot(steps, rows[:, 0], color=color, linewidth=1.8, zorder=3)
 
 
 def plot_curves(groups: Sequence[Group], *, per_seed: bool = False) -> Figure:
@@ -170,13 +186,15 @@ def plot_curves(groups: Sequence[Group], *, per_seed: bool = False) -> Figure:
         for group, color in zip(groups, COLORS * len(groups), strict=False):
             if env in group.envs():
                 _draw_group(axes, group, env, color, per_seed)
-        axes.set_title(env)
+        alone = f"{env}, {groups[0].name}, {_seeds(groups, [env])}"
+        axes.set_title(env if len(groups) > 1 else alone)
         axes.set_xlabel("environment steps")
         axes.xaxis.set_major_formatter(EngFormatter(sep=""))
         axes.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]))
         axes.set_ylabel("episode return (IQM)")
         _tidy(axes)
     if len(groups) > 1:
+        figure.suptitle(f"learning curves, {_seeds(groups, envs)}", fontsize=11)
         _legend(figure, groups)
     return figure
 
@@ -211,6 +229,8 @@ def plot_profile(groups: Sequence[Group]) -> Figure:
             axes.fill_between(values, *bands, color=color, alpha=0.2, linewidth=0)
             share = (np.concatenate(runs)[:, None] > values).mean(0)
             axes.plot(values, share, color=color, linewidth=1.8)
+    envs = shared_envs(groups)
+    axes.set_title(f"{', '.join(envs)}, {_seeds(groups, envs)}", fontsize=11)
     axes.set_xlabel("final return" + (", 0 to 1 in each environment" if many else ""))
     axes.set_ylabel("share of runs above it")
     axes.set_ylim(-0.02, 1.02)
@@ -227,8 +247,4 @@ def plot_learning_curve(config: Config, metrics: MetricArrays) -> Figure:
         config: Config
         metrics: MetricArrays
 
-    group = Group(algorithm_name(config), (One(config, metrics),))
-    figure = plot_curves([group], per_seed=True)
-    seeds = f"{len(metrics['env_steps'])} seed" + "s" * (len(metrics["env_steps"]) > 1)
-    figure.axes[0].set_title(f"{config.env_name}, {group.name}, {seeds}")
-    return figure
+    return plot_curves([Group(algorithm_name(config), (One(config, metrics),))], per_seed=True)

@@ -43,12 +43,13 @@ from ppg_jax.summary import (
 )
 from ppg_jax.train import build
 from ppg_jax.types import TrainState
+from ppg_jax.views import run_line, seed_rows, table_html
 
 if TYPE_CHECKING:
     import pandas as pd
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class Result:
     """What a run gave.
 
@@ -83,6 +84,14 @@ class Result:
     def env_steps_per_second(self) -> float:
         """Environment steps of all seeds over the seconds that the programs ran."""
         return float(self.metrics["env_steps"][:, -1].sum()) / self.run_seconds
+
+    def __repr__(self) -> str:
+        done = f"{self.metrics['env_steps'].shape[1]} of {self.config.num_iterations} iterations"
+        return run_line("Run", self.config, self.final_returns, done, *self.problems)
+
+    def _repr_html_(self) -> str:
+        rows = seed_rows(self.final_returns, self.first_bad_iteration)
+        return table_html(repr(self), rows, self.problems)
 
     def plot(self) -> Figure:
         """The learning curve: mean return with a 95% bootstrap interval over seeds."""

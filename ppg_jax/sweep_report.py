@@ -26,8 +26,10 @@ def ranked(
         middle, low, high = iqm_interval([scores])
         lost = sum(mark is not None for mark in marks)
         rows.append({**setting, "iqm": middle, "low": low, "high": high, "bad_seeds": lost})
-    rows.sort(key=lambda row: -np.nan_to_num(row["iqm"], nan=-np.inf))
-    return [{"rank": i + 1, **row} for i, row in enumerate(rows)]
+    scores = [float(np.nan_to_num(row["iqm"], nan=-np.inf)) for row in rows]
+    ranks = [1 + sum(other > score for other in scores) for score in scores]  # equals share one
+    ranked = [{"rank": rank, **row} for rank, row in zip(ranks, rows, strict=True)]
+    return sorted(ranked, key=lambda row: row["rank"])
 
 
 def sweep_table(rows: Sequence[Mapping[str, float]]) -> str:
@@ -43,6 +45,7 @@ def plot_sweep(
     settings: Sequence[Mapping[str, float]],
     returns: np.ndarray,
     bad: Sequence[Sequence[int | None]],
+    title: str = "",
 ) -> Figure:
     """A heat map for a full grid of two names, otherwise a line for each name.
 
@@ -50,14 +53,18 @@ def plot_sweep(
       settings: H of them.
       returns: final returns, ``[H, S]``.
       bad: ``[H][S]``, where a loss first was not finite, or None; such seeds are marked.
+      title: of the picture; how many seeds there were is added.
     """
     names = list(settings[0])
     values = {name: sorted({setting[name] for setting in settings}) for name in names}
     full = len(settings) == np.prod([len(v) for v in values.values()])
     lost = [sum(mark is not None for mark in marks) for marks in bad]
-    if len(names) == 2 and full and min(map(len, values.values())) > 1:
-        return _heat_map(settings, returns, lost, names, values)
-    return _lines(settings, returns, lost, names, values)
+    is_grid = len(names) == 2 and full and min(map(len, values.values())) > 1
+    draw = _heat_map if is_grid else _lines
+    figure = draw(settings, returns, lost, names, values)
+    seeds = f"{returns.shape[1]} seed" + "s" * (returns.shape[1] > 1)
+    figure.suptitle(f"{title}, {seeds} a setting" if title else f"{seeds} a setting", fontsize=11)
+    return figure
 
 
 def _heat_map(
@@ -102,9 +109,12 @@ def _lines(
     names: list[str],
     values: dict[str, list[float]],
 ) -> Figure:
-    figure = Chart(figsize=(4.2 * len(names), 3.4), layout="constrained")
+    figure = Chart(figsize=(4.2 * len(names), 3.6), layout="constrained")
+    first = None
     for number, name in enumerate(names):
-        axes = figure.add_subplot(1, len(names), number + 1)
+        # One scale for all: a name that matters little is to look flat.
+        axes = figure.add_subplot(1, len(names), number + 1, sharey=first)
+        first = first or axes
         rows, marked = [], []
         for value in values[name]:
             here = [i for i, setting in enumerate(settings) if setting[name] == value]
@@ -121,7 +131,9 @@ def _lines(
         if positive and values[name][-1] / values[name][0] >= 10:
             axes.set_xscale("log")
         axes.set_xlabel(name)
-        axes.set_ylabel("final return (IQM)")
+        if axes is first:
+            axes.set_ylabel("final return (IQM)")
+        axes.tick_params(labelleft=axes is first)
         axes.grid(alpha=0.25, linewidth=0.6)
         axes.spines[["top", "right"]].set_visible(False)
     return figure

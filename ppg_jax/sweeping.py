@@ -20,6 +20,7 @@ from ppg_jax.backend import kept_programs, lay_out
 from ppg_jax.config import Config, ConfigError, Hyperparams
 from ppg_jax.fields import did_you_mean
 from ppg_jax.folder import METRICS, SWEEP, new_folder, write_figure, write_summary
+from ppg_jax.groups import algorithm_name
 from ppg_jax.interrupts import StopRequest
 from ppg_jax.parallel import Layout, collect
 from ppg_jax.plain_files import write_whole
@@ -30,6 +31,7 @@ from ppg_jax.storage import one_line
 from ppg_jax.summary import MetricArrays, final_returns, first_bad_iteration, to_dataframe
 from ppg_jax.sweep_report import plot_sweep, ranked, sweep_table
 from ppg_jax.types import TrainState
+from ppg_jax.views import run_line, table_html
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -37,7 +39,7 @@ if TYPE_CHECKING:
 NAMES = [field.name for field in dataclasses.fields(Hyperparams)]
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class SweepResult:
     """What a sweep gave, for H settings and S seeds.
 
@@ -75,7 +77,15 @@ class SweepResult:
 
     def plot(self) -> Figure:
         """A heat map for a grid of two names, otherwise a line for each name."""
-        return plot_sweep(self.settings, self.final_returns, self.first_bad_iteration)
+        title = f"{algorithm_name(self.config)} on {self.config.env_name}"
+        return plot_sweep(self.settings, self.final_returns, self.first_bad_iteration, title)
+
+    def __repr__(self) -> str:
+        done = f"{len(self.settings)} settings, " + ("finished" if self.finished else "stopped")
+        return run_line("Sweep", self.config, self.final_returns, done, *self.problems)
+
+    def _repr_html_(self) -> str:
+        return table_html(repr(self), self.ranked(), self.problems)
 
     def to_dataframe(self) -> "pd.DataFrame":
         """One row for each setting, seed and iteration, the setting's values beside the metrics."""

@@ -41,6 +41,13 @@ def test_train_then_eval(tmp_path, capsys):
     for file in (out / "checkpoints" / "final").rglob("*"):
         if file.is_file():
             file.write_bytes(b"")
+    assert main(["eval", str(out)]) == 0
+    said = capsys.readouterr().err
+    assert "cannot be read" in said
+    assert "taken from the checkpoint of phase 2" in said
+    for file in (out / "checkpoints" / "phases").rglob("*"):
+        if file.is_file():
+            file.write_bytes(b"")
     assert main(["eval", str(out)]) == 2
     error = capsys.readouterr().err
     assert "cannot be read" in error

@@ -96,7 +96,13 @@ def test_any_text_in_a_file(tmp_path, text):
         "seed: !!int x",
         "seed: 2001-99-99",
         "[" * 5000,
-        "a: &a [1]\nb: &b [*a, *a]\nseed: *b",
+        "a: &a [*a]",
+        "a: &a {<<: *a}",
+        "a: &a [1, 1, 1]\n"
+        + "".join(
+            f"a{i}: &a{i} [" + ", ".join([f"*a{i - 1}" if i else "*a"] * 9) + "]\n"
+            for i in range(12)
+        ),
     ],
 )
 def test_what_yaml_itself_trips_over(tmp_path, text):

@@ -12,7 +12,7 @@ ROOT = pathlib.Path(ppg_jax.__file__).parent
 # From the ground up; a module may import its own layer and those below.
 LAYERS = [
     {"gae", "losses", "distributions", "running_stats", "prng", "conflict", "unmeasured", "rules"},
-    {"types", "fields", "fitting", "config", "identity"},
+    {"types", "other_names", "fields", "fitting", "config", "identity"},
     {"envs", "networks"},
     {"minibatch", "optimizer", "gradients", "rollout", "policy_phase", "aux_phase"},
     {"train"},
@@ -33,6 +33,8 @@ LAYERS = [
         "plain_files",
         "older_runs",
         "acting",
+        "streams",
+        "views",
     }
     | {"summary", "segments", "evaluator", "recorder", "continuing", "runner", "sweep_report"}
     | {"sweeping", "loading", "cli_args", "commands", "cli"},

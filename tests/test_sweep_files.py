@@ -28,9 +28,9 @@ def test_a_grid_from_a_file(tmp_path, capsys):
     assert "| rank | learning_rate | beta_clone | iqm |" in shown
     with (out / "settings.csv").open() as file:
         rows = list(csv.DictReader(file))
-    assert [int(row["rank"]) for row in rows] == [1, 2, 3, 4, 5, 6]
     returns = [float(row["iqm"]) for row in rows]
     assert returns == sorted(returns, reverse=True)
+    assert [int(row["rank"]) for row in rows] == [1 + returns.index(x) for x in returns]
     with (out / "metrics.csv").open() as file:
         metrics = list(csv.DictReader(file))
     assert len(metrics) == 6 * 2 * 8
@@ -115,3 +115,57 @@ def test_other_numbers_of_names_are_lines(names):
     assert [axes.get_xlabel() for axes in figure.axes] == list(names)
     np.testing.assert_array_equal(figure.axes[0].lines[0].get_ydata(), [0.5, 2.5, 4.5])
     assert len(figure.axes[0].lines) == 1
+
+
+def test_sweep_takes_what_train_takes(tmp_path, capsys):
+    spec, out = tmp_path / "spec.yaml", tmp_path / "out"
+    spec.write_text(SPEC.replace("beta_clone: [0.5, 1, 2]", "gamma: [0.9]"))
+    argv = [
+        "sweep",
+        str(spec),
+        "--out",
+        str(out),
+        "--quiet",
+        "--seeds",
+        "3",
+        "--hparams.gae-lambda",
+    ]
+    argv += ["--hparams.gae-lambda", "0.5", "--env-params.max-steps-in-episode", "7"]
+    argv += ["--total-timesteps", "128"]
+    assert main(argv) == 0
+    capsys.readouterr()
+    fields = read_config(out / "config.yaml")
+    assert (fields["seeds"], fields["total_timesteps"]) == (3, 128)
+    assert fields["hparams"]["gae_lambda"] == 0.5
+    assert fields["env_params"] == {"max_steps_in_episode": 7}
+    assert fields["num_envs"] == 4  # the file's own changes stay
+    for argv, words in (
+        (["sweep", str(spec), "--resume", "x"], "--resume: is for ppg-jax train"),
+        (["sweep", str(spec), "--checkpoint-every=3"], "--checkpoint-every=3: is for ppg-jax"),
+        (["sweep", str(spec), "--lr", "3"], "did you mean --hparams.learning-rate?"),
+        (["sweep", str(spec)], "out: is missing; name a new folder"),
+        (["sweep"], "spec: is missing"),
+    ):
+        assert main(argv) == 2
+        assert words in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main(["sweep", str(spec), "--help"])
+    shown = capsys.readouterr().out
+    assert "--seeds INT" in shown
+    assert "(default: 2)" in shown
+
+
+def test_equal_results_share_a_rank():
+    settings = [{"gamma": x} for x in (0.1, 0.2, 0.3, 0.4, 0.5)]
+    returns = np.array([[5.0, 5.0], [np.nan, np.nan], [7.0, 7.0], [7.0, 7.0], [np.nan, np.nan]])
+    rows = ranked(settings, returns, [[None, None]] * 5)
+    assert [row["rank"] for row in rows] == [1, 1, 3, 4, 4]
+    assert [row["gamma"] for row in rows] == [0.3, 0.4, 0.1, 0.2, 0.5]
+
+
+def test_panels_share_an_axis_and_say_how_many_seeds():
+    settings = [{"a": a, "b": b, "c": 1.0 + (a > 1)} for a in (1.0, 2.0, 3.0) for b in (1.0, 2.0)]
+    returns = np.array([[s["a"] * 100, s["a"] * 100 + s["b"]] for s in settings])
+    figure = plot_sweep(settings, returns, [[None, None]] * 6, "PPG on X")
+    assert len({axes.get_ylim() for axes in figure.axes}) == 1
+    assert figure.get_suptitle() == "PPG on X, 2 seeds a setting"

@@ -52,12 +52,13 @@ def main(argv: list[str]) -> int:
         if text:
             changes[name] = None if text in ("none", "null") else text
     from ppg_jax.backend import use_all_cores, use_compilation_cache
-    from ppg_jax.loading import load_run
+    from ppg_jax.commands.saved import load_to_play, lost_seeds
+    from ppg_jax.progress import print_table
     from ppg_jax.summary import mean_interval
 
     if not args.no_cache:
         use_compilation_cache()
-    run = load_run(args.directory)
+    run = load_to_play(args.directory)
     if run.config.seeds > 1:
         use_all_cores()
     by_episode, lengths, ended = run.evaluate_tasks(
@@ -73,7 +74,7 @@ def main(argv: list[str]) -> int:
     table = Table(title=f"{run.config.env_name}, {how} policy{elsewhere}")
     for heading in ("seed", "mean return", "95% interval", "mean length", "unfinished"):
         table.add_column(heading, justify="right")
-    lost = [" (NaN)" if bad is not None else "" for bad in run.first_bad_iteration]
+    lost = [" (NaN)" if bad is not None else "" for bad in lost_seeds(run)]
     rows = [(f"{i}{lost[i]}", returns[i], lengths[i], ended[i]) for i in range(run.config.seeds)]
     rows += [("all", returns, lengths, ended)] if run.config.seeds > 1 else []
     for name, r, n, e in rows:
@@ -81,7 +82,7 @@ def main(argv: list[str]) -> int:
         interval = f"{low:.2f} to {high:.2f}"
         table.add_row(name, f"{mean:.2f}", interval, f"{n.mean():.1f}", str(int((~e).sum())))
     console = Console()
-    console.print(table)
+    print_table(console, table)
     if by_episode.shape[-1] > 1:
         means = ", ".join(f"{x:.2f}" for x in by_episode.mean((0, 1)))
         console.print(f"mean return of a task's episodes, first to last: {means}")

@@ -9,6 +9,9 @@ import tyro
 from ppg_jax.cli_args import parse
 from ppg_jax.config import ConfigError
 
+MARK = "ppg-jax plot"
+"""What stands in files that this command has written, and may write again."""
+
 
 @dataclasses.dataclass
 class _PlotCommand:
@@ -32,7 +35,9 @@ class _PlotCommand:
 
 def main(argv: list[str]) -> int:
     args = parse(_PlotCommand, argv, "ppg-jax plot")
+    from ppg_jax.folder import write_figure
     from ppg_jax.loading import open_run
+    from ppg_jax.plain_files import write_whole
     from ppg_jax.report import (
         group_runs,
         markdown_table,
@@ -43,19 +48,36 @@ def main(argv: list[str]) -> int:
 
     runs = [open_run(folder) for folder in run_folders(args.directories)]
     groups = group_runs(runs, args.by or None)
-    out = Path(args.out)
-    out.mkdir(parents=True, exist_ok=True)
     figures = {"learning_curves": plot_curves(groups, per_seed=args.per_seed)}
     if len(groups) > 1 and shared_envs(groups):
         figures["performance_profile"] = plot_profile(groups)
+    out = Path(args.out)
+    out.mkdir(parents=True, exist_ok=True)
+    names = [f"{name}.{kind}" for name in figures for kind in ("png", "svg")]
+    for name in ("report.md", *names):
+        _check_own(out / name)
     for name, figure in figures.items():
-        for kind in ("png", "svg"):
-            figure.savefig(out / f"{name}.{kind}", dpi=200)
+        for kind, key in (("png", "Software"), ("svg", "Creator")):
+            write_figure(out / f"{name}.{kind}", figure, dpi=200, metadata={key: MARK})
     table = markdown_table(groups)
-    (out / "report.md").write_text(table)
+    write_whole(out / "report.md", f"<!-- {MARK} -->\n\n{table}")
     print(table)
-    print(f"written to {out}: report.md, {', '.join(f'{n}.png, {n}.svg' for n in figures)}")
+    print(f"written to {out}: report.md, {', '.join(names)}")
     return 0
+
+
+def _check_own(file: Path) -> None:
+    """Whether a file may be written: it is not there, or a plot of ours.
+
+    Raises:
+      ConfigError: it is somebody's own.
+    """
+    if file.is_file():
+        with file.open("rb") as found:
+            if MARK.encode() in found.read(4096):
+                return
+    if file.exists() or file.is_symlink():
+        raise ConfigError(f"out: {file} was not made by {MARK}; name another folder with --out")
 
 
 def run_folders(given: tuple[Path, ...]) -> list[Path]:

@@ -39,15 +39,15 @@ def main(argv: list[str]) -> int:
     if file.suffix != ".gif":
         raise ConfigError(f"file: {str(file)!r} will not do; its name should end in .gif")
     from ppg_jax.backend import use_compilation_cache
-    from ppg_jax.loading import load_run
+    from ppg_jax.commands.saved import load_to_play, lost_seeds
 
     if not args.no_cache:
         use_compilation_cache()
-    run = load_run(args.directory)
+    run = load_to_play(args.directory)
     total = run.render(
         file, seed=args.seed, episode=args.episode, greedy=args.greedy, max_steps=args.max_steps
     )
-    bad = run.first_bad_iteration[args.seed]
+    bad = lost_seeds(run)[args.seed]
     mark = "" if bad is None else f" (the seed's loss was NaN or infinite from iteration {bad} on)"
     print(f"return {total:.2f}{mark}, written to {file}")
     return 0

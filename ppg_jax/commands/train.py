@@ -1,19 +1,24 @@
 """``ppg-jax train``."""
 
-import dataclasses
 import sys
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
-import tyro
 from rich.console import Console
 from rich.table import Table
 
-from ppg_jax.cli_args import NO_CACHE, changed_fields, config_options, parse, take_free_mappings
+from ppg_jax.cli_args import (
+    NO_CACHE,
+    changed_fields,
+    command_with_fields,
+    parse,
+    take_free_mappings,
+)
 from ppg_jax.config import ConfigError, config_from_dict
 from ppg_jax.files import merge, read_config
 from ppg_jax.interrupts import StoppedError
+from ppg_jax.progress import print_table
 
 if TYPE_CHECKING:
     from ppg_jax.runner import Result
@@ -35,19 +40,8 @@ TRAIN_OPTIONS: list[tuple[str, Any, Any, str, str]] = [
 
 def _train_command(base: dict[str, Any]) -> type:
     """What ``train`` takes: its own options, and every field with ``base``'s values as defaults."""
-    name = Annotated[
-        tyro.conf.Positional[str],
-        tyro.conf.arg(metavar="CONFIG", help="Name (ppg-jax list shows them) or .yaml file."),
-    ]
-    entries: list[Any] = [("config", name, "cartpole")]
-    for option, kind, default, metavar, text in TRAIN_OPTIONS:
-        flag = (tyro.conf.FlagCreatePairsOff,) if kind is bool else ()
-        info = tyro.conf.arg(metavar=metavar, help=text) if metavar else tyro.conf.arg(help=text)
-        entries.append((option, Annotated[(kind, *flag, info)], default))
-    options = config_options(base)
-    fields: Any = Annotated[options, tyro.conf.arg(name="")]
-    entries.append(("fields", fields, dataclasses.field(default_factory=options)))
-    command = dataclasses.make_dataclass("Train", entries)
+    name = ("config", "CONFIG", "Name (ppg-jax list shows them) or .yaml file.", "cartpole")
+    command = command_with_fields("Train", name, TRAIN_OPTIONS, base)
     command.__doc__ = "Trains a configuration, any field of it changed, and shows what came of it."
     return command
 
@@ -109,7 +103,7 @@ def _run_config(directory: str) -> Path:
 
 def _tell(result: "Result", folder: str, console: Console) -> int:
     """What came of a run; the exit code."""
-    console.print(_seed_table(result))
+    print_table(console, _seed_table(result))
     if folder:
         but = ", but for what is named below" if result.problems else ""
         console.print(f"written to {folder}{but}", highlight=False, soft_wrap=True)
