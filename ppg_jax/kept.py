@@ -11,7 +11,7 @@ from ppg_jax.config import Config, Hyperparams
 from ppg_jax.identity import same_environment
 from ppg_jax.parallel import Layout, compiler_options
 
-KEPT = 16
+KEPT = 8
 """Functions of each kind that are kept; of more the one that was not wanted for longest goes."""
 
 
