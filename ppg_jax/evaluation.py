@@ -14,7 +14,7 @@ from ppg_jax.kept import kept
 from ppg_jax.networks import POLICY
 from ppg_jax.parallel import Layout, collect, compiler_options, deal, in_turns, over_rows
 from ppg_jax.running_stats import RunningStats
-from ppg_jax.train import build, by_own_rules
+from ppg_jax.train import build, traced_in_32_bits
 from ppg_jax.types import EnvsState
 
 USUAL_LIMIT, LONGEST_LIMIT = 10_000, 100_000
@@ -55,7 +55,7 @@ def evaluate(
     return returns.sum(-1), lengths, ended
 
 
-@by_own_rules
+@traced_in_32_bits
 def evaluate_tasks(
     config: Config,
     params: Any,
@@ -74,7 +74,7 @@ def evaluate_tasks(
     check_whole("num_episodes", num_tasks, 1)
     env, agent = build(config)
     limit = _step_limit(env) if max_steps is None else check_whole("max_steps", max_steps, 1)
-    numbers = jnp.arange(config.episodes_per_task or 1)
+    numbers = jnp.arange(config.episodes_per_task or 1)[None]
     reset_key, play_key = jax.random.split(key)
 
     def unfinished(carry: tuple[Any, ...]) -> chex.Array:
@@ -90,12 +90,13 @@ def evaluate_tasks(
         returns = returns + jnp.where(counts, result.rewards[:, None], 0.0)
         lengths = jnp.where(ended, lengths, lengths + 1)
         ended = ended | result.terminated | result.truncated
-        return time + 1, envs, memory | out.states, ended, episode + result.begins, returns, lengths
+        begins = result.begins.astype(jnp.int32)
+        return time + 1, envs, memory | out.states, ended, episode + begins, returns, lengths
 
     envs: EnvsState = reset_envs(env, reset_key, num_tasks, agent.network.recall)
     memory = agent.initial_memory(num_tasks)
     no, none = jnp.zeros(num_tasks, jnp.bool_), jnp.zeros(num_tasks, jnp.int32)
-    returns = jnp.zeros((num_tasks, len(numbers)))
+    returns = jnp.zeros((num_tasks, numbers.size))
     start = (0, envs, memory, no, none, returns, none)
     _, _, _, ended, _, returns, lengths = jax.lax.while_loop(unfinished, step, start)
     return returns, lengths, ended
@@ -108,7 +109,7 @@ def _step_limit(env: Environment) -> int:
     return max(own, USUAL_LIMIT) if own <= LONGEST_LIMIT else USUAL_LIMIT
 
 
-@by_own_rules
+@traced_in_32_bits
 def record_episode(
     config: Config,
     params: Any,

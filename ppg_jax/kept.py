@@ -54,6 +54,7 @@ def _around(config: Config, layout: Layout) -> tuple[Any, ...]:
     told = compiler_options() or {}
     return (
         jax.config.jax_debug_nans,  # type: ignore[attr-defined]
+        jax.config.jax_debug_infs,  # type: ignore[attr-defined]
         tuple(jax.local_devices()[: layout.devices]),
         tuple(told.items()),
         same_environment(config),

@@ -3,7 +3,7 @@
 import chex
 import jax.numpy as jnp
 
-from ppg_jax.unmeasured import where_measured
+from ppg_jax.missing import missing
 
 
 def normalize_advantages(advantages: chex.Array) -> chex.Array:
@@ -95,9 +95,9 @@ def approximate_kl(log_probs: chex.Array, old_log_probs: chex.Array) -> chex.Arr
 def explained_variance(values: chex.Array, value_targets: chex.Array) -> chex.Array:
     """``1 - Var(target - V) / Var(target)``: 1 is perfect, 0 no better than a constant.
 
-    NaN (``unmeasured``) where the targets do not vary.
+    Where the targets do not vary nothing is measured: NaN, or ``missing()``.
     """
     variance = value_targets.var()
     residual = (value_targets - values).var()
     varies = variance > 0
-    return where_measured(varies, 1.0 - residual / jnp.where(varies, variance, 1.0))
+    return jnp.where(varies, 1.0 - residual / jnp.where(varies, variance, 1.0), missing())

@@ -66,6 +66,7 @@ def apply_gradients(
     shrink = jnp.minimum(1.0, limit / (global_norm(grads) + 1e-12))
     grads = jax.tree.map(lambda g: g * shrink, grads)
     adam = optax.scale_by_adam(eps=hparams.adam_eps)
-    directions, opt_state = adam.update(grads, opt_state)
+    with jax.numpy_dtype_promotion("standard"):  # optax relies on it, whatever the user has set
+        directions, opt_state = adam.update(grads, opt_state)
     params = jax.tree.map(lambda p, d: p - learning_rate * d, params, directions)
     return params, opt_state

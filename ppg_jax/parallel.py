@@ -11,9 +11,10 @@ any number's, and a row has the same bits in all of them. A loop over turns insi
 operations more to compile, and a program for several devices has to be partitioned as well.
 """
 
+import contextlib
 import dataclasses
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from typing import Any, Literal
 
@@ -198,21 +199,26 @@ def in_turns(
 
     Raises:
       Exception: what the program raised first; turns that nobody had begun are left out.
-      FloatingPointError: something is NaN or infinite, and JAX is to stop at that.
       KeyboardInterrupt: at once, also while the program runs, since that is in other threads; they
         end what they had begun.
     """
     done: list[Any] = [None] * layout.turns
     left = list(reversed(range(layout.turns)))
-    searching = _searching()
+    settings = jax.config.jax_debug_nans, jax.config.jax_debug_infs  # type: ignore[attr-defined]
 
     def work() -> None:
+        # Set by a context manager they are the calling thread's alone.
+        with jax.debug_nans(settings[0]), jax.debug_infs(settings[1]):
+            take_turns()
+
+    def take_turns() -> None:
         while True:
             try:
                 turn = left.pop()  # which one thread alone gets
             except IndexError:
                 return
-            done[turn] = _call(program, firsts[turn], turns[turn], searching)
+            with _found_nan_said():
+                done[turn] = jax.block_until_ready(program(firsts[turn], turns[turn]))
 
     pool = ThreadPoolExecutor(layout.workers)
     try:
@@ -225,29 +231,24 @@ def in_turns(
     return done
 
 
-def _searching() -> tuple[bool, bool]:
-    """Whether JAX is to stop at NaN, and at infinity. A thread may have settings of its own."""
-    told = jax.config
-    return told.jax_debug_nans, told.jax_debug_infs  # type: ignore[attr-defined]
+@contextlib.contextmanager
+def _found_nan_said() -> Iterator[None]:
+    """What JAX_DEBUG_NANS finds in a compiled program, as an error that one can act on.
 
-
-def _call(program: Callable[[Any, Any], Any], first: Any, rows: Any, searching: Any) -> Any:
-    """What a compiled program gives, when it is there.
+    JAX itself would compute the program again, operation by operation, to say where; of a compiled
+    one it only says that.
 
     Raises:
-      FloatingPointError: something in it is NaN or infinite, and JAX is to stop at that.
+      FloatingPointError: a program gave NaN or infinity, and JAX was told to look for it.
     """
-    nans, infs = searching
     try:
-        with jax.debug_nans(nans), jax.debug_infs(infs):
-            return jax.block_until_ready(program(first, rows))
+        yield
     except Exception as error:
-        if type(error).__name__ != "InternalFloatingPointError":  # which JAX names nowhere
+        if type(error).__name__ != "InternalFloatingPointError":
             raise
-        kind = getattr(error, "ty", "nan")
         raise FloatingPointError(
-            f"invalid value ({kind}) among the states and metrics that a compiled part of the run "
-            f"gave, and jax_debug_{kind}s stops there"
+            f"a program gave {error.args[-1]}, which JAX was told to look for (JAX_DEBUG_NANS or "
+            "JAX_DEBUG_INFS); jax.jit(ppg_jax.make_train(config))(key) says in which operation"
         ) from None
 
 

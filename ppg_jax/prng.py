@@ -119,7 +119,8 @@ def permutations(key: chex.PRNGKey, num_items: int, count: int) -> chex.Array:
     bits = jax.random.bits(bits_key, (rounds, count, num_items), jnp.uint32)
     # What a thing is called: its number with some bits turned over.
     names = jax.random.bits(names_key, (rounds, count, 1), jnp.uint32) & mask
-    labelled = (bits & ~mask) | (jnp.arange(num_items, dtype=jnp.uint32) ^ names)
+    numbers = jnp.arange(num_items, dtype=jnp.uint32)[None, None]
+    labelled = (bits & ~mask) | (numbers ^ names)
     order, *later = ((jax.lax.sort(labelled) ^ names) & mask).astype(jnp.int32)
     for shuffle in later:
         order = jnp.take_along_axis(order, shuffle, axis=1)

@@ -146,17 +146,10 @@ def _legend(figure: Figure, groups: Sequence[Group]) -> None:
 
 
 def _seeds(groups: Sequence[Group], envs: Sequence[str]) -> str:
-    """How many seeds groups have in each environment, in words."""
-
-    def words(group: Group) -> str:
-        counts = sorted({len(group.scores(env)) for env in envs if env in group.envs()})
-        number = str(counts[0]) if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
-        return f"{number} seed" + "s" * (counts != [1])
-
-    told = [words(group) for group in groups]
-    if len(set(told)) == 1:
-        return told[0] + " each" * (len(groups) > 1)
-    return ", ".join(f"{group.label} {text}" for group, text in zip(groups, told, strict=True))
+    """How many seeds each group has in an environment, in words."""
+    counts = sorted({len(g.scores(env)) for g in groups for env in envs if env in g.envs()})
+    number = str(counts[0]) if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
+    return f"{number} seed" + "s" * (counts != [1]) + " each" * (len(groups) > 1)
 
 
 def _draw_group(axes: Axes, group: Group, env: str, color: str, per_seed: bool) -> None:
@@ -230,7 +223,8 @@ def plot_profile(groups: Sequence[Group]) -> Figure:
             share = (np.concatenate(runs)[:, None] > values).mean(0)
             axes.plot(values, share, color=color, linewidth=1.8)
     envs = shared_envs(groups)
-    axes.set_title(f"{', '.join(envs)}, {_seeds(groups, envs)}", fontsize=11)
+    where = ", ".join(envs) if len(envs) < 3 else f"{len(envs)} environments"
+    axes.set_title(f"{where}, {_seeds(groups, envs)}", fontsize=11)
     axes.set_xlabel("final return" + (", 0 to 1 in each environment" if many else ""))
     axes.set_ylabel("share of runs above it")
     axes.set_ylim(-0.02, 1.02)

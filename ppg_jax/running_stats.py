@@ -59,7 +59,9 @@ def update_stats(stats: RunningStats, batch: chex.Array) -> RunningStats:
 
 def standardize(stats: RunningStats, x: chex.Array, clip: float = 10.0) -> chex.Array:
     """``(x - mean) / sqrt(var + 1e-8)``, cut to ``[-clip, clip]``; shape of ``x``, float32."""
-    scaled = (x.astype(jnp.float32) - stats.mean) * jax.lax.rsqrt(stats.var + 1e-8)
+    before = range(x.ndim - stats.mean.ndim)  # what is broadcast is to be seen
+    mean, var = (jax.lax.expand_dims(moment, before) for moment in (stats.mean, stats.var))
+    scaled = (x.astype(jnp.float32) - mean) * jax.lax.rsqrt(var + 1e-8)
     return jnp.clip(scaled, -clip, clip)
 
 

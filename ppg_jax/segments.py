@@ -13,10 +13,10 @@ import numpy as np
 
 from ppg_jax.config import Config, Hyperparams
 from ppg_jax.kept import kept
+from ppg_jax.missing import marked_as_nan
 from ppg_jax.parallel import Layout, compiler_options, deal, in_turns, over_rows, placed, repeat
 from ppg_jax.summary import MetricArrays
 from ppg_jax.train import init, train_phases, train_tail
-from ppg_jax.unmeasured import with_nan
 
 SEGMENTS = 100  # about how often a run comes back to the host
 
@@ -120,11 +120,12 @@ def train_segments(
 
 
 def _whole(parts: list[dict[str, jax.Array]], layout: Layout) -> MetricArrays:
-    """Metrics of all rows, of those of the turns; NaN where nothing was measured."""
-    return {
-        name: with_nan(np.concatenate([np.asarray(part[name]) for part in parts]))[: layout.rows]
-        for name in parts[0]
-    }
+    """Metrics of all rows, of those of the turns."""
+
+    def whole(name: str) -> np.ndarray:
+        return np.concatenate([np.asarray(part[name]) for part in parts])[: layout.rows]
+
+    return {name: marked_as_nan(whole(name)) for name in parts[0]}
 
 
 def compile_all(programs: list[Any], layout: Layout, hparams: Any, state: Any) -> list[Any]:

@@ -10,17 +10,18 @@ import jax
 import jax.numpy as jnp
 
 from ppg_jax.aux_phase import auxiliary_phase
+from ppg_jax.bits import in_32_bits
 from ppg_jax.config import Config, ConfigError, Hyperparams, check_config, check_hparams
 from ppg_jax.conflict import adapted_scale
 from ppg_jax.envs import Environment, make_training_env, random_action, reset_envs, step_envs
 from ppg_jax.fields import check_whole
 from ppg_jax.identity import same_environment
 from ppg_jax.losses import explained_variance, squared_error
+from ppg_jax.missing import missing
 from ppg_jax.networks import Agent, LiveComponents, make_agent
 from ppg_jax.optimizer import init_optimizer, scheduled
 from ppg_jax.policy_phase import learn_from_batch
 from ppg_jax.rollout import collect_rollout, estimate_values, make_batch
-from ppg_jax.rules import own_rules
 from ppg_jax.running_stats import RunningStats, init_stats, update_stats
 from ppg_jax.types import (
     AuxBuffer,
@@ -31,7 +32,6 @@ from ppg_jax.types import (
     RewardScaler,
     TrainState,
 )
-from ppg_jax.unmeasured import unmeasured, where_measured
 
 
 def phase_metrics(config: Config) -> tuple[str, ...]:
@@ -53,16 +53,12 @@ def metric_names(config: Config) -> set[str]:
     return names | ({"grad_cosine"} if one_encoder and config.gradient_conflict != "off" else set())
 
 
-def by_own_rules(fn: Callable[..., Any]) -> Callable[..., Any]:
-    """``fn(config, ...)``, traced by this package's rules (``own_rules``).
-
-    The environment is made before, and tried, by the caller's, which are there for its code.
-    """
+def traced_in_32_bits(fn: Callable[..., Any]) -> Callable[..., Any]:
+    """``fn(config, ...)`` of this package's public face, in 32 bits whatever the caller's are."""
 
     @functools.wraps(fn)
     def traced(config: Config, *args: Any, **kwargs: Any) -> Any:
-        build(config)
-        with own_rules():
+        with in_32_bits():
             return fn(config, *args, **kwargs)
 
     return traced
@@ -80,12 +76,12 @@ def build(config: Config) -> tuple[Environment, Agent]:
 
 @functools.lru_cache(maxsize=64)
 def _build(config: Config, _: Any) -> tuple[Environment, Agent]:
-    with jax.enable_x64(False):  # as it is traced later
+    with in_32_bits():  # as it is traced later
         env = make_training_env(config)
         return env, make_agent(config, env.observation, env.action)
 
 
-@by_own_rules
+@traced_in_32_bits
 def init(config: Config, key: chex.PRNGKey) -> TrainState:
     """A run before its first step.
 
@@ -135,7 +131,7 @@ def _random_obs_stats(config: Config, env: Environment, key: chex.PRNGKey) -> Ru
     return update_stats(init_stats(env.observation.shape), observations)
 
 
-@by_own_rules
+@traced_in_32_bits
 def train_phases(
     config: Config, hparams: Hyperparams, state: TrainState, n: int
 ) -> tuple[TrainState, Metrics]:
@@ -165,7 +161,7 @@ def train_phases(
     return state, jax.tree.map(lambda x: x.reshape(n * config.n_pi), metrics)
 
 
-@by_own_rules
+@traced_in_32_bits
 def train_tail(
     config: Config, hparams: Hyperparams, state: TrainState
 ) -> tuple[TrainState, Metrics]:
@@ -184,7 +180,7 @@ def train_tail(
     hparams = _at_run_time(hparams, state.key)
     tail = config.num_tail_iterations
     state, metrics, *_ = _iterations(config, hparams, env, agent, state, tail, keep=False)
-    blank = jnp.full(tail, unmeasured(), jnp.float32)
+    blank = jnp.full(tail, missing(), jnp.float32)
     return state, metrics | dict.fromkeys(phase_metrics(config), blank)
 
 
@@ -260,7 +256,7 @@ def _at_run_time(hparams: Hyperparams, key: chex.PRNGKey) -> Hyperparams:
     """
     words = jax.random.key_data(key).reshape(-1)
     always = (words[0] * words[0] + words[-1] * words[-1]) % 4 != 3
-    return jax.tree.map(lambda x: where_measured(always, jnp.float32(x)), hparams)
+    return jax.tree.map(lambda x: jnp.where(always, jnp.float32(x), jnp.nan), hparams)
 
 
 def _phase(
@@ -298,7 +294,7 @@ def _phase(
         measured["beta_clone"] = jnp.asarray(beta_clone)
         scale = adapted_scale(state.beta_scale, measured["clone_kl"], hparams.clone_kl_target)
         state = state.replace(beta_scale=scale)
-    blank = jnp.full(config.n_pi, unmeasured(), jnp.float32)
+    blank = jnp.full(config.n_pi, missing(), jnp.float32)
     return state, metrics | {name: blank.at[-1].set(x) for name, x in measured.items()}
 
 
@@ -401,11 +397,15 @@ def _rollout_metrics(
     config: Config, iteration: chex.Array, episodes: EpisodeStats, batch: Batch
 ) -> Metrics:
     """Raw returns and lengths of the episodes that ended (NaN if none), and how values did."""
-    count, some = jnp.maximum(episodes.count, 1), episodes.count > 0
+    count = jnp.maximum(episodes.count, 1).astype(jnp.float32)
+
+    def mean(total: chex.Array) -> chex.Array:
+        return jnp.where(episodes.count > 0, total / count, missing())
+
     return {
         "env_steps": (iteration + 1) * config.steps_per_iteration,
-        "episode_return": where_measured(some, episodes.return_sum / count),
-        "episode_length": where_measured(some, episodes.length_sum / count),
+        "episode_return": mean(episodes.return_sum),
+        "episode_length": mean(episodes.length_sum.astype(jnp.float32)),
         "num_episodes": episodes.count,
         "explained_variance": explained_variance(batch.old_values, batch.value_targets),
     }

@@ -125,7 +125,7 @@ class Medley(Probe):
         return state.obs.at[4].add(state.obs[1])
 
     def is_terminated(self, state, params):
-        return state.time >= state.obs[:4] @ jnp.array(self.lengths, jnp.float32)
+        return jnp.float32(state.time) >= state.obs[:4] @ jnp.array(self.lengths, jnp.float32)
 
     def reward(self, state, action):
         task, x = state.obs[:4], state.obs[4]

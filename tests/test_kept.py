@@ -51,6 +51,8 @@ def test_what_jax_does_not_compare(made):
     first = make(CONFIG, ALONE)
     with jax.debug_nans(True):
         assert make(CONFIG, ALONE) is not first
+    with jax.debug_infs(True):
+        assert make(CONFIG, ALONE) is not first
     whole = CONFIG.replace(env_params={"gravity": 10})
     assert whole == CONFIG.replace(env_params={"gravity": 10.0})
     assert make(whole, ALONE) is not make(CONFIG.replace(env_params={"gravity": 10.0}), ALONE)

@@ -68,7 +68,7 @@ class Tasks(Wrapper):
         )
         return StepResult(
             obs=obs,
-            state=state.replace(env=env_state, episode=state.episode + again),
+            state=state.replace(env=env_state, episode=state.episode + again.astype(jnp.int32)),
             reward=result.reward,
             terminated=over & ~again,
             truncated=jnp.zeros_like(over),

@@ -59,7 +59,12 @@ class Dense(nn.Module):
         bias = self.param("bias", nn.initializers.zeros_init(), (self.features,))
         if product is None:
             product = narrow_product(x, kernel.astype(x.dtype))
-        return product + bias.astype(x.dtype)
+        return product + on_last_axis(bias.astype(x.dtype), product.ndim)
+
+
+def on_last_axis(x: chex.Array, ndim: int) -> chex.Array:
+    """``x [W]`` as ``[1, ..., W]``: what is broadcast is to be seen, by JAX's own check too."""
+    return jax.lax.expand_dims(x, range(ndim - 1))
 
 
 NARROW = 6
@@ -132,7 +137,8 @@ class Conv(nn.Module):
         kernel = self.param("kernel", self.kernel_init, shape)
         bias = self.param("bias", nn.initializers.zeros_init(), (self.features,))
         convolve = {"lax": conv_by_lax, "patches": conv_by_patches}[self.implementation]
-        return convolve(x, kernel.astype(x.dtype), self.padding) + bias.astype(x.dtype)
+        out = convolve(x, kernel.astype(x.dtype), self.padding)
+        return out + on_last_axis(bias.astype(x.dtype), out.ndim)
 
 
 def resolve_conv(implementation: Literal["auto", "lax", "patches"]) -> Literal["lax", "patches"]:

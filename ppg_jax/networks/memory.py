@@ -187,7 +187,7 @@ class History(_Gated):
 
         zeros = jnp.zeros((num_steps, num_envs, self.size))
         last, _ = jax.lax.scan(step, {"cell": zeros, "hidden": zeros}, jnp.arange(length))
-        window = jnp.arange(num_steps)[:, None] + jnp.arange(1, length)
+        window = jnp.arange(num_steps)[:, None] + jnp.arange(1, length)[None]
         return last["hidden"], jax.tree.map(lambda x: jnp.moveaxis(x[window], 1, 2), seen)
 
 

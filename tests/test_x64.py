@@ -8,8 +8,7 @@ import pytest
 
 from ppg_jax.config import Config, ConfigError
 from ppg_jax.evaluation import evaluate, record_episode
-from ppg_jax.rules import own_rules
-from ppg_jax.train import init, make_train
+from ppg_jax.train import make_train
 from tests import probes
 
 SMALL = {
@@ -87,12 +86,5 @@ def test_the_caller_s_rules_hold_for_the_environment():
             return action + state.obs[0]
 
     with jax.numpy_dtype_promotion("strict"), pytest.raises(ConfigError, match="TypePromotion"):
-        init(Config(env=Careless(), **SMALL), jax.random.key(0))
+        make_train(Config(env=Careless(), **SMALL))
     make_train(Config(env=Careless(), **SMALL))
-
-
-def test_rules_are_put_back():
-    with strictest():
-        with own_rules():
-            assert (jax.numpy.ones(2) + jax.numpy.ones((2, 2))).dtype == "float32"
-        assert jax.numpy.ones(2).dtype == "float64"
