@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from ppg_jax.bits import in_32_bits
 from ppg_jax.config import Config, ConfigError
 from ppg_jax.envs import Environment
+from ppg_jax.evaluation import check_key
 from ppg_jax.fields import check_whole
 from ppg_jax.networks import POLICY, Agent
 from ppg_jax.train import build
@@ -34,10 +35,11 @@ class Step:
 def act(config: Config, acting: tuple[Any, Any], obs: Any, key: chex.PRNGKey, step: Step) -> Any:
     """``SavedRun.policy`` with a seed's parameters and observation statistics."""
     env, agent = build(config)
+    if not (step.greedy and key is None):
+        check_key(key)
     obs, lead = _observations(env, obs)
-    begins = step.memory is None if step.starts is None else step.starts
     recalled = _recalled(agent, step.previous, lead)
-    starts = jnp.broadcast_to(jnp.asarray(begins, jnp.bool_), lead)
+    starts = _starts(step, lead)
     memory = initial_memory(config, *lead) if step.memory is None else step.memory
     _check_memory(config, memory, lead)
     inputs = Inputs(obs=obs, starts=starts, recalled=recalled)
@@ -88,7 +90,12 @@ def _program(config: Config, greedy: bool, raw: bool) -> Callable[..., Any]:
 
 def _as_array(name: str, value: Any) -> jax.Array:
     try:
-        return jnp.asarray(value)
+        if isinstance(value, str | bytes):
+            raise TypeError("it should be numbers")
+        array = jnp.asarray(value)
+        if jnp.issubdtype(array.dtype, jnp.complexfloating):
+            raise TypeError("it should be real numbers")
+        return array
     except (TypeError, ValueError) as error:
         reason = " ".join(str(error).split())[:200]
         raise ConfigError(f"{name}: {type(value).__name__} will not do: {reason}") from None
@@ -122,7 +129,23 @@ def _observations(env: Environment, obs: Any) -> tuple[chex.Array, tuple[int, ..
             f"obs: shape {shapes[0] if one else shapes} will not do; it should be "
             f"{wanted[0] if one else wanted}, or that with a leading axis"
         )
-    return jax.vmap(env.store)(given), batch.pop()
+    (lead,) = batch
+    if lead == (0,):
+        raise ConfigError(f"obs: shape {shapes[0]} will not do; it holds no observation")
+    return jax.vmap(env.store)(given), lead
+
+
+def _starts(step: Step, lead: tuple[int, ...]) -> chex.Array:
+    """Where an episode begins, bool ``[*lead]``.
+
+    Raises:
+      ConfigError: it is said for another number of observations.
+    """
+    begins = step.memory is None if step.starts is None else step.starts
+    starts = _as_array("starts", begins).astype(jnp.bool_)
+    if starts.shape not in ((), lead):
+        raise ConfigError(f"starts: shape {starts.shape} will not do; it should be {lead}")
+    return jnp.broadcast_to(starts, lead)
 
 
 def _check_memory(config: Config, memory: Any, lead: tuple[int, ...]) -> None:
@@ -182,8 +205,8 @@ def export_policy(
     """
     from jax import export
 
-    wrong = [name for name in platforms if name not in PLATFORMS]
-    if isinstance(platforms, str) or wrong or not platforms:
+    listed = isinstance(platforms, Sequence) and not isinstance(platforms, str)
+    if not listed or not platforms or any(name not in PLATFORMS for name in platforms):
         raise ConfigError(
             f"platforms: {platforms!r} will not do; it should be a list of {', '.join(PLATFORMS)}"
         )

@@ -91,8 +91,8 @@ class NetworkConfig:
     image_layout: Literal["auto", "channels_last", "channels_first"] = Field(
         "auto",
         description="Where the channels of a picture are: [height, width, channels], or channels "
-        "first; auto: first where the first axis is 1, 3 or 4 and shorter than both others, and "
-        "the last is longer than 4.",
+        "first; auto: first where the first axis is shorter than both others and, unless these are "
+        "bytes, 1, 3 or 4, and the last is longer than 4.",
     )
     channels: Sizes | None = Field(
         None,

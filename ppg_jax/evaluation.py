@@ -7,11 +7,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ppg_jax.config import Config
+from ppg_jax.config import Config, ConfigError, check_config
 from ppg_jax.envs import Environment, reset_envs, step_envs
 from ppg_jax.fields import check_whole
 from ppg_jax.kept import kept
-from ppg_jax.networks import POLICY
+from ppg_jax.networks import POLICY, Agent
 from ppg_jax.parallel import Layout, collect, compiler_options, deal, in_turns, over_rows
 from ppg_jax.running_stats import RunningStats
 from ppg_jax.train import build, traced_in_32_bits
@@ -19,6 +19,41 @@ from ppg_jax.types import EnvsState
 
 USUAL_LIMIT, LONGEST_LIMIT = 10_000, 100_000
 """Steps that are played at most where no limit is known, and the longest limit waited for."""
+MOST_EPISODES, MOST_STEPS = 1_000_000, 2**31 - 1
+"""Episodes that are played side by side at most, and steps that are counted."""
+
+
+def check_key(key: Any) -> None:
+    """Whether something is one random key, of ``jax.random.key`` or the older ``PRNGKey``.
+
+    Raises:
+      ConfigError: it is something else, or several keys.
+    """
+    if isinstance(key, jax.Array | np.ndarray):
+        is_key = jnp.issubdtype(key.dtype, jax.dtypes.prng_key)
+        one = key.shape == () if is_key else key.ndim == 1 and key.dtype == jnp.uint32
+        if one:
+            return
+    found = str(jnp.shape(key)) if hasattr(key, "shape") else type(key).__name__
+    raise ConfigError(f"key: {found} will not do; it should be one key, of jax.random.key(...)")
+
+
+def _check_params(agent: Agent, params: Any) -> None:
+    """Whether parameters are those of one seed's networks.
+
+    Raises:
+      ConfigError: they are not.
+    """
+    want: Any = jax.eval_shape(agent.init, jax.random.key(0))
+    found: Any = jax.tree.structure(params)
+    if found != jax.tree.structure(want) or any(
+        jnp.shape(a) != b.shape
+        for a, b in zip(jax.tree.leaves(params), jax.tree.leaves(want), strict=True)
+    ):
+        raise ConfigError(
+            "params: are not those of this configuration's networks, of one seed; of several seeds "
+            "take one, jax.tree.map(lambda x: x[0], params), or vmap"
+        )
 
 
 def evaluate(
@@ -48,6 +83,9 @@ def evaluate(
 
     Returns:
       Raw returns ``[E]``, lengths ``[E]``, and whether each episode ended, bool ``[E]``.
+
+    Raises:
+      ConfigError: one of these is something else.
     """
     returns, lengths, ended = evaluate_tasks(
         config, params, obs_stats, key, num_episodes, greedy=greedy, max_steps=max_steps
@@ -71,9 +109,14 @@ def evaluate_tasks(
     Returns:
       Raw returns ``[E, episodes_per_task]``, lengths ``[E]``, and whether each task ended.
     """
-    check_whole("num_episodes", num_tasks, 1)
+    check_config(config)
+    check_whole("num_episodes", num_tasks, 1, MOST_EPISODES)
+    check_key(key)
     env, agent = build(config)
-    limit = _step_limit(env) if max_steps is None else check_whole("max_steps", max_steps, 1)
+    _check_params(agent, params)
+    limit = _step_limit(env)
+    if max_steps is not None:
+        limit = check_whole("max_steps", max_steps, 1, MOST_STEPS)
     numbers = jnp.arange(config.episodes_per_task or 1)[None]
     reset_key, play_key = jax.random.split(key)
 

@@ -5,7 +5,6 @@ import functools
 import json
 import os
 import tempfile
-import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,13 +18,19 @@ from ppg_jax.acting import Step, act, check_seed, export_policy, initial_memory,
 from ppg_jax.backend import lay_out
 from ppg_jax.config import Config, ConfigError
 from ppg_jax.envs.drawing import animate, check_drawable
-from ppg_jax.evaluation import evaluate_seeds, record_episode
+from ppg_jax.evaluation import (
+    LONGEST_LIMIT,
+    MOST_EPISODES,
+    MOST_STEPS,
+    evaluate_seeds,
+    record_episode,
+)
 from ppg_jax.evaluator import with_environment
 from ppg_jax.fields import check_whole
 from ppg_jax.folder import METRICS, folder_config
 from ppg_jax.logging import read_metrics
 from ppg_jax.parameters import load_parameters
-from ppg_jax.plain_files import read_plain, write_whole
+from ppg_jax.plain_files import as_path, read_plain, write_whole
 from ppg_jax.report import plot_learning_curve
 from ppg_jax.storage import LARGEST_TEXT
 from ppg_jax.summary import MetricArrays, final_returns, first_bad_iteration, to_dataframe
@@ -83,10 +88,7 @@ class SavedRun:
           ConfigError: nothing was saved, or it is damaged.
         """
         with jax.ensure_compile_time_eval():  # somebody may be tracing
-            found = load_parameters(self.directory, self.config)
-        if found.note:
-            warnings.warn(found.note, RuntimeWarning, stacklevel=2)
-        return found.params, found.obs_stats
+            return load_parameters(self.directory, self.config)
 
     def __repr__(self) -> str:
         try:
@@ -172,7 +174,13 @@ class SavedRun:
         return to_env(self.config, actions)
 
     def initial_memory(self, num_envs: int | None = None) -> Any:
-        """Memories before any observation, leaves ``[num_envs, ...]``; None: without the axis."""
+        """Memories before any observation, leaves ``[num_envs, ...]``; None: without the axis.
+
+        Raises:
+          ConfigError: there are no so many environments.
+        """
+        if num_envs is not None:
+            check_whole("num_envs", num_envs, 1)
         return initial_memory(self.config, num_envs)
 
     def export(
@@ -210,10 +218,10 @@ class SavedRun:
         Raises:
           ConfigError: there is no such seed or platform, or the file cannot be written.
         """
+        file = as_path("path", path)
         program = export_policy(
             self.config, self._of(seed), platforms, Step(greedy=greedy, raw=raw)
         )
-        file = Path(path)
         try:
             write_whole(file, bytes(program))
         except OSError as error:
@@ -265,10 +273,10 @@ class SavedRun:
 
         Returns that grow from episode to episode are learning within the task.
         """
-        check_whole("episodes", tasks, 1)
+        check_whole("episodes", tasks, 1, MOST_EPISODES)
         check_whole("seed", seed, 0, 2**32 - 1)
         if max_steps is not None:
-            check_whole("max_steps", max_steps, 1)
+            check_whole("max_steps", max_steps, 1, MOST_STEPS)
         params, stats = self.parameters
         config = with_environment(self.config, changes)
         # The run may have had other devices than this machine.
@@ -299,14 +307,15 @@ class SavedRun:
           The episode's return, up to where the pictures end.
 
         Raises:
-          ConfigError: gymnax cannot draw the environment.
+          ConfigError: gymnax cannot draw the environment, or the file cannot be written.
         """
-        check_whole("max_steps", max_steps, 1)
+        check_whole("max_steps", max_steps, 1, LONGEST_LIMIT)
         check_whole("episode", episode, 0, 2**32 - 1)
-        if Path(file).suffix != ".gif":
-            raise ConfigError(f"file: {str(file)!r} will not do; its name should end in .gif")
-        if not Path(file).parent.is_dir():
-            raise ConfigError(f"file: {Path(file).parent} is no folder; make it first")
+        path = as_path("file", file)
+        if path.suffix != ".gif":
+            raise ConfigError(f"file: {str(path)!r} will not do; its name should end in .gif")
+        if not path.parent.is_dir():
+            raise ConfigError(f"file: {path.parent} is no folder; make it first")
         env, _ = build(self.config)
         check_drawable(env.name)
         play = _recording(self.config, greedy, max_steps)
@@ -321,7 +330,10 @@ class SavedRun:
         with tempfile.TemporaryDirectory() as place:
             drawn = Path(place) / "episode.gif"
             animate(env, frames, returns.tolist(), str(drawn))
-            write_whole(Path(file), drawn.read_bytes())
+            try:
+                write_whole(path, drawn.read_bytes())
+            except OSError as error:
+                raise ConfigError(f"file: {path} cannot be written: {error.strerror}") from None
         return float(returns[-1])
 
     def plot(self) -> Figure:
@@ -368,5 +380,5 @@ def load_run(directory: str | Path, env: Any = None) -> SavedRun:
 
 def open_run(directory: str | Path, env: Any = None) -> SavedRun:
     """``load_run`` without the parameters, which are read when they are first asked for."""
-    folder = Path(directory)
+    folder = as_path("DIR", directory)
     return SavedRun(folder, folder_config(folder, env))

@@ -14,10 +14,23 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from ppg_jax.fields import ConfigError
+
 _NO_WAITING = getattr(os, "O_NONBLOCK", 0)  # a pipe is opened at once, and then refused
 _NO_LINKS = getattr(os, "O_NOFOLLOW", 0)
 TEMPORARY = ".*.tmp"
 """Names of what is half written."""
+
+
+def as_path(name: str, value: Any) -> Path:
+    """A path that a function was given; ``name`` is the argument's.
+
+    Raises:
+      ConfigError: it is something else.
+    """
+    if not isinstance(value, str | os.PathLike):
+        raise ConfigError(f"{name}: {value!r} will not do; it should be a path")
+    return Path(value)
 
 
 def read_plain(path: Path, limit: int) -> bytes:

@@ -124,6 +124,15 @@ def test_what_cannot_be_exported_is_one_line(saved, tmp_path):
         saved.export(tmp_path, platforms=["cpu"], greedy=True)
 
 
+def playing(saved, **wrong):
+    """``evaluate`` with some of its arguments wrong."""
+    fields = {
+        "config": saved.config, "params": jax.tree.map(lambda x: x[0], saved.parameters[0]),
+        "obs_stats": None, "key": jax.random.key(0), "num_episodes": 1,
+    }  # fmt: skip
+    return evaluate(**fields | wrong)
+
+
 WRONG = {
     "episodes 0": (lambda s: s.evaluate(0), "episodes: 0"),
     "episodes -1": (lambda s: s.evaluate(episodes=-1), "episodes: -1"),
@@ -132,7 +141,14 @@ WRONG = {
     "evaluation seed": (lambda s: s.evaluate(1, seed=-1), "seed: -1"),
     "max_steps": (lambda s: s.evaluate(1, max_steps=0), "max_steps: 0"),
     "env_params": (lambda s: s.evaluate(1, env_params=3), "env_params"),
+    "many episodes": (lambda s: s.evaluate(2**40), "episodes: 1099511627776"),
+    "many steps": (lambda s: s.evaluate(1, max_steps=2**31), "max_steps: 2147483648"),
     "frames": (lambda s: s.render("x.gif", max_steps=0), "max_steps: 0"),
+    "many frames": (lambda s: s.render("x.gif", max_steps=10**9), "max_steps: 1000000000"),
+    "no file": (lambda s: s.render(None), "file: None"),
+    "export to a number": (lambda s: s.export(3), "path: 3"),
+    "no platforms": (lambda s: s.export("x", platforms=None), "platforms: None"),
+    "no place": (lambda s: load_run(3), "DIR: 3"),
     "film": (lambda s: s.render("x.mp4"), "file: 'x.mp4' will not do; its name should end in .gif"),
     "no folder": (lambda s: s.render("no/such/x.gif"), "file: no/such is no folder"),
     "episode": (lambda s: s.render("x.gif", episode=-1), "episode: -1"),
@@ -141,7 +157,29 @@ WRONG = {
     "obs text": (lambda s: s.policy("abc", jax.random.key(0)), "obs: "),
     "obs none": (lambda s: s.policy(None, jax.random.key(0)), "obs: "),
     "obs shape": (lambda s: s.policy(np.zeros((2, 3)), jax.random.key(0)), r"obs: shape \(2, 3\)"),
+    "obs nothing": (
+        lambda s: s.policy(np.zeros((0, 4)), jax.random.key(0)),
+        r"obs: shape \(0, 4\)",
+    ),
+    "obs complex": (lambda s: s.policy(np.zeros(4, complex), jax.random.key(0)), "obs: ndarray"),
     "memory": (lambda s: s.policy(np.zeros(4), jax.random.key(0), memory=3), "memory: "),
+    "memory -1": (lambda s: s.initial_memory(-1), "num_envs: -1"),
+    "memory 2.5": (lambda s: s.initial_memory(2.5), "num_envs: 2.5"),
+    "starts text": (lambda s: s.policy(np.zeros(4), jax.random.key(0), starts="a"), "starts: str"),
+    "starts": (
+        lambda s: s.policy(np.zeros((3, 4)), jax.random.key(0), starts=np.zeros(2)),
+        r"starts: shape \(2,\) will not do; it should be \(3,\)",
+    ),
+    "key 3": (lambda s: s.policy(np.zeros(4), 3), "key: int"),
+    "key text": (lambda s: s.policy(np.zeros(4), "a"), "key: str"),
+    "no key": (lambda s: s.policy(np.zeros(4), None), "key: NoneType"),
+    "keys": (lambda s: s.policy(np.zeros(4), jax.random.split(jax.random.key(0))), r"key: \(2,\)"),
+    "plain key": (lambda s: playing(s, key=0), "key: int"),
+    "plain episodes": (lambda s: playing(s, num_episodes=0), "num_episodes: 0"),
+    "plain steps": (lambda s: playing(s, max_steps=0), "max_steps: 0"),
+    "plain config": (lambda s: playing(s, config={}), "config: dict"),
+    "plain params": (lambda s: playing(s, params=3), "params: are not those"),
+    "plain seeds": (lambda s: playing(s, params=s.parameters[0]), "params: are not those"),
 }
 
 
@@ -168,6 +206,21 @@ def test_a_loaded_run_needs_its_folder_no_more(tmp_path):
     want = load_run(tmp_path / "run").policy(np.zeros(4), jax.random.key(0))
     shutil.rmtree(tmp_path / "run")
     np.testing.assert_array_equal(loaded.policy(np.zeros(4), jax.random.key(0)), want)
+
+
+def test_what_keys_may_be(cartpole):
+    obs, key = np.zeros((3, 4)), jax.random.key(7)
+    want = cartpole.policy(obs, key)
+    np.testing.assert_array_equal(cartpole.policy(obs, jax.random.PRNGKey(7)), want)
+    greedy = cartpole.policy(obs, key, greedy=True)
+    np.testing.assert_array_equal(cartpole.policy(obs, None, greedy=True), greedy)
+
+
+def test_a_film_cannot_be_a_folder(cartpole, tmp_path):
+    pytest.importorskip("pygame")
+    (tmp_path / "x.gif").mkdir()
+    with pytest.raises(ConfigError, match="file: .* cannot be written"):
+        cartpole.render(tmp_path / "x.gif", max_steps=2)
 
 
 def as_older(folder):
@@ -253,6 +306,8 @@ def test_an_environment_by_the_place_of_its_class(tmp_path):
         ("tests.probes:NoSuch", "cannot be imported: AttributeError"),
         ("os:system", "is no environment; it should be a class with step_env and reset_env"),
         ("tests.probes:State", "is no environment"),
+        ("tests.probes_that_exit:Env", "cannot be imported: SystemExit"),
+        ("tests.probes:Exits", "cannot be made with env_kwargs .*SystemExit"),
         ("tests.probes:", "cannot be imported"),
         (":Probe", "cannot be imported"),
         ("Mine-v0", r"package.module:Class, or from Python an object, Config\(env=MyEnv\(\)\)"),
@@ -303,6 +358,11 @@ def test_no_time_limit_by_a_parameter(limit):
     assert env.max_episode_steps is None
     config = Config(env_params={"max_steps_in_episode": limit})
     assert ppg_jax.train.build(config)[0].max_episode_steps is None
+
+
+def test_part_of_a_step_is_one():
+    env = make_env("CartPole-v1", FrozenMapping({"max_steps_in_episode": 2.5}))
+    assert env.max_episode_steps == 3
 
 
 @pytest.mark.parametrize("limit", [0, -1, math.nan, "soon"])

@@ -1,5 +1,7 @@
 """What environments are handed and what networks see, for every space there is."""
 
+import collections
+
 import gymnasium
 import jax
 import jax.numpy as jnp
@@ -137,6 +139,10 @@ def test_what_the_environment_receives(name):
         S.Dict({"a": S.Tuple((S.Text(3),))}),
         S.Tuple(()),
         S.Box(0, 1, (0,)),
+        S.Discrete(3, start=2**40),
+        S.Discrete(3, start=126, dtype=np.int8),
+        gymnax_spaces.Box(5, 1, (1,)),
+        gymnax_spaces.Box(np.nan, np.nan, (1,)),
         None,
         "left or right",
     ],
@@ -222,9 +228,20 @@ def test_observation_spaces_that_are_not_understood_are_refused(space):
 
 def test_observations_and_their_space_must_agree():
     two = S.Dict({"a": S.Discrete(2), "b": S.Discrete(2)})
-    for space, obs in ((two, {"a": INT(0)}), (S.Discrete(2), {"a": INT(0)}), (two, INT(0))):
+    more = {"a": INT(0), "b": INT(0), "c": INT(0)}
+    one = S.Tuple((S.Discrete(2),))
+    for space, obs in (
+        (two, {"a": INT(0)}), (S.Discrete(2), {"a": INT(0)}), (two, INT(0)),
+        (two, more), (one, (INT(0), INT(0))), (one, ()),
+    ):  # fmt: skip
         with pytest.raises(ConfigError, match="env: Sees"):
             make_env(Sees(space, obs))
+
+
+def test_a_named_tuple_is_a_dict():
+    both = collections.namedtuple("both", "a b")(INT(2), jnp.float32([3]))
+    space = S.Dict({"a": S.Discrete(2, start=1), "b": S.Box(0, 9, (1,))})
+    np.testing.assert_array_equal(make_env(Sees(space, both)).store(both), [0, 1, 3])
 
 
 class Picture(probes.Probe):
@@ -283,7 +300,8 @@ def test_pictures_with_their_channels_first_are_recognised(normalize):
     [
         ((3, 64, 64), "auto", True), ((1, 84, 84), "auto", True), ((4, 84, 84), "auto", True),
         ((64, 64, 3), "auto", False), ((10, 10, 4), "auto", False), ((10, 10, 10), "auto", False),
-        ((4, 9, 4), "auto", False), ((8, 64, 64), "auto", False),
+        ((4, 9, 4), "auto", False), ((8, 64, 64), "auto", True), ((2, 84, 84), "auto", True),
+        ((12, 64, 96), "auto", True), ((64, 96, 12), "auto", False),
         ((8, 64, 64), "channels_first", True), ((3, 64, 64), "channels_last", False),
     ],
 )  # fmt: skip
@@ -291,6 +309,12 @@ def test_where_channels_are(shape, layout, first):
     env = Sees(S.Box(0, 255, shape, np.uint8), jnp.zeros(shape, jnp.uint8))
     _, agent = build(Config(env=env, network={"image_layout": layout, "encoder": "mlp"}))
     assert agent.network.image_layout == ("channels_first" if first else "channels_last")
+
+
+def test_a_grid_of_numbers_is_no_picture_of_many_channels():
+    env = Sees(S.Box(0, 1, (5, 7, 7)), jnp.zeros((5, 7, 7)))
+    _, agent = build(Config(env=env))
+    assert agent.network.image_layout == "channels_last"
 
 
 def bandit(env, **changes):

@@ -130,7 +130,7 @@ def _imported(place: str, env_kwargs: Mapping[str, Any]) -> Any:
         found: Any = importlib.import_module(module)
         for part in name.split("."):
             found = getattr(found, part)
-    except Exception as error:  # whatever somebody's module raises
+    except (Exception, SystemExit) as error:  # whatever somebody's module raises
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:300]
         raise ConfigError(f"env: {place!r} cannot be imported: {reason}") from None
     methods = [getattr(found, method, None) for method in ("step_env", "reset_env")]
@@ -140,7 +140,7 @@ def _imported(place: str, env_kwargs: Mapping[str, Any]) -> Any:
         )
     try:
         return found(**env_kwargs)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:300]
         raise ConfigError(
             f"env: {place!r} cannot be made with env_kwargs {dict(env_kwargs)}: {reason}"
@@ -195,7 +195,7 @@ def _with_time_limit(params: Any) -> tuple[Any, int | None]:
         )
     if steps >= NO_LIMIT:
         return params.replace(**{TIME_LIMIT: NO_LIMIT}), None
-    return params, int(steps)
+    return params, math.ceil(steps)
 
 
 class GymnaxEnv:

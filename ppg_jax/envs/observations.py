@@ -1,7 +1,7 @@
 """Observations as the networks read them, and how what an environment gives becomes that."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import chex
@@ -143,8 +143,10 @@ def _pieces(tree: Any, obs: Any):
     if isinstance(tree, Numbers):
         yield _flat(tree, obs)
         return
+    if isinstance(obs, Mapping | tuple | list) and len(obs) != len(tree):
+        raise ValueError(f"{len(obs)} parts instead of {len(tree)}")
     for name, part in tree.items() if isinstance(tree, dict) else enumerate(tree):
-        as_field = isinstance(name, str) and not hasattr(obs, "__getitem__")
+        as_field = isinstance(name, str) and not isinstance(obs, Mapping)
         yield from _pieces(part, getattr(obs, str(name)) if as_field else obs[name])
 
 

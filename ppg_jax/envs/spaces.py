@@ -111,6 +111,11 @@ def _whole(
 ) -> Numbers | None:
     if np.any(sizes < 1) or not all(np.issubdtype(x.dtype, np.integer) for x in (sizes, start)):
         return None
+    if sizes.size and jnp.issubdtype(dtype, jnp.integer):
+        held = jnp.iinfo(dtype)  # as JAX has it: of 64 bits 32 are left
+        largest = start.astype(np.int64) + (sizes - 1)
+        if np.min(start) < held.min or np.max(largest) > held.max:
+            return None
     flat = tuple(int(n) for n in sizes.ravel())
     return Numbers("discrete", shape, dtype, flat, start, as_categories=as_categories)
 
@@ -149,8 +154,9 @@ def read_action_space(
     parts = [] if tree is None else list(parts_of(tree))
     kinds = {part.kind for part in parts}
     floats = all(jnp.issubdtype(p.dtype, jnp.floating) for p in parts if p.kind == "continuous")
+    in_order = all(np.all(part.low <= part.high) for part in parts)  # NaN is in no order
     size = sum(math.prod(part.shape) for part in parts)
-    if len(kinds) != 1 or not floats or not size:
+    if len(kinds) != 1 or not floats or not in_order or not size:
         raise ConfigError(
             f"env: {env_name} has the action space {space!r}; a policy needs Discrete, "
             "MultiDiscrete, MultiBinary, a Box of floats, or Tuples and Dicts that are all of "

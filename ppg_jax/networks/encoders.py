@@ -172,11 +172,13 @@ def _image_layout(
     """Where the channels of a picture are, by its shape where that is not said.
 
     Pictures have few channels: 1 (grey), 3 (colours) or 4 (colours and how opaque, or four frames).
+    Those of bytes are photographs and games, also several frames of them: fewer channels than rows.
     """
     if config.image_layout != "auto" or len(observation.shape) != 3:
         return config.image_layout
     first, height, width = observation.shape
-    few = first in (1, 3, 4) and first < min(height, width) and width > 4
+    few = first in (1, 3, 4) or observation.dtype == jnp.uint8
+    few = few and first < min(height, width) and width > 4
     return "channels_first" if few else "channels_last"
 
 
