@@ -23,7 +23,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from common import REPORT, Phases, finish, in_turn, options, ratio
+from common import Phases, finish, in_turn, options, ratio
+from report import REPORT
 
 from ppg_jax.backend import lay_out
 from ppg_jax.config import Config
@@ -131,6 +132,7 @@ def make_venv(folder: Path) -> Path:
 def measure(args: argparse.Namespace) -> list[dict]:
     python = args.python or make_venv(args.venv)
     here = Path(__file__).parent
+    rows = []
     for case in args.cases:
         for seeds in args.seeds:
             spec = COMMON | CASES[case] | {"seeds": seeds}
@@ -147,7 +149,7 @@ def measure(args: argparse.Namespace) -> list[dict]:
                 worker.close()
             per_step = {n: [s / workers[n].steps for s in x] for n, x in seconds.items()}
             for name, worker in workers.items():
-                REPORT.add(
+                row = REPORT.add(
                     {
                         "case": case,
                         "seeds": seeds,
@@ -157,7 +159,8 @@ def measure(args: argparse.Namespace) -> list[dict]:
                         "compile_seconds": round(worker.compile_seconds, 1),
                     }
                 )
-    return REPORT.rows
+                rows.append(row)
+    return rows
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -5,20 +5,18 @@ import contextlib
 import json
 import platform
 import random
-import signal
 import statistics
 import subprocess
 import sys
-import threading
 import time
-import traceback
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+from report import REPORT, exit_code, say, terminable
 
 from ppg_jax.config import Config, ConfigError
 from ppg_jax.parallel import Layout, compiler_options, deal, in_turns, over_rows, repeat
@@ -48,6 +46,7 @@ class Phases:
         held = used.argument_size_in_bytes + used.output_size_in_bytes - used.alias_size_in_bytes
         in_all = held * layout.turns + used.temp_size_in_bytes * layout.workers
         self.memory_mib = in_all / 2**20
+        say(f"{config.env_name} by {layout}: compiled in {self.compile_seconds:.1f} s")
         self.steps = layout.rows * config.n_pi * config.steps_per_iteration
         self()
 
@@ -71,71 +70,18 @@ def changed(changes: list[tuple[Any, str, Any]]) -> Iterator[None]:
             setattr(module, name, value)
 
 
-class Report:
-    """What a script has found so far: shown as it comes, and kept if the script is cut off.
-
-    Attributes:
-      out: file to write to, or None.
-      rows: of the results so far.
-      cut_off: measuring was ended before its time.
-    """
-
-    def __init__(self) -> None:
-        self.out: Path | None = None
-        self.rows: list[Any] = []
-        self.cut_off = False
-
-    def add(self, row: Any) -> None:
-        """One more row: said on standard error, and written."""
-        self.rows.append(row)
-        print(f"result {len(self.rows)}: {json.dumps(row)[:300]}", file=sys.stderr, flush=True)
-        if self.out:
-            self.write(self.rows, complete=False)
-
-    def write(self, results: Any, *, complete: bool) -> str:
-        """The report as JSON, which goes to the file too."""
-        report = {**environment(), "complete": complete, "results": results}
-        text = json.dumps(report, indent=2)
-        if self.out:
-            beside = self.out.with_name(self.out.name + ".tmp")
-            beside.write_text(text + "\n")
-            beside.replace(self.out)
-        return text
-
-
-REPORT = Report()
-
-
-def kept(rows: Iterable[Any]) -> list[Any]:
-    """The rows as a list, each kept as soon as it is there."""
-    found = []
-    for row in rows:
-        REPORT.add(row)
-        found.append(row)
-    return found
-
-
 def in_turn(timers: Mapping[Any, Callable[[], float]], repeats: int) -> dict[Any, list[float]]:
     """Seconds of every timer, ``repeats`` rounds of all: what else the machine does hits all.
 
-    Every round has an order of its own, or one would always follow the same other. Where it is cut
-    off, whole rounds count.
+    Every round has an order of its own, or one would always follow the same other.
     """
     seconds: dict[Any, list[float]] = {name: [] for name in timers}
     order, shuffle = list(timers), random.Random(0).shuffle
-    for number in range(repeats):
+    for _ in range(repeats):
         shuffle(order)
-        began = time.perf_counter()
-        try:
-            for name in order:
-                seconds[name].append(timers[name]())
-        except KeyboardInterrupt:
-            if not number:
-                raise
-            REPORT.cut_off = True
-            return {name: x[:number] for name, x in seconds.items()}
-        took = time.perf_counter() - began
-        print(f"round {number + 1} of {repeats}: {took:.1f} s", file=sys.stderr, flush=True)
+        for name in order:
+            seconds[name].append(timers[name]())
+            REPORT.timed(name, seconds[name][-1])
     return seconds
 
 
@@ -190,35 +136,19 @@ def options(doc: str | None) -> argparse.ArgumentParser:
 def finish(args: argparse.Namespace, measure: Callable[[], Any]) -> int:
     """Measures, prints the report as JSON and keeps it where ``--out`` says; an exit code.
 
-    Where it is cut off (Ctrl-C, SIGTERM, an error) it does so with what there is.
+    What stops the script, be it a signal, leaves what was measured before, not ``complete``.
     """
-    REPORT.__init__()  # type: ignore[misc]  # scripts run one after the other in tests
-    REPORT.out = args.out
-    before = None
-    if threading.current_thread() is threading.main_thread():
-        before = signal.signal(signal.SIGTERM, _interrupt)
-    code, results = 0, None
+    REPORT.begin(args.out)
+    report, code = {"complete": True}, 0
     try:
-        results = measure()
+        with terminable():
+            report["results"] = measure()
     except ConfigError as error:
-        print(f"error: {error}", file=sys.stderr)
-        code = 2
-    except KeyboardInterrupt:
-        print("cut off", file=sys.stderr)
-        code = 130
-    except Exception:
-        if not REPORT.rows:
-            raise
-        traceback.print_exc()
-        code = 1
-    finally:
-        if before is not None:
-            signal.signal(signal.SIGTERM, before)
-    complete = code == 0 and not REPORT.cut_off
-    if code == 0 or REPORT.rows:
-        print(REPORT.write(results if code == 0 else REPORT.rows, complete=complete))
-    return code or (0 if complete else 130)
-
-
-def _interrupt(*_: object) -> None:
-    raise KeyboardInterrupt
+        say(f"error: {error}")
+        report, code = REPORT.so_far(), 2
+    except BaseException as error:
+        report, code = REPORT.so_far(), exit_code(error)
+    if code and not (REPORT.rows or REPORT.seconds):
+        return code
+    print(REPORT.write(environment() | report))
+    return code

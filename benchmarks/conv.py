@@ -12,7 +12,8 @@ from typing import Any
 
 import flax.linen as nn
 import jax
-from common import REPORT, Phases, finish, in_turn, options, ratio
+from common import Phases, finish, in_turn, options, ratio
+from report import REPORT
 
 from ppg_jax.backend import lay_out, use_all_cores
 from ppg_jax.config import Config
@@ -60,11 +61,12 @@ def program(how: str, seeds: int, args: Any) -> Phases:
 
 
 def measure(args: Any) -> list[dict]:
+    rows = []
     for seeds in args.seeds:
         programs = {how: program(how, seeds, args) for how in ("patches", "lax", "flax nn.Conv")}
         seconds = in_turn(programs, args.repeats)
         for how, phases in programs.items():
-            REPORT.add(
+            row = REPORT.add(
                 {
                     "conv": how,
                     "seeds": seeds,
@@ -74,7 +76,8 @@ def measure(args: Any) -> list[dict]:
                     "compile_seconds": round(phases.compile_seconds, 2),
                 }
             )
-    return REPORT.rows
+            rows.append(row)
+    return rows
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -6,14 +6,13 @@ Some releases of jaxlib deadlock at random on CPU in vmapped training programs. 
 back within the limit is killed and counted as a hang. Exit code 1 if there was one.
 """
 
-import itertools
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from typing import Any
 
-from common import REPORT, finish, kept, options
+from common import finish, options
+from report import REPORT
 
 CHILD = """
 import platform, sys, jax
@@ -50,6 +49,34 @@ def once(python: str, strategy: str, args: Any) -> dict:
     }
 
 
+def measure(args: Any) -> list[dict]:
+    """A row for every Python and strategy."""
+    rows = []
+    for python in args.pythons:
+        for strategy in args.strategies:
+            runs = []
+            for _ in range(args.repeats):
+                runs.append(once(python, strategy, args))
+                print(
+                    f"{python} {strategy} {len(runs)}/{args.repeats}: {runs[-1]}", file=sys.stderr
+                )
+            ended = [run for run in runs if not run["hung"]]
+            row = REPORT.add(
+                {
+                    "jax": sorted({run["jax"] for run in ended}),
+                    "strategy": strategy,
+                    "layout": sorted({run["layout"] for run in ended}),
+                    "seeds": args.seeds,
+                    "limit_seconds": args.limit,
+                    "runs": len(runs),
+                    "hung": len(runs) - len(ended),
+                    "longest_seconds": round(max((r["seconds"] for r in ended), default=0.0), 1),
+                }
+            )
+            rows.append(row)
+    return rows
+
+
 def main(argv: list[str] | None = None) -> int:
     parser = options(__doc__)
     parser.add_argument("config", nargs="?", default="minatar/breakout")
@@ -61,39 +88,8 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--repeats", type=int, default=20)
     parser.add_argument("--limit", type=float, default=180, help="seconds until a run has hung")
     args = parser.parse_args(argv)
-    rows: list[dict] = []
-
-    def each() -> Iterator[dict]:
-        for python, strategy in itertools.product(args.pythons, args.strategies):
-            rows.append(measure(python, strategy, args))
-            yield rows[-1]
-
-    code = finish(args, lambda: kept(each()))
-    return code or (1 if any(row["hung"] for row in rows) else 0)
-
-
-def measure(python: str, strategy: str, args: Any) -> dict[str, Any]:
-    """Runs of one kind; cut off, as many as there were."""
-    runs: list[dict] = []
-    try:
-        for _ in range(args.repeats):
-            runs.append(once(python, strategy, args))
-            print(f"{python} {strategy} {len(runs)}/{args.repeats}: {runs[-1]}", file=sys.stderr)
-    except KeyboardInterrupt:
-        if not runs:
-            raise
-        REPORT.cut_off = True
-    ended = [run for run in runs if not run["hung"]]
-    return {
-        "jax": sorted({run["jax"] for run in ended}),
-        "strategy": strategy,
-        "layout": sorted({run["layout"] for run in ended}),
-        "seeds": args.seeds,
-        "limit_seconds": args.limit,
-        "runs": len(runs),
-        "hung": len(runs) - len(ended),
-        "longest_seconds": round(max((r["seconds"] for r in ended), default=0.0), 1),
-    }
+    code = finish(args, lambda: measure(args))
+    return code or (1 if any(row["hung"] for row in REPORT.rows) else 0)
 
 
 if __name__ == "__main__":

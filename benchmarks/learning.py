@@ -7,11 +7,11 @@ interval of the difference between the first two configurations' mean returns.
 """
 
 import sys
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-from common import finish, kept, options
+from common import finish, options
+from report import REPORT, whole
 from rich.console import Console
 
 from ppg_jax.files import load_config
@@ -54,14 +54,10 @@ def difference(a: np.ndarray, b: np.ndarray) -> dict:
 def measure(names: list[str], changes: dict[str, Any]) -> dict[str, Any]:
     """Trains them all, one after the other."""
     console = Console(stderr=True)
-    results: list[Result] = []
-
-    def each() -> Iterator[dict]:
-        for name in names:
-            results.append(run(load_config(name, **changes), console=console))
-            yield summarize(name, results[-1])
-
-    runs = kept(each())
+    results, runs = [], []
+    for name in names:
+        results.append(whole(run(load_config(name, **changes), console=console)))
+        runs.append(REPORT.add(summarize(name, results[-1])))
     if len(runs) == 1:
         return {"runs": runs}
     first, second = (result.final_returns for result in results[:2])

@@ -14,7 +14,8 @@ from typing import Any
 import common
 import jax
 import jax.numpy as jnp
-from common import Phases, changed, finish, in_turn, kept, one_phase, options, ratio
+from common import Phases, changed, finish, in_turn, one_phase, options, ratio
+from report import rows_of
 
 from ppg_jax import aux_phase, minibatch, optimizer, policy_phase, prng, rollout, train
 from ppg_jax.config import Config, ConfigError
@@ -190,7 +191,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--n-pi", type=int, help="of the phase that is timed; default its own")
     parser.add_argument("--repeats", type=int, default=7)
     args = parser.parse_args(argv)
-    return finish(args, lambda: kept(row for name in args.configs for row in measure(name, args)))
+    return finish(args, lambda: rows_of(args.configs, lambda name: measure(name, args)))
 
 
 if __name__ == "__main__":

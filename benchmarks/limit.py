@@ -19,8 +19,9 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from common import changed, finish, in_turn, kept, options
+from common import changed, finish, in_turn, options
 from jax.extend.core import ClosedJaxpr, Jaxpr
+from report import rows_of
 
 from ppg_jax.aux_phase import auxiliary_phase
 from ppg_jax.config import Config
@@ -212,7 +213,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("configs", nargs="*", default=["minatar/breakout", "ppo/minatar/breakout"])
     parser.add_argument("--repeats", type=int, default=7)
     args = parser.parse_args(argv)
-    return finish(args, lambda: kept(measure(name, args.repeats) for name in args.configs))
+    return finish(args, lambda: rows_of(args.configs, lambda name: [measure(name, args.repeats)]))
 
 
 if __name__ == "__main__":

@@ -13,8 +13,9 @@ import sys
 from typing import Any
 
 import numpy as np
-from common import REPORT, finish, options
+from common import finish, options
 from learning import difference
+from report import REPORT, whole
 from rich.console import Console
 
 from ppg_jax.config import Config
@@ -43,12 +44,12 @@ def variants(args: Any) -> list[tuple[str, str, Config]]:
 
 
 def measure(args: Any) -> list[dict]:
-    console, finals = Console(stderr=True), {}
+    console, rows, finals = Console(stderr=True), [], {}
     for memory, algorithm, config in variants(args):
-        result = run(config, progress=True, console=console)
+        result = whole(run(config, progress=True, console=console))
         returns = finals[memory, algorithm] = result.final_returns
         middle, low, high = iqm_interval([returns])
-        REPORT.add(
+        row = REPORT.add(
             {
                 "config": args.config,
                 "memory": memory,
@@ -61,10 +62,11 @@ def measure(args: Any) -> list[dict]:
                 "env_steps_per_second": round(result.env_steps_per_second),
             }
         )
+        rows.append(row)
     for memory in args.memories if args.ppo else ():
         gap = difference(finals[memory, "ppg"], finals[memory, "ppo"])
-        REPORT.add({"config": args.config, "memory": memory, "ppg_minus_ppo": gap})
-    return REPORT.rows
+        rows.append(REPORT.add({"config": args.config, "memory": memory, "ppg_minus_ppo": gap}))
+    return rows
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -13,7 +13,8 @@ import sys
 from typing import Any
 
 import jax
-from common import Phases, finish, in_turn, kept, one_phase, options, ratio
+from common import Phases, finish, in_turn, one_phase, options, ratio
+from report import rows_of
 
 from ppg_jax.backend import use_all_cores
 from ppg_jax.config import Config
@@ -79,7 +80,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--repeats", type=int, default=5)
     args = parser.parse_args(argv)
     use_all_cores()
-    return finish(args, lambda: kept(row for name in args.configs for row in measure(name, args)))
+    return finish(args, lambda: rows_of(args.configs, lambda name: measure(name, args)))
 
 
 if __name__ == "__main__":

@@ -11,7 +11,8 @@ import sys
 from typing import Any
 
 import numpy as np
-from common import REPORT, finish, options
+from common import finish, options
+from report import REPORT, whole
 from rich.console import Console
 
 from ppg_jax.backend import lay_out
@@ -22,21 +23,21 @@ from ppg_jax.summary import mean_interval
 
 
 def measure(args: Any) -> list[dict]:
-    console = Console(stderr=True)
+    console, rows = Console(stderr=True), []
     base = load_config(args.config, seeds=args.seeds)
     if args.total_timesteps:
         base = base.replace(total_timesteps=args.total_timesteps)
     network = base.to_dict()["network"]
     for recall in (network["recall"], []):
         config = base.replace(network={**network, "recall": recall})
-        result = run(config, console=console)
+        result = whole(run(config, console=console))
         state, layout = result.state, lay_out(result.config, args.seeds)
         returns, *_ = evaluate_seeds(
             result.config, layout, state.params, state.obs_stats, 1, args.tasks, greedy=args.greedy
         )
         by_episode = returns.mean(1)  # [seed, episode]
         gain, low, high = mean_interval(by_episode[:, -1] - by_episode[:, 0])
-        REPORT.add(
+        row = REPORT.add(
             {
                 "config": args.config,
                 "memory": network["memory"],
@@ -49,7 +50,8 @@ def measure(args: Any) -> list[dict]:
                 "env_steps_per_second": round(result.env_steps_per_second),
             }
         )
-    return REPORT.rows
+        rows.append(row)
+    return rows
 
 
 def main(argv: list[str] | None = None) -> int:

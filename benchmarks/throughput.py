@@ -8,7 +8,8 @@ Compile time is measured apart; a phase is repeated and its median counts.
 import statistics
 import sys
 
-from common import Phases, finish, kept, one_phase, options
+from common import Phases, finish, one_phase, options
+from report import REPORT
 
 from ppg_jax.backend import lay_out
 from ppg_jax.config import Config
@@ -42,11 +43,11 @@ def main(argv: list[str] | None = None) -> int:
         base = one_phase(load_config(args.config, strategy=args.strategy))
         # The largest first: only before JAX's first computation do CPU cores become devices.
         order = sorted(args.seeds, reverse=True)
-        rows = kept(
-            {"config": args.config} | measure(base.replace(seeds=seeds), args.repeats)
-            for seeds in order
-        )
-        return sorted(rows, key=lambda row: args.seeds.index(row["seeds"]))
+        rows = {}
+        for seeds in order:
+            row = measure(base.replace(seeds=seeds), args.repeats)
+            rows[seeds] = REPORT.add({"config": args.config} | row)
+        return [rows[seeds] for seeds in args.seeds]
 
     return finish(args, results)
 

@@ -9,6 +9,7 @@ import chex
 import jax
 import jax.numpy as jnp
 
+from ppg_jax.bits import in_32_bits
 from ppg_jax.config import Config, ConfigError
 from ppg_jax.envs import Environment
 from ppg_jax.evaluation import check_key
@@ -78,6 +79,7 @@ def _program(config: Config, greedy: bool, raw: bool) -> Callable[..., Any]:
     env, agent = build(config)
 
     @jax.jit
+    @in_32_bits()
     def play(params: Any, stats: Any, inputs: Inputs, memory: Any, key: chex.PRNGKey) -> Any:
         out = agent.step(params, stats, inputs, memory, (POLICY,))
         actions = out.policy.mode() if greedy else out.policy.sample(key)

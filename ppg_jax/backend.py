@@ -8,9 +8,12 @@ import contextlib
 import hashlib
 import os
 import platform
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import jax
+from jax.experimental.compilation_cache import compilation_cache
 
 from ppg_jax.config import Config, ConfigError
 from ppg_jax.parallel import Layout, by_threads, choose_layout
@@ -89,6 +92,39 @@ def use_compilation_cache() -> Path | None:
         return None
     jax.config.update("jax_compilation_cache_dir", str(folder))
     return folder
+
+
+@contextlib.contextmanager
+def kept_programs(cache: bool) -> Iterator[None]:
+    """``use_compilation_cache`` for a while, not for what else the process compiles.
+
+    Where a folder was chosen by hand nothing changes, also not for what does not want a cache.
+    Several at a time are one.
+
+    Args:
+      cache: False: nothing changes.
+    """
+    with _COUNTING:
+        begun = _WITHIN.count or not jax.config.jax_compilation_cache_dir  # type: ignore[attr-defined]
+        counts = bool(cache and begun and use_compilation_cache())
+        _WITHIN.count += counts
+    try:
+        yield
+    finally:
+        with _COUNTING:
+            _WITHIN.count -= counts
+            if counts and not _WITHIN.count:
+                jax.config.update("jax_compilation_cache_dir", None)
+                compilation_cache.reset_cache()  # JAX goes on with the one it has opened
+
+
+class _Within:
+    """How many are inside ``kept_programs``."""
+
+    count = 0
+
+
+_WITHIN, _COUNTING = _Within(), threading.Lock()
 
 
 def _processor() -> str:

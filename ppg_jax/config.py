@@ -375,23 +375,6 @@ with_clear_errors(NetworkConfig)
 with_clear_errors(Config)
 
 
-def check_config(config: Any, hparams: Any = None) -> None:
-    """Whether what a function was given is a configuration, and hyperparameters if any.
-
-    Raises:
-      ConfigError: it is something else.
-    """
-    for name, value, kind, make in (
-        ("config", config, Config, "ppg_jax.Config(...) or load_config(...)"),
-        ("hparams", hparams, Hyperparams, "config.hparams.replace(...)"),
-    ):
-        if not isinstance(value, kind) and not (name == "hparams" and value is None):
-            raise ConfigError(
-                f"{name}: {type(value).__name__} will not do; it should be a {kind.__name__}, of "
-                f"{make}"
-            )
-
-
 def config_from_dict(fields: Mapping[str, Any]) -> Config:
     """A ``Config`` from a plain mapping, as read from YAML.
 
@@ -412,3 +395,28 @@ def config_from_dict(fields: Mapping[str, Any]) -> Config:
         for name, value in nested(fields).items()
     }
     return Config(**fields)
+
+
+def check_config(config: Any) -> None:
+    """Whether something handed to a function is a ``Config``.
+
+    Raises:
+      ConfigError: it is not.
+    """
+    _check_kind("config", config, Config, "ppg_jax.Config(...) or ppg_jax.load_config(...)")
+
+
+def check_hparams(hparams: Any) -> None:
+    """Whether something handed to a function is ``Hyperparams``.
+
+    Raises:
+      ConfigError: it is not.
+    """
+    _check_kind("hparams", hparams, Hyperparams, "config.hparams.replace(...)")
+
+
+def _check_kind(name: str, value: Any, kind: type, source: str) -> None:
+    if not isinstance(value, kind):
+        raise ConfigError(
+            f"{name}: {type(value).__name__} will not do; it should be {kind.__name__}, of {source}"
+        )

@@ -10,11 +10,11 @@ import numpy as np
 from ppg_jax.config import Config, ConfigError, check_config
 from ppg_jax.envs import Environment, reset_envs, step_envs
 from ppg_jax.fields import check_whole
-from ppg_jax.kept import PROGRAMS, program_key
+from ppg_jax.kept import kept
 from ppg_jax.networks import POLICY, Agent
 from ppg_jax.parallel import Layout, collect, compiler_options, deal, in_turns, over_rows
 from ppg_jax.running_stats import RunningStats
-from ppg_jax.train import build
+from ppg_jax.train import build, traced_in_32_bits
 from ppg_jax.types import EnvsState
 
 USUAL_LIMIT, LONGEST_LIMIT = 10_000, 100_000
@@ -93,6 +93,7 @@ def evaluate(
     return returns.sum(-1), lengths, ended
 
 
+@traced_in_32_bits
 def evaluate_tasks(
     config: Config,
     params: Any,
@@ -151,6 +152,7 @@ def _step_limit(env: Environment) -> int:
     return max(own, USUAL_LIMIT) if own <= LONGEST_LIMIT else USUAL_LIMIT
 
 
+@traced_in_32_bits
 def record_episode(
     config: Config,
     params: Any,
@@ -218,18 +220,20 @@ def evaluate_seeds(
       Returns ``[S, E, episodes_per_task]``, lengths and whether each task ended, ``[S, E]``.
     """
 
-    def play(_: None, one: tuple[Any, Any, chex.PRNGKey]):
-        return evaluate_tasks(config, *one, num_episodes, greedy=greedy, max_steps=max_steps)
-
     keys = jax.random.split(jax.random.key(seed), config.seeds)
+    mapped = _playing(config, layout, num_episodes, greedy, max_steps)
     turns = deal((params, obs_stats, keys), layout)
-
-    def make() -> Any:
-        mapped = jax.jit(over_rows(play, layout), compiler_options=compiler_options())
-        return mapped.lower(None, turns[0]).compile()
-
-    key = program_key(config, layout, turns[0], "tasks", num_episodes, greedy, max_steps)
-    program = PROGRAMS.get_or_make(key, make)
+    program = mapped.lower(None, turns[0]).compile()
     played = collect(in_turns(program, [None] * layout.turns, turns, layout), layout)
     returns, lengths, ended = map(np.asarray, played)
     return returns, lengths, ended
+
+
+@kept
+def _playing(
+    config: Config, layout: Layout, episodes: int, greedy: bool, max_steps: int | None
+) -> Any:
+    def play(_: None, one: tuple[Any, Any, chex.PRNGKey]):
+        return evaluate_tasks(config, *one, episodes, greedy=greedy, max_steps=max_steps)
+
+    return jax.jit(over_rows(play, layout), compiler_options=compiler_options())

@@ -14,7 +14,7 @@ import numpy as np
 
 from ppg_jax.config import Config, ConfigError
 from ppg_jax.evaluation import evaluate
-from ppg_jax.kept import PROGRAMS, program_key
+from ppg_jax.kept import kept
 from ppg_jax.parallel import Layout, collect, compiler_options, deal, in_turns, over_rows
 from ppg_jax.plain_files import TextLog, read_plain
 from ppg_jax.segments import Segment
@@ -83,15 +83,15 @@ class Evaluator:
         done: int,
     ) -> None:
         self._config, self._layout, self.every = config, layout, every
-        self._episodes = plan.episodes
         places = {"training": config}
         if config.num_levels is not None:
             places["all levels"] = with_environment(config, {"num_levels": None})
         places |= {name: with_environment(config, dict(x)) for name, x in plan.elsewhere.items()}
         self._programs = {
-            (policy, name): (place, policy == "greedy")
+            (policy, name): _playing(place, layout, plan.episodes, policy == "greedy")
             for policy, (name, place) in itertools.product(("stochastic", "greedy"), places.items())
         }
+        self._compiled: dict[tuple[str, str], Any] = {}
         self._last = done
         path = folder / FILE if folder else None
         self.rows = read_rows(path, done) if path else []
@@ -140,18 +140,15 @@ class Evaluator:
             self._file.append(_csv(fresh))
 
     def _program(self, policy: str, where: str, turn: Any) -> Any:
-        """Compiled when it is first needed, if no earlier run did."""
-        place, greedy = self._programs[policy, where]
-        key = program_key(place, self._layout, turn, "evaluate", self._episodes, greedy)
-
-        def make() -> Any:
-            playing = _playing(place, self._layout, self._episodes, greedy=greedy)
-            return playing.lower(None, turn).compile()
-
-        return PROGRAMS.get_or_make(key, make)
+        """Compiled when it is first needed."""
+        which = policy, where
+        if which not in self._compiled:
+            self._compiled[which] = self._programs[which].lower(None, turn).compile()
+        return self._compiled[which]
 
 
-def _playing(config: Config, layout: Layout, episodes: int, *, greedy: bool) -> Any:
+@kept
+def _playing(config: Config, layout: Layout, episodes: int, greedy: bool) -> Any:
     def play(_: None, one: tuple[Any, Any, chex.PRNGKey]):
         return evaluate(config, *one, episodes, greedy=greedy)
 

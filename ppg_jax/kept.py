@@ -1,86 +1,61 @@
-"""Compiled programs kept in the process, so that the same run again begins at once."""
+"""Compiled programs, kept while the process lives: the same training again compiles nothing."""
 
-import threading
-from collections import OrderedDict
-from collections.abc import Callable, Hashable
+import dataclasses
+import functools
+from collections.abc import Callable
 from typing import Any
 
 import jax
 
 from ppg_jax.config import Config, Hyperparams
-from ppg_jax.parallel import Layout
+from ppg_jax.identity import same_environment
+from ppg_jax.parallel import Layout, compiler_options
 
-MOST = 24
-"""Programs that are kept: the ones used last. A run has two or three."""
-
-
-class KeptPrograms:
-    """The programs that were used last, by what they are."""
-
-    def __init__(self, most: int = MOST) -> None:
-        self._most = most
-        self._programs: OrderedDict[Hashable, Any] = OrderedDict()
-        self._lock = threading.Lock()
-
-    def get(self, key: Hashable) -> Any:
-        """A program, or None."""
-        with self._lock:
-            if key in self._programs:
-                self._programs.move_to_end(key)
-            return self._programs.get(key)
-
-    def keep(self, key: Hashable, program: Any) -> None:
-        """Keeps a program, and lets go of the one that was not used for longest."""
-        with self._lock:
-            self._programs[key] = program
-            self._programs.move_to_end(key)
-            while len(self._programs) > self._most:
-                self._programs.popitem(last=False)
-
-    def get_or_make(self, key: Hashable, make: Callable[[], Any]) -> Any:
-        """A program, made now if it was not kept."""
-        program = self.get(key)
-        if program is None:
-            program = make()
-            self.keep(key, program)
-        return program
-
-    def clear(self) -> None:
-        """Lets go of all."""
-        with self._lock:
-            self._programs.clear()
+KEPT = 8
+"""Functions of each kind that are kept; of more the one that was not wanted for longest goes."""
 
 
-PROGRAMS = KeptPrograms()
+def kept(make: Callable[..., Any]) -> Callable[..., Any]:
+    """Remembers the jitted functions that ``make(config, layout, *rest)`` made.
 
-
-def program_key(config: Config, layout: Layout, arguments: Any, *more: Hashable) -> Hashable:
-    """What a program depends on.
+    JAX keeps what it traced and compiled of a jitted function as long as that lives, by shapes and
+    by its own settings, until ``jax.clear_caches()``. So the same function is all it takes. What
+    does not shape a program (seeds, hyperparameters, how many turns there are and how many threads
+    call them) is left out of what is compared; ``make`` gets it in a neutral form.
 
     Args:
-      config: of the run; its seed, how many seeds there are, and the values of its hyperparameters
-        are a program's arguments. An environment object counts as itself: an edited one is another.
-      layout: how rows run; how many there are is none of one turn's business.
-      arguments: of the program: their shapes, dtypes and places count.
-      *more: what else tells it from others.
+      make: of a configuration, a layout and more that can be compared, what ``jax.jit`` gives.
     """
-    same = config.replace(seed=0, seeds=1, devices=None, hparams=Hyperparams())
-    how = (layout.strategy, layout.devices, layout.chunk_size, tuple(jax.local_devices()))
-    leaves, tree = jax.tree.flatten(arguments)
-    shapes = tuple((x.shape, x.dtype, _is_weak(x), _place(x)) for x in leaves)
-    return same, how, tree, shapes, _settings(), more
+    remembered = functools.lru_cache(KEPT)(
+        lambda _, config, layout, *rest: make(config, layout, *rest)
+    )
+
+    @functools.wraps(make)
+    def find(config: Config, layout: Layout, *rest: Any) -> Any:
+        return remembered(_around(config, layout), _shaping(config), _turn(layout), *rest)
+
+    return find
 
 
-def _is_weak(x: Any) -> bool:
-    return bool(getattr(x, "weak_type", False))
+def _shaping(config: Config) -> Config:
+    """The configuration without what is traced or does not touch a turn's program."""
+    return config.replace(
+        hparams=Hyperparams(), seed=0, seeds=1, strategy="map", chunk_size=None, devices=None
+    )
 
 
-def _place(x: Any) -> Hashable:
-    sharding = getattr(x, "sharding", None)
-    return None if sharding is None else str(sharding)
+def _turn(layout: Layout) -> Layout:
+    """The layout of one turn."""
+    return dataclasses.replace(layout, rows=layout.turn, workers=1)
 
 
-def _settings() -> Hashable:
-    """JAX's settings in this thread: many of them change what is traced or compiled."""
-    names = sorted(jax.config.values)
-    return tuple((name, repr(getattr(jax.config, name, None))) for name in names)
+def _around(config: Config, layout: Layout) -> tuple[Any, ...]:
+    """What else a program depends on, and JAX does not compare."""
+    told = compiler_options() or {}
+    return (
+        jax.config.jax_debug_nans,  # type: ignore[attr-defined]
+        jax.config.jax_debug_infs,  # type: ignore[attr-defined]
+        tuple(jax.local_devices()[: layout.devices]),
+        tuple(told.items()),
+        same_environment(config),
+    )

@@ -5,7 +5,6 @@ import functools
 import json
 import os
 import tempfile
-import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -89,10 +88,7 @@ class SavedRun:
           ConfigError: nothing was saved, or it is damaged.
         """
         with jax.ensure_compile_time_eval():  # somebody may be tracing
-            found = load_parameters(self.directory, self.config)
-        if found.note:
-            warnings.warn(found.note, RuntimeWarning, stacklevel=2)
-        return found.params, found.obs_stats
+            return load_parameters(self.directory, self.config)
 
     def __repr__(self) -> str:
         try:

@@ -1,8 +1,8 @@
 """What plays once a run is over: parameters and observation statistics on disk."""
 
-import dataclasses
 import hashlib
 import json
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -17,21 +17,6 @@ from ppg_jax.train import init
 from ppg_jax.types import TrainState
 
 FINAL, DIGEST = "final", "digest.json"
-
-
-@dataclasses.dataclass(frozen=True)
-class Parameters:
-    """What acts.
-
-    Attributes:
-      params: of all networks, leaves ``[S, ...]``.
-      obs_stats: statistics of observations, or None, leaves ``[S, ...]``.
-      note: why these are not the run's last ones, or came from another place; empty otherwise.
-    """
-
-    params: Any
-    obs_stats: Any
-    note: str = ""
 
 
 def save_parameters(directory: Path, state: TrainState) -> None:
@@ -69,12 +54,17 @@ def _clear(final: Path) -> None:
         remove(half_written)
 
 
-def load_parameters(directory: Path, config: Config) -> Parameters:
+def load_parameters(directory: Path, config: Config) -> tuple[Any, Any]:
     """What ``save_parameters`` wrote; else what the newest whole checkpoint of the run holds.
+
+    A ``RuntimeWarning`` says so where what was written is damaged.
 
     Args:
       directory: of the run.
       config: of the run.
+
+    Returns:
+      Parameters and observation statistics (or None), leaves ``[S, ...]``.
 
     Raises:
       ConfigError: there are none that are whole.
@@ -84,7 +74,8 @@ def load_parameters(directory: Path, config: Config) -> Parameters:
     for place in (final, final.with_name(f"{FINAL}.old")):
         if place.exists() or place.is_symlink():
             try:
-                return Parameters(**_load(place, config))
+                acting = _load(place, config)
+                return acting["params"], acting["obs_stats"]
             except OSError as error:
                 reasons.append(f"{place} cannot be read: {one_line(error)}")
     saved, skipped = Checkpoints(directory).newest(config)
@@ -92,8 +83,13 @@ def load_parameters(directory: Path, config: Config) -> Parameters:
     if saved is None:
         why = f"; {reasons[0]}" if reasons else f": {final} is missing"
         raise ConfigError(f"DIR: {directory} holds no parameters that are whole{why}")
-    note = f"{reasons[0]}; taken from the checkpoint of phase {saved.phases}" if reasons else ""
-    return Parameters(saved.state.params, saved.state.obs_stats, note)
+    if reasons:
+        warnings.warn(
+            f"{reasons[0]}; taken from the checkpoint of phase {saved.phases}",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+    return saved.state.params, saved.state.obs_stats
 
 
 def _load(place: Path, config: Config) -> dict[str, Any]:

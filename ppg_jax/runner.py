@@ -13,9 +13,9 @@ import numpy as np
 from matplotlib.figure import Figure
 from rich.console import Console
 
-from ppg_jax.backend import lay_out, use_compilation_cache
+from ppg_jax.backend import kept_programs, lay_out
 from ppg_jax.checkpoint import Checkpoints
-from ppg_jax.config import Config, check_config
+from ppg_jax.config import Config
 from ppg_jax.continuing import changed_config, where_to_go_on
 from ppg_jax.evaluator import Evaluating, with_environment
 from ppg_jax.folder import (
@@ -109,6 +109,7 @@ def run(
     out: str | Path | None = None,
     progress: bool = True,
     console: Console | None = None,
+    cache: bool = True,
     log: Sequence[str | Logger] = (),
     checkpoint_every: int | None = None,
     checkpoint_minutes: float | None = 5.0,
@@ -116,7 +117,6 @@ def run(
     evaluate_every: int | None = None,
     eval_episodes: int = 32,
     evaluate_on: Mapping[str, Mapping[str, Any]] | None = None,
-    cache: bool = True,
 ) -> Result:
     """Trains every seed of a configuration; the same numbers as ``make_train`` gives.
 
@@ -133,6 +133,9 @@ def run(
       out: folder to write to; it must be new or empty.
       progress: show a progress bar (lines, where there is no terminal).
       console: where to show it; default standard output.
+      cache: compiled programs are kept in the user's cache folder, for the next process; nothing
+        else that this one compiles is. A folder chosen by hand (``JAX_COMPILATION_CACHE_DIR``)
+        stays as it is.
       log: where metrics go beside ``metrics.csv``: ``jsonl``, ``tensorboard``, ``wandb``, or
         objects of your own (``ppg_jax.logging.Logger``).
       checkpoint_every: phases between two checkpoints.
@@ -144,8 +147,6 @@ def run(
       evaluate_on: other settings of the environment to play too, by what they are called:
         ``{"long pole": {"env_params": {"length": 1.0}}}``; also ``env_kwargs``, ``num_levels`` and
         ``first_level``.
-      cache: keep compiled programs in the user's cache folder, so that another process finds them.
-        It is JAX's own cache, on for the whole process; a folder that was chosen stays.
 
     Returns:
       Metrics, final states and timings.
@@ -153,9 +154,6 @@ def run(
     Raises:
       ConfigError: something in the configuration, ``out`` or the options will not do.
     """
-    check_config(config)
-    if cache:
-        use_compilation_cache()
     if seeds is not None:
         config = config.replace(seeds=seeds)
     saving = Saving(checkpoint_every, checkpoint_minutes, keep)
@@ -167,6 +165,7 @@ def run(
     shown = (console or Console()) if progress else None
     keys = _seed_keys(config)
     with contextlib.ExitStack() as stack:
+        stack.enter_context(kept_programs(cache))
         checkpoints = None
         if folder is not None:
             stack.enter_context(new_folder(folder, config))
@@ -186,6 +185,7 @@ def resume(
     env: Any = None,
     progress: bool = True,
     console: Console | None = None,
+    cache: bool = True,
     log: Sequence[str | Logger] = (),
     checkpoint_every: int | None = None,
     checkpoint_minutes: float | None = 5.0,
@@ -193,7 +193,6 @@ def resume(
     evaluate_every: int | None = None,
     eval_episodes: int = 32,
     evaluate_on: Mapping[str, Mapping[str, Any]] | None = None,
-    cache: bool = True,
     **changes: Any,
 ) -> Result:
     """Goes on with a run that was stopped, killed, or is to be longer.
@@ -207,6 +206,7 @@ def resume(
       env: the environment, where it was an object.
       progress: as in ``run``, like the following.
       console: see there.
+      cache: see there.
       log: see there.
       checkpoint_every: see there.
       checkpoint_minutes: see there.
@@ -214,7 +214,6 @@ def resume(
       evaluate_every: see there.
       eval_episodes: see there.
       evaluate_on: see there.
-      cache: see there.
       **changes: ``total_timesteps``, if no learning rate depends on it; ``strategy``,
         ``chunk_size`` and ``devices``. Others may be given, but must be what they were.
 
@@ -224,8 +223,6 @@ def resume(
     Raises:
       ConfigError: there is no run, its checkpoint will not do, or a change is none of these.
     """
-    if cache:
-        use_compilation_cache()
     folder = Path(directory)
     saving = Saving(checkpoint_every, checkpoint_minutes, keep)
     evaluating = Evaluating(evaluate_every, eval_episodes, evaluate_on or {})
@@ -236,6 +233,7 @@ def resume(
     _check(config, log, evaluating, True)
     shown = (console or Console()) if progress else None
     with contextlib.ExitStack() as stack:
+        stack.enter_context(kept_programs(cache))
         stack.enter_context(held(folder))
         checkpoints = Checkpoints(folder, saving.keep)
         display = stack.enter_context(make_display(shown, config))

@@ -3,8 +3,8 @@
 import dataclasses
 import math
 import time
-from collections.abc import Callable, Hashable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import chex
@@ -12,14 +12,12 @@ import jax
 import numpy as np
 
 from ppg_jax.config import Config, Hyperparams
-from ppg_jax.kept import PROGRAMS, program_key
+from ppg_jax.kept import kept
 from ppg_jax.missing import marked_as_nan
 from ppg_jax.parallel import Layout, compiler_options, deal, in_turns, over_rows, placed, repeat
 from ppg_jax.summary import MetricArrays
 from ppg_jax.train import init, train_phases, train_tail
 
-Part = tuple[Any, int, int, str]
-"""A jitted program, how often it is called, its phases, and what it is called."""
 SEGMENTS = 100  # about how often a run comes back to the host
 
 
@@ -105,16 +103,10 @@ def train_segments(
     states = deal(start.state if isinstance(start, Start) else start, layout)
     began = time.perf_counter()
     parts = programs(config, layout, shared, done=None if fresh else phases, pace=pace)
-
-    def key_of(number: int, arguments: Any) -> Hashable:
-        _, _, phases_per_call, name = parts[number]
-        options = tuple((compiler_options() or {}).items())
-        return program_key(config, layout, arguments, name, shared, phases_per_call, options)
-
-    compiled = compile_all([p[0] for p in parts], layout, per_turn[0], states[0], key_of)
+    compiled = compile_all([part[0] for part in parts], layout, per_turn[0], states[0])
     compiling += time.perf_counter() - began
     pace.compiled()
-    for program, (_, calls, phases_per_call, _) in zip(compiled, parts, strict=True):
+    for program, (_, calls, phases_per_call) in zip(compiled, parts, strict=True):
         for _ in range(calls):
             began = time.perf_counter()
             done = in_turns(program, per_turn, states, layout)
@@ -136,42 +128,20 @@ def _whole(parts: list[dict[str, jax.Array]], layout: Layout) -> MetricArrays:
     return {name: marked_as_nan(whole(name)) for name in parts[0]}
 
 
-def compile_all(
-    programs: Sequence[Any],
-    layout: Layout,
-    hparams: Any,
-    state: Any,
-    key_of: Callable[[int, Any], Hashable] | None = None,
-) -> list[Any]:
+def compile_all(programs: list[Any], layout: Layout, hparams: Any, state: Any) -> list[Any]:
     """Programs that are called in turn, each with the state that the one before returns.
 
     While XLA compiles one, Python traces the next. Traced in the caller's thread, to which JAX's
     settings (``jax.default_matmul_precision`` and the like) may belong.
-
-    Args:
-      programs: jitted.
-      layout: how rows run.
-      hparams: first argument of all.
-      state: second argument of the first.
-      key_of: of a program's number and arguments what it is kept by (``kept.program_key``): one
-        that an earlier run in this process made is taken again. None: none is kept.
     """
     pool = ThreadPoolExecutor()
     try:
         compiled = []
-        for number, program in enumerate(programs):
-            key = key_of(number, (hparams, state)) if key_of else None
-            kept = PROGRAMS.get(key) if key_of else None
-            if kept is None:
-                lowered = program.lower(hparams, state)
-                kept = pool.submit(lowered.compile), lowered.out_info[0]
-            compiled.append((key, *kept))
-            state = placed(kept[1], layout)
-        ready = [made.result() if isinstance(made, Future) else made for _, made, _ in compiled]
-        if key_of:
-            for (key, _, out), program in zip(compiled, ready, strict=True):
-                PROGRAMS.keep(key, (program, out))
-        return ready
+        for program in programs:
+            lowered = program.lower(hparams, state)
+            compiled.append(pool.submit(lowered.compile))
+            state = placed(lowered.out_info[0], layout)
+        return [future.result() for future in compiled]
     finally:
         pool.shutdown(wait=False)
 
@@ -183,8 +153,8 @@ def programs(
     *,
     done: int | None = None,
     pace: Pace = Pace(),  # frozen
-) -> list[Part]:
-    """The parts of a run in their order.
+) -> list[tuple[Any, int, int]]:
+    """The parts of a run in their order, how often each is called, and its phases.
 
     Args:
       config: what to train.
@@ -193,27 +163,39 @@ def programs(
       done: phases that the state to go on from has behind it; None: there is no state yet.
       pace: how the run is cut.
     """
-
-    def jitted(fn: Callable[..., Any], in_place: bool = True) -> Any:
-        return jax.jit(
-            over_rows(fn, layout, shared=shared),
-            donate_argnums=(1,) if in_place else (),
-            compiler_options=compiler_options(),
-        )
-
     programs = []
     if done is None:
-        begin = jitted(lambda _, key: (init(config, key), {}), in_place=False)
-        programs.append((begin, 1, 0, "begin"))
+        programs.append((_beginning(config, layout, shared), 1, 0))
     left = config.num_phases - (done or 0)
     if left:
         each = _segment_phases(config.num_phases, done or 0, pace)
-        phases = jitted(lambda h, s: train_phases(config, h, s, each))
-        programs.append((phases, left // each, each, "phases"))
+        programs.append((_phases(config, layout, shared, each), left // each, each))
     if config.num_tail_iterations:
-        tail = jitted(lambda h, s: train_tail(config, h, s))
-        programs.append((tail, 1, 0, "tail"))
+        programs.append((_tail(config, layout, shared), 1, 0))
     return programs
+
+
+@kept
+def _beginning(config: Config, layout: Layout, shared: bool) -> Any:
+    return _jitted(lambda _, key: (init(config, key), {}), layout, shared, in_place=False)
+
+
+@kept
+def _phases(config: Config, layout: Layout, shared: bool, each: int) -> Any:
+    return _jitted(lambda h, s: train_phases(config, h, s, each), layout, shared)
+
+
+@kept
+def _tail(config: Config, layout: Layout, shared: bool) -> Any:
+    return _jitted(lambda h, s: train_tail(config, h, s), layout, shared)
+
+
+def _jitted(fn: Callable[..., Any], layout: Layout, shared: bool, in_place: bool = True) -> Any:
+    return jax.jit(
+        over_rows(fn, layout, shared=shared),
+        donate_argnums=(1,) if in_place else (),
+        compiler_options=compiler_options(),
+    )
 
 
 def _segment_phases(num_phases: int, done: int, pace: Pace) -> int:

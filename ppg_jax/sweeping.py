@@ -16,8 +16,8 @@ import yaml
 from matplotlib.figure import Figure
 from rich.console import Console
 
-from ppg_jax.backend import lay_out, use_compilation_cache
-from ppg_jax.config import Config, ConfigError, Hyperparams, check_config
+from ppg_jax.backend import kept_programs, lay_out
+from ppg_jax.config import Config, ConfigError, Hyperparams
 from ppg_jax.fields import did_you_mean
 from ppg_jax.folder import METRICS, SWEEP, new_folder, write_figure, write_summary
 from ppg_jax.groups import algorithm_name
@@ -141,9 +141,6 @@ def sweep(
     Raises:
       ConfigError: a name or a value will not do.
     """
-    check_config(config)
-    if cache:
-        use_compilation_cache()
     if seeds is not None:
         config = config.replace(seeds=seeds)
     settings = make_settings(values, zipped=zipped)
@@ -161,6 +158,7 @@ def sweep(
     shown = (console or Console()) if progress else None
     parts: list[MetricArrays] = []
     with contextlib.ExitStack() as stack:
+        stack.enter_context(kept_programs(cache))
         if folder is not None:
             stack.enter_context(_new_folder(folder, config, settings))
         display = stack.enter_context(make_display(shown, config))

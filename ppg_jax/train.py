@@ -10,10 +10,12 @@ import jax
 import jax.numpy as jnp
 
 from ppg_jax.aux_phase import auxiliary_phase
-from ppg_jax.config import Config, Hyperparams, check_config
+from ppg_jax.bits import in_32_bits
+from ppg_jax.config import Config, ConfigError, Hyperparams, check_config, check_hparams
 from ppg_jax.conflict import adapted_scale
 from ppg_jax.envs import Environment, make_training_env, random_action, reset_envs, step_envs
 from ppg_jax.fields import check_whole
+from ppg_jax.identity import same_environment
 from ppg_jax.losses import explained_variance, squared_error
 from ppg_jax.missing import missing
 from ppg_jax.networks import Agent, LiveComponents, make_agent
@@ -51,17 +53,35 @@ def metric_names(config: Config) -> set[str]:
     return names | ({"grad_cosine"} if one_encoder and config.gradient_conflict != "off" else set())
 
 
-@functools.lru_cache(maxsize=64)
+def traced_in_32_bits(fn: Callable[..., Any]) -> Callable[..., Any]:
+    """``fn(config, ...)`` of this package's public face, in 32 bits whatever the caller's are."""
+
+    @functools.wraps(fn)
+    def traced(config: Config, *args: Any, **kwargs: Any) -> Any:
+        with in_32_bits():
+            return fn(config, *args, **kwargs)
+
+    return traced
+
+
 def build(config: Config) -> tuple[Environment, Agent]:
     """The environment and the networks of a configuration.
 
     Raises:
       ConfigError: they do not exist or do not fit each other.
     """
-    env = make_training_env(config)
-    return env, make_agent(config, env.observation, env.action)
+    check_config(config)
+    return _build(config, same_environment(config))
 
 
+@functools.lru_cache(maxsize=64)
+def _build(config: Config, _: Any) -> tuple[Environment, Agent]:
+    with in_32_bits():  # as it is traced later
+        env = make_training_env(config)
+        return env, make_agent(config, env.observation, env.action)
+
+
+@traced_in_32_bits
 def init(config: Config, key: chex.PRNGKey) -> TrainState:
     """A run before its first step.
 
@@ -72,7 +92,7 @@ def init(config: Config, key: chex.PRNGKey) -> TrainState:
     Raises:
       ConfigError: the environment or the networks cannot be made.
     """
-    check_config(config)
+    _check_key(key)
     env, agent = build(config)
     params_key, env_key, run_key, stats_key = jax.random.split(key, 4)
     params = agent.init(params_key)
@@ -111,6 +131,7 @@ def _random_obs_stats(config: Config, env: Environment, key: chex.PRNGKey) -> Ru
     return update_stats(init_stats(env.observation.shape), observations)
 
 
+@traced_in_32_bits
 def train_phases(
     config: Config, hparams: Hyperparams, state: TrainState, n: int
 ) -> tuple[TrainState, Metrics]:
@@ -128,8 +149,8 @@ def train_phases(
     Returns:
       The state after them, and metrics ``[n * n_pi]``.
     """
-    check_config(config, hparams)
-    check_whole("n", n, 1)
+    _check_given(hparams, state)
+    n = check_whole("n", n, 1)
     env, agent = build(config)
     hparams = _at_run_time(hparams, state.key)
 
@@ -140,6 +161,7 @@ def train_phases(
     return state, jax.tree.map(lambda x: x.reshape(n * config.n_pi), metrics)
 
 
+@traced_in_32_bits
 def train_tail(
     config: Config, hparams: Hyperparams, state: TrainState
 ) -> tuple[TrainState, Metrics]:
@@ -153,7 +175,7 @@ def train_tail(
     Returns:
       The final state, and metrics ``[num_tail_iterations]``.
     """
-    check_config(config, hparams)
+    _check_given(hparams, state)
     env, agent = build(config)
     hparams = _at_run_time(hparams, state.key)
     tail = config.num_tail_iterations
@@ -183,7 +205,6 @@ def make_train(config: Config, env: Any = None) -> Callable[..., tuple[TrainStat
 
     def train(key: chex.PRNGKey, hparams: Hyperparams | None = None) -> tuple[TrainState, Metrics]:
         given = config.hparams if hparams is None else hparams
-        check_config(config, given)
         state = init(config, key)
         parts = []
         if config.num_phases:
@@ -195,6 +216,35 @@ def make_train(config: Config, env: Any = None) -> Callable[..., tuple[TrainStat
         return state, jax.tree.map(lambda *xs: jnp.concatenate(xs), *parts)
 
     return train
+
+
+def _check_given(hparams: Any, state: Any) -> None:
+    """Whether these are what they are called.
+
+    Raises:
+      ConfigError: one of them is not.
+    """
+    check_hparams(hparams)
+    if not isinstance(state, TrainState):
+        raise ConfigError(
+            f"state: {type(state).__name__} will not do; it should be a TrainState, of "
+            "ppg_jax.init(config, key) or an earlier call"
+        )
+
+
+def _check_key(key: Any) -> None:
+    """Whether this is one random key.
+
+    Raises:
+      ConfigError: it is not.
+    """
+    dtype, shape = getattr(key, "dtype", None), getattr(key, "shape", None)
+    typed = dtype is not None and jax.dtypes.issubdtype(dtype, jax.dtypes.prng_key)
+    if not (typed and shape == ()) and not (dtype == "uint32" and len(shape or ()) == 1):
+        what = type(key).__name__ if shape is None else f"{dtype} of shape {shape}"
+        raise ConfigError(
+            f"key: {what} will not do; it should be one key, of jax.random.key(0); map over several"
+        )
 
 
 def _at_run_time(hparams: Hyperparams, key: chex.PRNGKey) -> Hyperparams:

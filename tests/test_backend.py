@@ -9,7 +9,7 @@ import jax
 import pytest
 
 from ppg_jax import backend
-from ppg_jax.backend import use_compilation_cache
+from ppg_jax.backend import kept_programs, use_compilation_cache
 from ppg_jax.cli import main
 
 TINY = [
@@ -108,6 +108,49 @@ def test_a_cache_folder_that_cannot_be_made(tmp_path, monkeypatch):
     jax.config.update("jax_compilation_cache_dir", None)
     try:
         assert use_compilation_cache() is None
+        assert jax.config.jax_compilation_cache_dir is None
+    finally:
+        jax.config.update("jax_compilation_cache_dir", by_hand)
+
+
+RUNS = """
+import os, jax, ppg_jax
+options = dict(num_envs=2, num_steps=4, num_minibatches=1, n_pi=1, num_aux_minibatches=1, e_aux=1,
+               total_timesteps=8, network={"hidden_sizes": (4,)})
+ppg_jax.run(ppg_jax.Config(**options), progress=False, cache=CACHE)
+folder = jax.config.jax_compilation_cache_dir
+jax.jit(lambda x: x * 3 + 1)(jax.numpy.ones(5))  # the caller's own
+print(repr(folder))
+"""
+
+
+def test_a_run_from_python_keeps_compiled_programs(tmp_path, monkeypatch):
+    """Its own, and not what its caller compiles; another process finds them."""
+    monkeypatch.setenv("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+    monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR", raising=False)
+    told = python("-c", RUNS.replace("CACHE", "False"), XDG_CACHE_HOME=tmp_path)
+    assert (told, compiled(tmp_path)) == (["None"], set())
+    told = python("-c", RUNS.replace("CACHE", "True"), XDG_CACHE_HOME=tmp_path)
+    first = compiled(tmp_path / "ppg_jax")
+    assert told == ["None"]
+    assert any("alone" in path.name for path in first)
+    assert not any("lambda" in path.name for path in first)
+    python("-c", RUNS.replace("CACHE", "True"), XDG_CACHE_HOME=tmp_path)
+    assert compiled(tmp_path / "ppg_jax") == first
+
+
+def test_the_cache_is_on_while_somebody_needs_it(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    by_hand = jax.config.jax_compilation_cache_dir
+    with kept_programs(True):
+        assert jax.config.jax_compilation_cache_dir == by_hand
+    assert not list(tmp_path.iterdir())
+    jax.config.update("jax_compilation_cache_dir", None)
+    try:
+        with kept_programs(True), kept_programs(False):
+            with kept_programs(True):
+                assert jax.config.jax_compilation_cache_dir.startswith(str(tmp_path))
+            assert jax.config.jax_compilation_cache_dir.startswith(str(tmp_path))
         assert jax.config.jax_compilation_cache_dir is None
     finally:
         jax.config.update("jax_compilation_cache_dir", by_hand)

@@ -281,48 +281,77 @@ def test_memory_speed(traced):
     assert all(row["env_steps_per_second"] > 0 for row in report["results"])
 
 
-def test_what_was_found_is_kept_when_a_script_is_cut_off(script, tmp_path, capsys, monkeypatch):
-    monkeypatch.syspath_prepend(FOLDER)
-    common = importlib.import_module("common")
+def cut_off(script, monkeypatch, tmp_path, stop):
+    """A script of two rows, stopped by something while it measures the second."""
+    import throughput
+
+    def measure(config, repeats):
+        if config.seeds == 1:
+            stop()
+        return {"seeds": config.seeds}
+
+    monkeypatch.setattr(throughput, "measure", measure)
     out = tmp_path / "out.json"
-    args = SimpleNamespace(out=out)
+    done, _ = script("throughput.py", "cartpole", "--seeds", 2, 1, "--out", out)
+    kept = json.loads(out.read_text())
+    assert kept["complete"] is False
+    assert kept["results"] == [{"config": "cartpole", "seeds": 2}]
+    assert json.loads(done.stdout) == kept
+    assert [path.name for path in tmp_path.iterdir()] == ["out.json"]
+    return done
 
-    def written():
-        report = json.loads(out.read_text())
-        return report["complete"], report["results"]
 
-    def cut_off(error):
-        def measure():
-            common.REPORT.add({"case": 1})
-            assert written() == (False, [{"case": 1}])  # also if the process is killed now
-            raise error
+def failing():
+    raise ValueError("a later case")
 
-        return measure
 
-    assert common.finish(args, cut_off(KeyboardInterrupt())) == 130
-    assert written() == (False, [{"case": 1}])
-    assert common.finish(args, cut_off(ValueError("later case"))) == 1
-    assert written() == (False, [{"case": 1}])
-    assert common.finish(args, lambda: common.kept([{"case": 1}, {"case": 2}])) == 0
-    assert written() == (True, [{"case": 1}, {"case": 2}])
+@pytest.mark.parametrize(
+    ("stop", "code", "said"),
+    [
+        (lambda: os.kill(os.getpid(), signal.SIGINT), 130, "interrupted"),
+        (lambda: os.kill(os.getpid(), signal.SIGTERM), 143, "terminated"),
+        (failing, 1, "ValueError: a later case"),
+        (lambda: sys.exit("a worker failed"), 1, "error: a worker failed"),
+    ],
+)
+def test_what_is_measured_is_kept(script, monkeypatch, tmp_path, stop, code, said):
+    done = cut_off(script, monkeypatch, tmp_path, stop)
+    assert done.returncode == code
+    assert done.stderr.splitlines()[0] == '{"config": "cartpole", "seeds": 2}'
+    assert said in done.stderr
+
+
+def test_it_is_written_at_every_step(script, monkeypatch, tmp_path):
+    """So that it is there after SIGKILL."""
+    import common
+    import report
+
+    out = tmp_path / "out.json"
+    report.REPORT.begin(out)
     calls = []
 
     def timer():
-        calls.append(1)
-        if len(calls) == 6:
-            os.kill(os.getpid(), signal.SIGTERM)
-        return 1.0
+        calls.append(json.loads(out.read_text()) if out.exists() else None)
+        return 0.5
 
-    def rounds():
-        return {str(k): x for k, x in common.in_turn({"a": timer, "b": timer}, 9).items()}
+    common.in_turn({("a", 1): timer}, 3)
+    assert calls[0] is None
+    assert calls[2] == {"complete": False, "results": [], "seconds": {"a 1": [0.5, 0.5]}}
+    report.REPORT.add({"row": 1})
+    assert json.loads(out.read_text()) == {"complete": False, "results": [{"row": 1}]}
 
-    assert common.finish(args, rounds) == 130
-    assert written() == (False, {"a": [1.0, 1.0], "b": [1.0, 1.0]})
-    assert "round 2 of 9" in capsys.readouterr().err
+
+def test_a_run_that_was_interrupted_ends_the_script(script):
+    import report
+
+    assert report.whole(SimpleNamespace(finished=True)).finished
+    with pytest.raises(KeyboardInterrupt):
+        report.whole(SimpleNamespace(finished=False))
 
 
 def test_attacks(script):
     done, report = script("attack.py", "--only", "damage", "hostile", "--few", 2)
     assert done.returncode == 0, done.stderr
-    assert report["results"]["damage"] == {"cases": 2, "held": 2, "failed": {}}
+    by_group = {name: group for row in report["results"] for name, group in row.items()}
+    assert by_group["damage"] == {"cases": 2, "held": 2, "failed": {}}
     assert "4 of 4 cases hold" in done.stderr

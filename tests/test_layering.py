@@ -11,8 +11,8 @@ ROOT = pathlib.Path(ppg_jax.__file__).parent
 
 # From the ground up; a module may import its own layer and those below.
 LAYERS = [
-    {"gae", "losses", "distributions", "running_stats", "prng", "conflict", "missing"},
-    {"types", "other_names", "fields", "fitting", "config"},
+    {"gae", "losses", "distributions", "running_stats", "prng", "conflict", "missing", "bits"},
+    {"types", "other_names", "fields", "fitting", "config", "identity"},
     {"envs", "networks"},
     {"minibatch", "optimizer", "gradients", "rollout", "policy_phase", "aux_phase"},
     {"train"},

@@ -1,7 +1,7 @@
-"""What is handed out holds what README, Makefile and tests refer to."""
+"""The source archive holds what README and tests refer to."""
 
 import re
-import tarfile
+import subprocess
 import tomllib
 from pathlib import Path
 
@@ -9,31 +9,48 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
-INCLUDED = PROJECT["tool"]["hatch"]["build"]["targets"]["sdist"]["include"]
+TARGETS = PROJECT["tool"]["hatch"]["build"]["targets"]
+INCLUDED = ["pyproject.toml", *(name.strip("/") for name in TARGETS["sdist"]["include"])]
 
 
-def named_files():
-    """Paths that README and the benchmarks' own name, and that exist here."""
-    for file in (ROOT / "README.md", ROOT / "benchmarks" / "README.md"):
-        for path in re.findall(r"[\w.-]+(?:/[\w.-]+)+", file.read_text()):
-            if (ROOT / path).is_file():
-                yield path
+def is_included(path):
+    return any(path == name or path.startswith(f"{name}/") for name in INCLUDED)
 
 
-def test_the_source_distribution_holds_what_is_referred_to():
-    named = set(named_files())
-    assert {"docs/sweep.png", "examples/quickstart.ipynb", "benchmarks/README.md"} <= named
-    for path in named | {"Makefile", ".ci/run", "pyproject.toml", "tests/conftest.py"}:
-        assert path == "pyproject.toml" or path.split("/")[0] in INCLUDED, path
-    for name in INCLUDED:
-        assert (ROOT / name).exists(), name
+def referred_to():
+    """Files of ours that README links to or names, and folders that tests read."""
+    readme = (ROOT / "README.md").read_text()
+    found = set(re.findall(r"\]\(([^)#:]+)\)", readme))
+    found |= set(re.findall(r"(?<![\w/.])((?:[a-z_]+/)+[\w.]*\w)", readme))
+    for test in (ROOT / "tests").glob("test_*.py"):
+        found |= set(re.findall(r'parent / "([^"]+)"', test.read_text()))
+        found |= set(re.findall(r'ROOT / "([^"]+)"', test.read_text()))
+    return sorted(name.rstrip("/") for name in found if (ROOT / name).exists())
 
 
-def test_it_can_be_built(tmp_path, monkeypatch):
-    builders = pytest.importorskip("hatchling.build")
-    monkeypatch.chdir(ROOT)
-    name = builders.build_sdist(str(tmp_path))
-    with tarfile.open(tmp_path / name) as archive:
-        held = {member.split("/", 1)[1] for member in archive.getnames() if "/" in member}
-    assert {"Makefile", "docs/sweep.png", "examples/sweep.yaml", ".ci/run"} <= held
-    assert "configs/cartpole.yaml" in held
+def test_something_is_referred_to():
+    names = referred_to()
+    assert {"examples/quickstart.ipynb", "docs/sweep.png", "benchmarks"} <= set(names)
+
+
+@pytest.mark.parametrize("name", referred_to())
+def test_what_is_referred_to_is_in_the_archive(name):
+    assert is_included(name)
+
+
+def test_what_is_included_is_there():
+    assert all((ROOT / name).exists() for name in INCLUDED)
+
+
+def test_everything_that_is_kept_in_git_is_included():
+    try:
+        listed = subprocess.run(
+            ["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True
+        ).stdout.split()
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("not a checkout")
+    assert [name for name in listed if not is_included(name)] == []
+
+
+def test_the_wheel_has_the_configurations():
+    assert TARGETS["wheel"]["force-include"] == {"configs": "ppg_jax/configs"}

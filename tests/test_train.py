@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ppg_jax.config import Config
+from ppg_jax.config import Config, ConfigError
 from ppg_jax.envs import available_envs
 from ppg_jax.train import init, make_train, phase_metrics, train_phases, train_tail
 from tests import probes
@@ -226,3 +226,31 @@ def test_an_environment_object_and_a_registered_one_train_alike():
     config = small(total_timesteps=128)
     by_object, _ = jax.jit(make_train(config, env=probes.ActionMustMatch()))(KEY)
     assert_same(by_name.params, by_object.params)
+
+
+GIVEN_WRONG = [
+    (lambda c, s: make_train({}), "config: dict will not do"),
+    (lambda c, s: make_train("cartpole"), "config: str will not do"),
+    (lambda c, s: make_train(c, env=3), "env: "),
+    (lambda c, s: make_train(c)(jax.random.key(0), {"gamma": 0.9}), "hparams: dict will not do"),
+    (lambda c, s: make_train(c)(0), "key: int will not do"),
+    (lambda c, s: make_train(c)(jax.random.split(jax.random.key(0), 3)), "key: .*shape \\(3,\\)"),
+    (lambda c, s: init({}, jax.random.key(0)), "config: dict will not do"),
+    (lambda c, s: init(c, None), "key: NoneType will not do"),
+    (lambda c, s: train_phases("x", c.hparams, s, 1), "config: str will not do"),
+    (lambda c, s: train_phases(c, c, s, 1), "hparams: Config will not do"),
+    (lambda c, s: train_phases(c, c.hparams, s.params, 1), "state: dict will not do"),
+    (lambda c, s: train_phases(c, c.hparams, s, 0), "n: 0 will not do"),
+    (lambda c, s: train_phases(c, c.hparams, s, 1.5), "n: 1.5 will not do"),
+    (lambda c, s: train_tail(c.hparams, c.hparams, s), "config: Hyperparams will not do"),
+    (lambda c, s: train_tail(c, None, s), "hparams: NoneType will not do"),
+]
+
+
+@pytest.mark.parametrize(("call", "said"), GIVEN_WRONG)
+def test_what_is_given_wrong_is_said_in_a_line(call, said):
+    config = Config(num_envs=4, num_steps=8, num_minibatches=2, n_pi=2, num_aux_minibatches=2)
+    state = jax.eval_shape(lambda: init(config, jax.random.key(0)))
+    with pytest.raises(ConfigError, match=f"^{said}") as caught:
+        call(config, state)
+    assert "\n" not in str(caught.value)

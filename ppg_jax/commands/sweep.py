@@ -80,6 +80,7 @@ def main(argv: list[str]) -> int:
             out=args.out,
             progress=not args.quiet,
             console=Console(),
+            cache=not args.no_cache,
         )
     print(sweep_table(result.ranked()))
     print(f"written to {args.out}" + (", but for what is named below" if result.problems else ""))

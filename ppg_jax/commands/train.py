@@ -66,6 +66,7 @@ def main(argv: list[str]) -> int:
     options: dict[str, Any] = {
         "progress": not args.quiet,
         "console": console,
+        "cache": not args.no_cache,
         "log": args.log,
         "checkpoint_every": args.checkpoint_every or None,
         "checkpoint_minutes": args.checkpoint_minutes,

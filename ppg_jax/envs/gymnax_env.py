@@ -1,7 +1,6 @@
 """gymnax environments, built-in, registered or handed over as objects, behind one interface."""
 
 import dataclasses
-import functools
 import importlib
 import math
 from collections.abc import Callable, Mapping
@@ -43,7 +42,6 @@ def available_envs() -> list[str]:
     return [name for name in gymnax.registered_envs if name not in NEEDS_DOWNLOAD]
 
 
-@functools.lru_cache(maxsize=64)
 def make_env(
     env: Any,
     env_params: Mapping[str, Any] = FrozenMapping(),
@@ -67,7 +65,7 @@ def make_env(
     Raises:
       ConfigError: an unknown id or name, or spaces that cannot be used.
     """
-    # Constants made while somebody traces would be tracers, and outlive the trace in the cache.
+    # Constants made while somebody traces would be tracers, and outlive the trace in ``build``.
     with jax.ensure_compile_time_eval():
         try:
             raw, params = _find(env, env_kwargs)
