@@ -349,15 +349,17 @@ class Config:
         """The environment's id, or the name of an environment's class or object."""
         if not isinstance(self.env, str):
             return str(getattr(self.env, "name", type(self.env).__name__))
-        named = self.env.removeprefix(OBJECT).removesuffix(">")
-        return named.rpartition(":")[2] if ":" in named else named
+        if self.env.startswith(OBJECT):
+            return self.env.removeprefix(OBJECT).removesuffix(">")
+        return self.env.rpartition(":")[2]
 
     def to_dict(self) -> dict[str, Any]:
         """Plain mapping of every field, ready for YAML; ``config_from_dict`` reads it back.
 
-        An environment object, which no file can hold, stands there by its name.
+        An environment object, which no file can hold, stands there as ``<object NAME>``: by its
+        name alone it could be taken for another.
         """
-        env = self.env if isinstance(self.env, str) else self.env_name
+        env = self.env if isinstance(self.env, str) else f"{OBJECT}{self.env_name}>"
         return _plain(dataclasses.replace(self, env=env))
 
 

@@ -84,12 +84,10 @@ def write_config(folder: Path, config: Config) -> None:
 
 
 def _config_text(config: Config) -> str:
-    fields = config.to_dict()
     header = "# Feed this file back to ppg-jax train to repeat the run.\n"
     if not isinstance(config.env, str):
         header = f"{WAS_OBJECT}: load_config(this file, env=...) takes it again.\n"
-        fields["env"] = f"{OBJECT}{config.env_name}>"
-    return header + yaml.safe_dump(fields, sort_keys=False)
+    return header + yaml.safe_dump(config.to_dict(), sort_keys=False)
 
 
 def folder_config(folder: Path, env: Any = None) -> Config:

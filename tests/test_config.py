@@ -17,6 +17,7 @@ from ppg_jax.config import (
 )
 from ppg_jax.fields import all_field_names
 from ppg_jax.files import load_config, read_config
+from ppg_jax.train import make_train
 from tests import probes
 
 
@@ -92,9 +93,25 @@ def test_replace_checks_anew():
         Config().replace(num_envs=7)
 
 
-def test_an_environment_object_stands_in_a_file_by_its_name():
+def test_an_environment_object_stands_in_a_file_as_one():
     config = Config(env=probes.ConstantReward())
-    assert config.to_dict()["env"] == config.env_name == "ConstantReward"
+    assert config.to_dict()["env"] == "<object ConstantReward>"
+    again = config_from_dict(config.to_dict())
+    assert again.env_name == config.env_name == "ConstantReward"
+    with pytest.raises(ConfigError, match=r"was an object \(ConstantReward\)"):
+        make_train(again)
+
+
+@pytest.mark.parametrize(
+    ("env", "name"),
+    [
+        ("CartPole-v1", "CartPole-v1"),
+        ("tests.probes:ConstantReward", "ConstantReward"),
+        ("<object suite:Mine>", "suite:Mine"),
+    ],
+)
+def test_what_environments_are_called(env, name):
+    assert Config(env=env).env_name == name
 
 
 @pytest.mark.parametrize(

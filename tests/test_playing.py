@@ -291,6 +291,13 @@ def test_an_object_is_not_taken_for_an_environment_of_its_name(tmp_path, capsys)
     assert resume(folder, env=HeavyPole(), progress=False).finished
 
 
+def test_a_run_does_not_go_on_with_an_object_of_its_environments_name(tmp_path):
+    folder = tmp_path / "run"
+    run(small(), out=folder, progress=False, checkpoint_every=1)
+    with pytest.raises(ConfigError, match=r"env \('CartPole-v1' to '<object CartPole-v1>'\)"):
+        resume(folder, env=HeavyPole(), total_timesteps=512, progress=False)
+
+
 def test_an_environment_by_the_place_of_its_class(tmp_path):
     env = "tests.probes:ActionMustMatch"
     result = run(small(env=env), out=tmp_path / "run", progress=False)
