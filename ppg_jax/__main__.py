@@ -39,6 +39,14 @@ def _take_signals() -> None:
         signal.signal(number, _stop_at_once)
 
 
+def _look_here_too() -> None:
+    """Modules of the current folder can be imported: ``--env my_module:MyEnv``."""
+    with contextlib.suppress(OSError):  # the folder may be gone
+        here = os.getcwd()
+        if here not in sys.path and "" not in sys.path:
+            sys.path.append(here)
+
+
 def main() -> int:
     """Runs the command line."""
     _take_signals()
@@ -48,8 +56,7 @@ def main() -> int:
     # preferences that it takes for missing instructions (github.com/openxla/xla/issues/44565).
     # What goes wrong is raised besides.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2" if _has_accelerator() else "3")
-    if os.getcwd() not in sys.path and "" not in sys.path:
-        sys.path.append(os.getcwd())  # for environments there: --env my_module:MyEnv
+    _look_here_too()
     from ppg_jax.cli import STOPPED
     from ppg_jax.cli import main as run
 
@@ -70,7 +77,8 @@ def _code_after_output(code: int, out: Forgiving) -> int:
     out.flush()
     if out.failed is None or out.reader_has_gone:
         return code
-    lost = sys.argv[1:2] not in [[name] for name in OWN_RESULT] or "--help" in sys.argv
+    asks = {"-h", "--help"} & set(sys.argv)
+    lost = bool(asks) or sys.argv[1:2] not in [[name] for name in OWN_RESULT]
     print(
         f"{'error' if lost else 'warning'}: standard output cannot be written: "
         f"{out.failed.strerror}",

@@ -33,10 +33,12 @@ class _StrictLoader(yaml.SafeLoader):
     def compose_mapping_node(self, anchor: Any) -> Any:
         # Here, since constructing a mapping merges others into it.
         node = super().compose_mapping_node(anchor)
-        names = [getattr(key, "value", None) for key, _ in node.value]
-        for name in names:
-            if isinstance(name, str) and names.count(name) > 1:
-                raise ConfigError(f"{name}: stands twice; keep one")
+        seen = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode):
+                if key.value in seen:
+                    raise ConfigError(f"{key.value}: stands twice; keep one")
+                seen.add(key.value)
         return node
 
 

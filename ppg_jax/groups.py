@@ -89,7 +89,8 @@ def group_runs(runs: Sequence[Run], by: Sequence[str] | None = None) -> list[Gro
     known = list(dict.fromkeys(name for fields in flat for name in fields))
     for name in by or ():
         if name not in known:
-            raise ConfigError(f"by: {name!r} is no field; {did_you_mean(name, known)}")
+            hint = did_you_mean(name, known).strip() or "config.yaml of a run shows them"
+            raise ConfigError(f"by: {name!r} is no field; {hint}")
     chosen = list(by) if by is not None else [
         name
         for name in known

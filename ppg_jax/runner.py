@@ -15,7 +15,7 @@ from rich.console import Console
 
 from ppg_jax.backend import kept_programs, lay_out
 from ppg_jax.checkpoint import Checkpoints
-from ppg_jax.config import Config
+from ppg_jax.config import Config, check_config
 from ppg_jax.continuing import changed_config, where_to_go_on
 from ppg_jax.evaluator import Evaluating, with_environment
 from ppg_jax.folder import (
@@ -154,6 +154,7 @@ def run(
     Raises:
       ConfigError: something in the configuration, ``out`` or the options will not do.
     """
+    check_config(config)
     if seeds is not None:
         config = config.replace(seeds=seeds)
     saving = Saving(checkpoint_every, checkpoint_minutes, keep)

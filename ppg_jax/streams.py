@@ -32,9 +32,11 @@ class Forgiving:
         if self.failed is None:
             try:
                 self._stream.write(text)
-            except UnicodeEncodeError as error:
-                plain = text.translate(_PLAIN).encode(error.encoding, "replace")
-                self._try(functools.partial(self._stream.write, plain.decode(error.encoding)))
+            except UnicodeEncodeError:
+                # The stream's own name for it: the error calls every code page "charmap".
+                encoding = self._stream.encoding
+                plain = text.translate(_PLAIN).encode(encoding, "replace").decode(encoding)
+                self._try(functools.partial(self._stream.write, plain))
             except (OSError, ValueError) as error:
                 self._fail(error)
         return len(text)
@@ -56,8 +58,7 @@ class Forgiving:
             self._fail(error)
 
     def _fail(self, error: Exception) -> None:
-        closed = OSError(errno.EBADF, "it is closed")
-        self.failed = error if isinstance(error, OSError) else closed
+        self.failed = error if isinstance(error, OSError) else _closed()
         # What is left in its buffer is written when Python ends, and may not fail then.
         with contextlib.suppress(OSError, ValueError):
             nowhere = os.open(os.devnull, os.O_WRONLY)
@@ -70,11 +71,15 @@ class Forgiving:
         return self.failed is not None and self.failed.errno == errno.EPIPE
 
 
+def _closed() -> OSError:
+    return OSError(errno.EBADF, "it is closed")
+
+
 def forgive() -> tuple[Forgiving, Forgiving]:
     """Makes this process's standard output and error forgiving.
 
-    A stream that was closed before goes nowhere. Its number must not be free: the next file to be
-    opened would get it, and every message with it.
+    A stream that was closed before goes nowhere, and has failed from the start. Its number must not
+    be free: the next file to be opened would get it, and every message with it.
     """
     for number in range(3):
         try:
@@ -83,7 +88,10 @@ def forgive() -> tuple[Forgiving, Forgiving]:
             os.open(os.devnull, os.O_RDWR)  # the lowest number that is free
     for name, number in (("stdout", 1), ("stderr", 2)):
         stream = getattr(sys, name)
-        if stream is None:
+        was_closed = stream is None
+        if was_closed:
             stream = open(number, "w", closefd=False)  # noqa: SIM115  # as long as the process
-        setattr(sys, name, Forgiving(stream))
+        forgiving = Forgiving(stream)
+        forgiving.failed = _closed() if was_closed else None
+        setattr(sys, name, forgiving)
     return sys.stdout, sys.stderr  # type: ignore[return-value]

@@ -17,8 +17,8 @@ from matplotlib.figure import Figure
 from rich.console import Console
 
 from ppg_jax.backend import kept_programs, lay_out
-from ppg_jax.config import Config, ConfigError, Hyperparams
-from ppg_jax.fields import did_you_mean
+from ppg_jax.config import Config, ConfigError, Hyperparams, check_config
+from ppg_jax.fields import all_field_names, did_you_mean
 from ppg_jax.folder import METRICS, SWEEP, new_folder, write_figure, write_summary
 from ppg_jax.groups import algorithm_name
 from ppg_jax.interrupts import StopRequest
@@ -141,6 +141,7 @@ def sweep(
     Raises:
       ConfigError: a name or a value will not do.
     """
+    check_config(config)
     if seeds is not None:
         config = config.replace(seeds=seeds)
     settings = make_settings(values, zipped=zipped)
@@ -293,12 +294,14 @@ def _name(name: Any) -> str:
     short = str(name).removeprefix("hparams.")
     if short in NAMES:
         return short
-    if short in {field.name for field in dataclasses.fields(Config)}:
+    fields = all_field_names(Config)
+    if short in (*fields, "network", "hparams"):
         raise ConfigError(
             f"{short}: shapes the program, so one program cannot sweep it; call run for each value"
         )
-    hint = did_you_mean(short, NAMES).strip() or f"the names are {', '.join(NAMES)}"
-    raise ConfigError(f"{short}: is no hyperparameter; {hint}")
+    hint = did_you_mean(short, NAMES) or did_you_mean(short, fields)
+    where = "ppg-jax train --help shows them, under hparams"
+    raise ConfigError(f"{short}: is no hyperparameter; {hint.strip() or where}")
 
 
 def _column(name: str, column: Any) -> list[Any]:

@@ -1,5 +1,7 @@
 """Whatever stands in a configuration: a valid one, or one clear line."""
 
+import time
+
 import pytest
 import yaml
 from hypothesis import HealthCheck, given, settings
@@ -9,7 +11,7 @@ from ppg_jax import ConfigError, load_run, resume
 from ppg_jax.cli import main
 from ppg_jax.config import Config, config_from_dict
 from ppg_jax.fields import all_field_names
-from ppg_jax.files import read_config
+from ppg_jax.files import read_config, read_value
 
 NAMES = all_field_names(Config)
 scalars = (
@@ -112,6 +114,13 @@ def test_what_yaml_itself_trips_over(tmp_path, text):
     assert said
     assert "\n" not in said
     assert "some.yaml" in said
+
+
+def test_many_keys_take_no_time_to_compare():
+    text = "".join(f"k{i}: 1\n" for i in range(30_000))
+    began = time.process_time()
+    assert len(read_value(text)) == 30_000
+    assert time.process_time() - began < 6  # where each is compared with each: 14
 
 
 EVIL = "!!python/object/apply:os.system ['touch {file}']"

@@ -112,6 +112,8 @@ def test_groups_are_what_differs():
     assert [g.label for g in group_runs(runs[:1])] == ["PPG dual"]
     with pytest.raises(ConfigError, match="by: 'gamma' is no field; did you mean hparams.gamma"):
         group_runs(runs, ["gamma"])
+    with pytest.raises(ConfigError, match="by: 'qqq' is no field; config.yaml of a run shows them"):
+        group_runs(runs, ["qqq"])
 
 
 def test_groups_that_differ_in_much_have_the_names_of_their_algorithms():

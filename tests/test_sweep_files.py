@@ -56,6 +56,9 @@ def test_a_grid_from_a_file(tmp_path, capsys):
         ("{}", "values: missing"),
         ("{valeus: {gamma: [1]}}", "valeus: unknown; did you mean values"),
         ("{values: {gama: [0.9]}}", "gama: is no hyperparameter; did you mean gamma"),
+        ("{values: {n_envs: [8]}}", "n_envs: is no hyperparameter; did you mean num_envs?"),
+        ("{values: {qqq: [8]}}", "qqq: is no hyperparameter; ppg-jax train --help shows them"),
+        ("{values: {network.memory: [lstm]}}", "network.memory: shapes the program"),
         ("{values: {gamma: [0.9]}, zipped: 3}", "zipped: 3 will not do"),
         ("{values: {gamma: [0.9]}, config: nowhere}", "config: 'nowhere'"),
         ("{values: {gamma: [7]}}", "hparams.gamma: 7"),
@@ -120,16 +123,7 @@ def test_other_numbers_of_names_are_lines(names):
 def test_sweep_takes_what_train_takes(tmp_path, capsys):
     spec, out = tmp_path / "spec.yaml", tmp_path / "out"
     spec.write_text(SPEC.replace("beta_clone: [0.5, 1, 2]", "gamma: [0.9]"))
-    argv = [
-        "sweep",
-        str(spec),
-        "--out",
-        str(out),
-        "--quiet",
-        "--seeds",
-        "3",
-        "--hparams.gae-lambda",
-    ]
+    argv = ["sweep", str(spec), "--out", str(out), "--quiet", "--seeds", "3"]
     argv += ["--hparams.gae-lambda", "0.5", "--env-params.max-steps-in-episode", "7"]
     argv += ["--total-timesteps", "128"]
     assert main(argv) == 0

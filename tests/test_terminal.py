@@ -1,5 +1,6 @@
 """Streams, terminals and signals: trouble with showing is never a run's trouble."""
 
+import io
 import os
 import pty
 import select
@@ -7,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,6 +17,7 @@ from rich.console import Console
 from ppg_jax import Config, run
 from ppg_jax.cli import main
 from ppg_jax.progress import Bar, Lines, Snapshot, make_display
+from ppg_jax.streams import Forgiving
 
 PPG = [sys.executable, "-m", "ppg_jax"]
 TINY = [
@@ -36,7 +39,8 @@ def shell(line, **env):
     [
         ("{} | head -1 > /dev/null", {}, ""),
         ("{} > /dev/full", {}, "warning: standard output cannot be written: No space left"),
-        ("{} >&- 2>/dev/null", {}, ""),
+        ("{} >&-", {}, "warning: standard output cannot be written: it is closed"),
+        ("{} >&- 2>&-", {}, ""),
         ("{} > /dev/null", {"PYTHONIOENCODING": "ascii"}, ""),
     ],
 )
@@ -50,15 +54,42 @@ def test_a_run_goes_on_when_nothing_can_be_shown(tmp_path, line, env, said):
     assert len(lines) == 11
 
 
-@pytest.mark.parametrize("args", ["list", "--help", "train --help"])
+@pytest.mark.parametrize("args", ["list", "--help", "train -h"])
 def test_what_is_all_about_its_output(args):
     command = " ".join([*PPG, args])
     assert shell(f"{command} | head -1 > /dev/null") == (0, "")
     code, err = shell(f"{command} > /dev/full")
     assert code == 1
     assert err == "error: standard output cannot be written: No space left on device\n"
+    code, err = shell(f"{command} >&-")
+    assert (code, err) == (1, "error: standard output cannot be written: it is closed\n")
     code, err = shell(f"{command} > /dev/null", PYTHONIOENCODING="ascii")
     assert (code, err) == (0, "")
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp1251", "cp437"])
+def test_letters_that_a_stream_does_not_have(encoding):
+    stream = io.TextIOWrapper(io.BytesIO(), encoding)
+    out = Forgiving(stream)
+    out.write("0.5 ± 0.1 \u00e9\u0416\u250f \udcff\n")
+    out.write("next\n")
+    out.flush()
+    text = stream.buffer.getvalue().decode(encoding)
+    assert out.failed is None
+    assert text.replace("+/-", "±").startswith("0.5 ± 0.1 ")
+    assert text.endswith("?\nnext\n")
+
+
+def test_a_folder_that_is_gone(tmp_path):
+    script = "import os, sys; os.rmdir(os.getcwd()); sys.argv = ['ppg-jax', 'list']\n"
+    script += "from ppg_jax.__main__ import main; sys.exit(main())"
+    env = ENV | {"PYTHONPATH": str(Path(__file__).parent.parent)}
+    (tmp_path / "gone").mkdir()
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=tmp_path / "gone", env=env, check=False,
+        capture_output=True, text=True,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def in_a_terminal(command, **env):

@@ -1,9 +1,11 @@
 """A run and a sweep in a line, and in a notebook; figures and files that are one's own."""
 
 import pytest
+from rich.console import Console
 
 from ppg_jax import Config, load_run, run, sweep
 from ppg_jax.cli import main
+from ppg_jax.commands.train import _tell
 
 
 @pytest.fixture(scope="module")
@@ -70,3 +72,10 @@ def test_a_run_without_metrics_is_played_with_a_word(made, tmp_path, capsys):
         assert gif.read_bytes().startswith(b"GIF")
     finally:
         (folder / "elsewhere").rename(folder / "metrics.csv")
+
+
+def test_brackets_in_a_name_are_no_markup(made, capsys):
+    _, result, _ = made
+    for name in ("runs[red]x", "runs[/x]"):
+        assert _tell(result, name, Console()) == 0
+        assert f"written to {name}\n" in capsys.readouterr().out

@@ -7,6 +7,7 @@ from typing import Annotated
 import tyro
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from ppg_jax.cli_args import NO_CACHE, parse, take_free_mappings
 from ppg_jax.config import ConfigError
@@ -71,7 +72,8 @@ def main(argv: list[str]) -> int:
     returns = by_episode.sum(-1)
     how = "greedy" if args.greedy else "stochastic"
     elsewhere = "".join(f", {name} {value}" for name, value in changes.items())
-    table = Table(title=f"{run.config.env_name}, {how} policy{elsewhere}")
+    title = f"{run.config.env_name}, {how} policy{elsewhere}"
+    table = Table(title=Text(title, "table.title"))
     for heading in ("seed", "mean return", "95% interval", "mean length", "unfinished"):
         table.add_column(heading, justify="right")
     lost = [" (NaN)" if bad is not None else "" for bad in lost_seeds(run)]

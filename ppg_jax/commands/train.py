@@ -106,16 +106,19 @@ def _tell(result: "Result", folder: str, console: Console) -> int:
     print_table(console, _seed_table(result))
     if folder:
         but = ", but for what is named below" if result.problems else ""
-        console.print(f"written to {folder}{but}", highlight=False, soft_wrap=True)
+        _print_line(console, f"written to {folder}{but}")
     if not result.finished:
         done = result.metrics["env_steps"].shape[1]
-        console.print(
-            f"stopped after iteration {done} of {result.config.num_iterations}{_go_on(folder)}",
-            highlight=False, soft_wrap=True,
-        )  # fmt: skip
+        total = result.config.num_iterations
+        _print_line(console, f"stopped after iteration {done} of {total}{_go_on(folder)}")
     for problem in result.problems:
         print(f"error: {problem}", file=sys.stderr)
     return 1 if result.problems else 0
+
+
+def _print_line(console: Console, text: str) -> None:
+    """As it is: brackets in the name of a folder are no markup."""
+    console.print(text, highlight=False, soft_wrap=True, markup=False)
 
 
 def _seed_table(result: "Result") -> Table:
