@@ -145,13 +145,18 @@ def check_plain_tree(folder: Path, largest: int) -> None:
     if folder.is_symlink() or not folder.is_dir():
         raise OSError(errno.ENOTDIR, "it is no folder")
     for place, _, _ in os.walk(folder, onerror=_raise):
-        for entry in os.scandir(place):
-            info = entry.stat(follow_symlinks=False)
-            plain = stat.S_ISREG(info.st_mode)
-            if not plain and not stat.S_ISDIR(info.st_mode):
-                raise OSError(errno.EINVAL, f"{entry.name} in it is no plain file")
-            if plain and info.st_size > largest:
-                raise OSError(errno.EFBIG, f"{entry.name} in it has {info.st_size:,} bytes")
+        with os.scandir(place) as entries:
+            for entry in entries:
+                _check_entry(entry, largest)
+
+
+def _check_entry(entry: "os.DirEntry[str]", largest: int) -> None:
+    info = entry.stat(follow_symlinks=False)
+    plain = stat.S_ISREG(info.st_mode)
+    if not plain and not stat.S_ISDIR(info.st_mode):
+        raise OSError(errno.EINVAL, f"{entry.name} in it is no plain file")
+    if plain and info.st_size > largest:
+        raise OSError(errno.EFBIG, f"{entry.name} in it has {info.st_size:,} bytes")
 
 
 def _raise(error: OSError) -> None:

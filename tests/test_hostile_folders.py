@@ -81,19 +81,15 @@ def test_what_is_no_plain_file(hostile, folder, name, kind, capsys):
         assert load_run(folder).evaluate(2)[0].shape == (2, 2)
 
 
-def nonsense(hostile, whole):
-    return [(name, honest) for name in hostile.NONSENSE for honest in (True, False)]
-
-
 def test_nonsense_beside_a_checkpoint(hostile, whole, tmp_path):
     """The older checkpoint is taken, whatever stands beside the newest."""
-    for number, (name, honest) in enumerate(nonsense(hostile, whole)):
+    config = load_run(whole).config
+    for number, name in enumerate(hostile.NONSENSE):
         folder = tmp_path / str(number)
         shutil.copytree(whole / "checkpoints", folder / "checkpoints")
-        hostile._describe(hostile.NONSENSE[name], honest=honest)(folder, tmp_path)
-        saved, skipped = Checkpoints(folder).newest(load_run(whole).config)
-        harmless = name in ("return text", "config text") and False
-        assert harmless or saved.phases == 3, (name, honest)
+        hostile._describe(hostile.NONSENSE[name], honest=True)(folder, tmp_path)
+        saved, skipped = Checkpoints(folder).newest(config)
+        assert saved.phases == 3, name
         assert len(skipped) == 1
         assert "\n" not in skipped[0]
         shutil.rmtree(folder)
@@ -159,8 +155,5 @@ def test_a_disk_that_takes_no_more(hostile, tmp_path, how):
 
     processes = importlib.import_module("attacks.processes")
     victim = importlib.import_module("attacks.victim")
-    tmp_path.chmod(0o755)
     (tmp_path / "whole.yaml").write_text(yaml.safe_dump(victim.FIELDS))
-    if how == "_unwritable" and os.getuid() == 0 and not os.access("/", os.W_OK):
-        pytest.skip("nobody else to become")
     assert getattr(processes, how)(tmp_path) is None
