@@ -296,13 +296,13 @@ def _train(
     recorder: Recorder,
 ) -> Result:
     """All segments from the start on, and what stands in the folder at the end."""
-    display.note(_headline(config, layout))
-    if config.e_aux and not config.num_phases:
-        display.note(
-            f"warning: {config.num_iterations} iterations are less than one phase (n_pi "
-            f"{config.n_pi}): no auxiliary phase will run"
-        )
     with StopRequest(display.note) as stop:
+        display.note(_headline(config, layout))
+        if config.e_aux and not config.num_phases:
+            display.note(
+                f"warning: {config.num_iterations} iterations are less than one phase (n_pi "
+                f"{config.n_pi}): no auxiliary phase will run"
+            )
         segment = _train_until_stopped(config, layout, start, recorder, stop)
         metrics = recorder.metrics
         result = Result(

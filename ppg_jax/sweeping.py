@@ -300,8 +300,8 @@ def _name(name: Any) -> str:
             f"{short}: shapes the program, so one program cannot sweep it; call run for each value"
         )
     hint = did_you_mean(short, NAMES) or did_you_mean(short, fields)
-    where = "ppg-jax train --help shows them, under hparams"
-    raise ConfigError(f"{short}: is no hyperparameter; {hint.strip() or where}")
+    names = f"the names are {', '.join(NAMES)}"
+    raise ConfigError(f"{short}: is no hyperparameter; {hint.strip() or names}")
 
 
 def _column(name: str, column: Any) -> list[Any]:

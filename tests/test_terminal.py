@@ -197,7 +197,7 @@ def test_a_signal_while_packages_are_imported_ends_the_process(tmp_path, name):
     assert err == "error: stopped\n"
 
 
-@pytest.mark.parametrize("seconds", [0.3, 0.6, 1.2, 2.0, 3.0])
+@pytest.mark.parametrize("seconds", [0.4, 1.5])
 def test_ctrl_c_at_any_moment(tmp_path, seconds):
     command = [
         *PPG,

@@ -102,22 +102,27 @@ class Victim:
                 stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
             )  # fmt: skip
             self._answers = queue.Queue()
-            threading.Thread(target=self._read, args=(self._process, self._answers)).start()
+            reading = (self._process, self._answers)
+            threading.Thread(target=self._read, args=reading, daemon=True).start()
         return self._process
 
     @staticmethod
     def _read(process: "subprocess.Popen[str]", answers: "queue.Queue[str]") -> None:
         assert process.stdout is not None
-        for line in process.stdout:
-            answers.put(line)
+        with contextlib.suppress(ValueError):  # closed meanwhile
+            for line in process.stdout:
+                answers.put(line)
         answers.put("")
 
     def close(self) -> None:
         """Ends the process."""
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait()
-        self._process = None
+        process, self._process = self._process, None
+        if process is not None:
+            process.kill()
+            process.wait()
+            for stream in (process.stdin, process.stdout):
+                with contextlib.suppress(OSError):
+                    stream.close()  # type: ignore[union-attr]
 
 
 def make_run(folder: Path) -> Path:

@@ -134,8 +134,8 @@ def read_action_space(
 ) -> tuple[ActionSpec, ToEnv]:
     """The policy's view of an action space, and how its actions are handed to the environment.
 
-    A Tuple or Dict of discrete spaces is one multi-discrete action, one of Boxes a continuous one;
-    the environment is handed the space's own structure.
+    A Tuple or Dict of discrete spaces is one multi-discrete action; the environment is handed the
+    space's own structure.
 
     Continuous actions are brought into the space there; the policy keeps what it sampled, and its
     log-probabilities are of that. (The density of a scaled action differs by a constant factor,
@@ -156,11 +156,11 @@ def read_action_space(
     floats = all(jnp.issubdtype(p.dtype, jnp.floating) for p in parts if p.kind == "continuous")
     in_order = all(np.all(part.low <= part.high) for part in parts)  # NaN is in no order
     size = sum(math.prod(part.shape) for part in parts)
-    if len(kinds) != 1 or not floats or not in_order or not size:
+    alone = isinstance(tree, Numbers) or kinds == {"discrete"}
+    if len(kinds) != 1 or not (floats and in_order and size and alone):
         raise ConfigError(
             f"env: {env_name} has the action space {space!r}; a policy needs Discrete, "
-            "MultiDiscrete, MultiBinary, a Box of floats, or Tuples and Dicts that are all of "
-            "whole numbers or all of such Boxes"
+            "MultiDiscrete, MultiBinary, Tuples and Dicts of these, or one Box of floats"
         )
     if isinstance(tree, Numbers) and tree.kind == "discrete" and not tree.shape:
         return ActionSpec("discrete", tree.sizes), _hand_over(tree, scale)
