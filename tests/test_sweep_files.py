@@ -57,7 +57,7 @@ def test_a_grid_from_a_file(tmp_path, capsys):
         ("{valeus: {gamma: [1]}}", "valeus: unknown; did you mean values"),
         ("{values: {gama: [0.9]}}", "gama: is no hyperparameter; did you mean gamma"),
         ("{values: {n_envs: [8]}}", "n_envs: is no hyperparameter; did you mean num_envs?"),
-        ("{values: {qqq: [8]}}", "qqq: is no hyperparameter; ppg-jax train --help shows them"),
+        ("{values: {qqq: [8]}}", "qqq: is no hyperparameter; the names are learning_rate, "),
         ("{values: {network.memory: [lstm]}}", "network.memory: shapes the program"),
         ("{values: {gamma: [0.9]}, zipped: 3}", "zipped: 3 will not do"),
         ("{values: {gamma: [0.9]}, config: nowhere}", "config: 'nowhere'"),
