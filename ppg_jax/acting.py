@@ -12,10 +12,10 @@ import jax.numpy as jnp
 from ppg_jax.bits import in_32_bits
 from ppg_jax.config import Config, ConfigError
 from ppg_jax.envs import Environment
-from ppg_jax.evaluation import check_key
+from ppg_jax.evaluation import same_shapes
 from ppg_jax.fields import check_whole
 from ppg_jax.networks import POLICY, Agent
-from ppg_jax.train import build
+from ppg_jax.train import build, check_key
 from ppg_jax.types import Inputs, Recalled, no_step
 
 PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
@@ -155,12 +155,7 @@ def _check_memory(config: Config, memory: Any, lead: tuple[int, ...]) -> None:
       ConfigError: it is not.
     """
     want = jax.eval_shape(lambda: initial_memory(config, *lead))
-    found: Any = jax.tree.structure(memory)
-    same = found == jax.tree.structure(want)
-    if not same or any(
-        jnp.shape(a) != b.shape
-        for a, b in zip(jax.tree.leaves(memory), jax.tree.leaves(want), strict=True)
-    ):
+    if not same_shapes(memory, want):
         raise ConfigError(
             "memory: is not what this network leaves; begin with saved.initial_memory(num_envs), "
             "as many as there are observations"

@@ -102,8 +102,9 @@ class Checkpoints:
 
     def phases(self) -> list[int]:
         """Phases of which there is a checkpoint, whole or damaged, in order."""
-        names = [path.name for path in self.folder.glob("phase_*") if path.is_dir()]
-        return sorted(int(name[6:]) for name in names if re.fullmatch(r"phase_[0-9]{1,12}", name))
+        there = (path.name for path in self.folder.glob("phase_*") if path.is_dir())
+        found = (re.fullmatch(r"phase_(0|[1-9][0-9]{0,11})", name) for name in there)
+        return sorted(int(match[1]) for match in found if match)
 
     def path(self, phases: int) -> Path:
         """Folder of a checkpoint."""
@@ -170,7 +171,8 @@ class Checkpoints:
             if phases != best:
                 remove(self.path(phases))
         for path in (self.folder.parent / SET_ASIDE).glob("phase_*"):
-            if int(path.name[6:].partition(".")[0]) <= newest:  # made again by now
+            ours = re.fullmatch(r"phase_([0-9]{1,12})(\.[0-9]+)?", path.name)
+            if ours and int(ours[1]) <= newest:  # made again by now
                 remove(path)
 
     def _score(self, phases: int) -> float:

@@ -14,7 +14,7 @@ from ppg_jax.kept import kept
 from ppg_jax.networks import POLICY, Agent
 from ppg_jax.parallel import Layout, collect, compiler_options, deal, in_turns, over_rows
 from ppg_jax.running_stats import RunningStats
-from ppg_jax.train import build, traced_in_32_bits
+from ppg_jax.train import build, check_key, traced_in_32_bits
 from ppg_jax.types import EnvsState
 
 USUAL_LIMIT, LONGEST_LIMIT = 10_000, 100_000
@@ -23,19 +23,13 @@ MOST_EPISODES, MOST_STEPS = 1_000_000, 2**31 - 1
 """Episodes that are played side by side at most, and steps that are counted."""
 
 
-def check_key(key: Any) -> None:
-    """Whether something is one random key, of ``jax.random.key`` or the older ``PRNGKey``.
-
-    Raises:
-      ConfigError: it is something else, or several keys.
-    """
-    if isinstance(key, jax.Array | np.ndarray):
-        is_key = jnp.issubdtype(key.dtype, jax.dtypes.prng_key)
-        one = key.shape == () if is_key else key.ndim == 1 and key.dtype == jnp.uint32
-        if one:
-            return
-    found = str(jnp.shape(key)) if hasattr(key, "shape") else type(key).__name__
-    raise ConfigError(f"key: {found} will not do; it should be one key, of jax.random.key(...)")
+def same_shapes(found: Any, want: Any) -> bool:
+    """Whether a tree of arrays has the structure and shapes of another."""
+    structure: Any = jax.tree.structure(found)
+    return structure == jax.tree.structure(want) and all(
+        jnp.shape(a) == b.shape
+        for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(want), strict=True)
+    )
 
 
 def _check_params(agent: Agent, params: Any) -> None:
@@ -44,12 +38,7 @@ def _check_params(agent: Agent, params: Any) -> None:
     Raises:
       ConfigError: they are not.
     """
-    want: Any = jax.eval_shape(agent.init, jax.random.key(0))
-    found: Any = jax.tree.structure(params)
-    if found != jax.tree.structure(want) or any(
-        jnp.shape(a) != b.shape
-        for a, b in zip(jax.tree.leaves(params), jax.tree.leaves(want), strict=True)
-    ):
+    if not same_shapes(params, jax.eval_shape(agent.init, jax.random.key(0))):
         raise ConfigError(
             "params: are not those of this configuration's networks, of one seed; of several seeds "
             "take one, jax.tree.map(lambda x: x[0], params), or vmap"

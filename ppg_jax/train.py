@@ -92,7 +92,7 @@ def init(config: Config, key: chex.PRNGKey) -> TrainState:
     Raises:
       ConfigError: the environment or the networks cannot be made.
     """
-    _check_key(key)
+    check_key(key)
     env, agent = build(config)
     params_key, env_key, run_key, stats_key = jax.random.split(key, 4)
     params = agent.init(params_key)
@@ -232,7 +232,7 @@ def _check_given(hparams: Any, state: Any) -> None:
         )
 
 
-def _check_key(key: Any) -> None:
+def check_key(key: Any) -> None:
     """Whether this is one random key.
 
     Raises:

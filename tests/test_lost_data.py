@@ -127,6 +127,7 @@ def test_a_checkpoint_that_does_not_fit_is_kept_until_it_is_made_again(
     shutil.copytree(whole[0], folder)
     newest = folder / "checkpoints" / "phases" / "phase_6"
     (newest / "about" / "metadata").write_text("{}")
+    (folder / "checkpoints" / "set_aside" / "phase_of mine").mkdir(parents=True)  # not ours: stays
     seen = []
     save = Checkpoints.save
 
@@ -138,7 +139,7 @@ def test_a_checkpoint_that_does_not_fit_is_kept_until_it_is_made_again(
     monkeypatch.setattr(Checkpoints, "save", watched)
     assert_same(resume(folder, progress=False), whole[1])
     assert seen == [(6, "{}")]
-    assert not list((folder / "checkpoints" / "set_aside").iterdir())
+    assert [p.name for p in (folder / "checkpoints" / "set_aside").iterdir()] == ["phase_of mine"]
 
 
 def test_metrics_are_on_disk_before_the_checkpoint(tmp_path, monkeypatch):
