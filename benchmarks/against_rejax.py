@@ -26,8 +26,8 @@ from typing import Any
 from common import Phases, finish, in_turn, options, ratio
 from report import REPORT
 
-from ppg_jax.backend import lay_out
-from ppg_jax.config import Config
+from ppg_jax.config.config import Config
+from ppg_jax.execution.layout import lay_out
 
 CASES = {
     "breakout": {

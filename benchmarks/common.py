@@ -18,9 +18,12 @@ import jax
 import jax.numpy as jnp
 from report import REPORT, exit_code, say, terminable
 
-from ppg_jax.config import Config, ConfigError
-from ppg_jax.parallel import Layout, compiler_options, deal, in_turns, over_rows, repeat
-from ppg_jax.train import init, train_phases
+from ppg_jax.algorithm.train import init, train_phases
+from ppg_jax.config.config import Config
+from ppg_jax.config.fields import ConfigError
+from ppg_jax.execution.backend import compiler_options
+from ppg_jax.execution.dispatch import deal, in_turns, over_rows, repeat
+from ppg_jax.execution.layout import Layout
 
 
 class Phases:

@@ -21,11 +21,11 @@ def once(name: str, seeds: int, ours: bool) -> dict[str, Any]:
     """Traces and compiles all programs of a run, in this process."""
     import jax
 
-    from ppg_jax import segments
-    from ppg_jax.backend import lay_out
-    from ppg_jax.files import load_config
-    from ppg_jax.parallel import deal, repeat
-    from ppg_jax.train import build
+    from ppg_jax.algorithm.train import build
+    from ppg_jax.config.yaml_files import load_config
+    from ppg_jax.execution import segments
+    from ppg_jax.execution.dispatch import deal, repeat
+    from ppg_jax.execution.layout import lay_out
 
     if not ours:
         segments.compiler_options = lambda: None

@@ -15,8 +15,8 @@ import jax
 from common import Phases, finish, in_turn, options, ratio
 from report import REPORT
 
-from ppg_jax.backend import lay_out, use_all_cores
-from ppg_jax.config import Config
+from ppg_jax.config.config import Config
+from ppg_jax.execution.layout import lay_out, use_all_cores
 from ppg_jax.networks import encoders
 
 

@@ -23,10 +23,10 @@ import jax
 import numpy as np
 from common import REPORT, finish, options
 
-from ppg_jax.checkpoint import Checkpoints
-from ppg_jax.folder import folder_config
-from ppg_jax.packing import to_arrays
-from ppg_jax.parameters import load_parameters
+from ppg_jax.runs.checkpoints.checkpoints import Checkpoints
+from ppg_jax.runs.checkpoints.packing import to_arrays
+from ppg_jax.runs.checkpoints.parameters import load_parameters
+from ppg_jax.runs.folder import folder_config
 
 COMMAND = [sys.executable, "-m", "ppg_jax", "train"]
 SAVING = ["--checkpoint-every", "1", "--keep", "2", "--quiet"]

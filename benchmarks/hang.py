@@ -17,11 +17,12 @@ from report import REPORT
 CHILD = """
 import platform, sys, jax
 import ppg_jax
+from ppg_jax.execution import lay_out
 config = ppg_jax.load_config(
     sys.argv[1], strategy=sys.argv[2], total_timesteps=int(sys.argv[4]), n_pi=int(sys.argv[5])
 )
 result = ppg_jax.run(config, seeds=int(sys.argv[3]), progress=False)
-layout = ppg_jax.backend.lay_out(result.config, result.config.seeds)
+layout = lay_out(result.config, result.config.seeds)
 print(platform.python_version(), jax.__version__, result.run_seconds, layout)
 """
 

@@ -14,9 +14,10 @@ from common import finish, options
 from report import REPORT, whole
 from rich.console import Console
 
-from ppg_jax.files import load_config
-from ppg_jax.runner import Result, run
-from ppg_jax.summary import mean_interval, smooth_returns
+from ppg_jax.config.yaml_files import load_config
+from ppg_jax.report.statistics import mean_interval, smooth_returns
+from ppg_jax.runs.result import Result
+from ppg_jax.runs.run import run
 
 
 def summarize(name: str, result: Result) -> dict:

@@ -17,12 +17,16 @@ import jax.numpy as jnp
 from common import Phases, changed, finish, in_turn, one_phase, options, ratio
 from report import rows_of
 
-from ppg_jax import aux_phase, minibatch, optimizer, policy_phase, prng, rollout, train
-from ppg_jax.config import Config, ConfigError
+from ppg_jax.algorithm import aux_phase, minibatch, optimizer, policy_phase, rollout, train
+from ppg_jax.config.config import Config
+from ppg_jax.config.fields import ConfigError
+from ppg_jax.config.yaml_files import load_config
 from ppg_jax.envs import vector
-from ppg_jax.files import load_config
-from ppg_jax.networks import VALUE, Agent, layers
-from ppg_jax.parallel import choose_layout
+from ppg_jax.execution.layout import choose_layout
+from ppg_jax.functional import random as prng
+from ppg_jax.networks import layers
+from ppg_jax.networks.agent import Agent
+from ppg_jax.networks.network import VALUE
 
 Undone = tuple[Config, list[tuple[Any, str, Any]], bool]
 """A configuration, attributes of modules to change while tracing, and whether to donate."""

@@ -23,16 +23,18 @@ from common import changed, finish, in_turn, options
 from jax.extend.core import ClosedJaxpr, Jaxpr
 from report import rows_of
 
-from ppg_jax.aux_phase import auxiliary_phase
-from ppg_jax.config import Config
-from ppg_jax.envs import random_action, step_envs
-from ppg_jax.files import load_config
-from ppg_jax.minibatch import take_envs, take_samples
-from ppg_jax.networks import LiveComponents, live
-from ppg_jax.parallel import compiler_options
-from ppg_jax.policy_phase import learn_from_batch, minibatch_indices
-from ppg_jax.rollout import collect_rollout, make_batch
-from ppg_jax.train import build, init
+from ppg_jax.algorithm.aux_phase import auxiliary_phase
+from ppg_jax.algorithm.minibatch import take_envs, take_samples
+from ppg_jax.algorithm.policy_phase import learn_from_batch, minibatch_indices
+from ppg_jax.algorithm.rollout import collect_rollout, make_batch
+from ppg_jax.algorithm.train import build, init
+from ppg_jax.config.config import Config
+from ppg_jax.config.yaml_files import load_config
+from ppg_jax.envs.spaces import random_action
+from ppg_jax.envs.vector import step_envs
+from ppg_jax.execution.backend import compiler_options
+from ppg_jax.kernels import skip_zeros as live
+from ppg_jax.kernels.skip_zeros import LiveComponents
 from ppg_jax.types import AuxBuffer
 
 Product = tuple[tuple[int, ...], tuple[int, ...], Any]

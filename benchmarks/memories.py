@@ -18,10 +18,10 @@ from learning import difference
 from report import REPORT, whole
 from rich.console import Console
 
-from ppg_jax.config import Config
-from ppg_jax.files import load_config
-from ppg_jax.runner import run
-from ppg_jax.summary import iqm_interval
+from ppg_jax.config.config import Config
+from ppg_jax.config.yaml_files import load_config
+from ppg_jax.report.statistics import iqm_interval
+from ppg_jax.runs.run import run
 
 PPO = {"arch": "shared", "e_aux": 0, "e_pi": 3, "e_v": 3, "n_pi": 1}
 

@@ -15,10 +15,10 @@ import flax.linen as nn
 import jax
 from common import finish, options
 
-from ppg_jax.config import Config
-from ppg_jax.files import load_config
-from ppg_jax.networks import AUX_VALUE, POLICY, VALUE
-from ppg_jax.train import build, init, make_train
+from ppg_jax.algorithm.train import build, init, make_train
+from ppg_jax.config.config import Config
+from ppg_jax.config.yaml_files import load_config
+from ppg_jax.networks.network import AUX_VALUE, POLICY, VALUE
 from ppg_jax.types import Inputs
 
 

@@ -15,8 +15,8 @@ from typing import Any
 
 from common import Phases, finish, in_turn, options, ratio
 
-from ppg_jax.config import Config
-from ppg_jax.parallel import choose_layout
+from ppg_jax.config.config import Config
+from ppg_jax.execution.layout import choose_layout
 
 
 def program(memory: str, num_steps: int, args: Any) -> Phases:

@@ -20,12 +20,13 @@ from typing import Any
 import jax
 from common import finish, in_turn, options, ratio
 
-from ppg_jax.backend import lay_out
-from ppg_jax.cli import main as ppg_jax
-from ppg_jax.config import Config
-from ppg_jax.files import load_config
-from ppg_jax.parallel import compiler_options, deal, in_turns, over_rows
-from ppg_jax.train import make_train
+from ppg_jax.algorithm.train import make_train
+from ppg_jax.cli.main import main as ppg_jax
+from ppg_jax.config.config import Config
+from ppg_jax.config.yaml_files import load_config
+from ppg_jax.execution.backend import compiler_options
+from ppg_jax.execution.dispatch import deal, in_turns, over_rows
+from ppg_jax.execution.layout import lay_out
 
 
 class Bare:

@@ -2,8 +2,8 @@
 
     python benchmarks/seeds.py minatar/breakout benchmarks/breakout_cnn.yaml --seeds 1 8 --n-pi 2
 
-This is what ``auto`` rests on (``ppg_jax/parallel.py``). Programs run in turn; ``over_vmap`` and
-``over_one_seed`` are medians of the quotients within a round, of environment steps per second in
+This is what ``auto`` rests on (``ppg_jax/execution/layout.py``). Programs run in turn;
+``over_vmap`` and ``over_one_seed`` are medians of the quotients within a round, of environment steps per second in
 all. Memory is XLA's account of a device's arguments, outputs and temporaries.
 """
 
@@ -16,10 +16,9 @@ import jax
 from common import Phases, finish, in_turn, one_phase, options, ratio
 from report import rows_of
 
-from ppg_jax.backend import use_all_cores
-from ppg_jax.config import Config
-from ppg_jax.files import load_config
-from ppg_jax.parallel import Layout, choose_layout
+from ppg_jax.config.config import Config
+from ppg_jax.config.yaml_files import load_config
+from ppg_jax.execution.layout import Layout, choose_layout, use_all_cores
 
 CHUNK = 4
 

@@ -15,11 +15,11 @@ from common import finish, options
 from report import REPORT, whole
 from rich.console import Console
 
-from ppg_jax.backend import lay_out
-from ppg_jax.evaluation import evaluate_seeds
-from ppg_jax.files import load_config
-from ppg_jax.runner import run
-from ppg_jax.summary import mean_interval
+from ppg_jax.config.yaml_files import load_config
+from ppg_jax.execution.evaluation import evaluate_seeds
+from ppg_jax.execution.layout import lay_out
+from ppg_jax.report.statistics import mean_interval
+from ppg_jax.runs.run import run
 
 
 def measure(args: Any) -> list[dict]:

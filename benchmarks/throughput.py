@@ -11,9 +11,9 @@ import sys
 from common import Phases, finish, one_phase, options
 from report import REPORT
 
-from ppg_jax.backend import lay_out
-from ppg_jax.config import Config
-from ppg_jax.files import load_config
+from ppg_jax.config.config import Config
+from ppg_jax.config.yaml_files import load_config
+from ppg_jax.execution.layout import lay_out
 
 
 def measure(config: Config, repeats: int) -> dict:

@@ -10,9 +10,10 @@ from pathlib import Path
 from rich.console import Console
 
 import ppg_jax
-from ppg_jax.progress import Bar, Watch
-from ppg_jax.report import group_runs, plot_curves
-from ppg_jax.segments import Segment
+from ppg_jax.execution.segments import Segment
+from ppg_jax.report.curves import plot_curves
+from ppg_jax.report.groups import group_runs
+from ppg_jax.runs.progress import Bar, Watch
 
 HERE = Path(__file__).parent
 STEPS = 131_072

@@ -6,14 +6,11 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ppg_jax.backend import use_all_cores
-    from ppg_jax.config import Config, ConfigError, Hyperparams, NetworkConfig
-    from ppg_jax.evaluation import evaluate
-    from ppg_jax.files import load_config
-    from ppg_jax.loading import SavedRun, load_run
-    from ppg_jax.runner import Result, resume, run
-    from ppg_jax.sweeping import SweepResult, sweep
-    from ppg_jax.train import init, make_train, train_phases, train_tail
+    from ppg_jax.algorithm import init, make_train, train_phases, train_tail
+    from ppg_jax.config import Config, ConfigError, Hyperparams, NetworkConfig, load_config
+    from ppg_jax.execution import evaluate, use_all_cores
+    from ppg_jax.runs import Result, SavedRun, load_run, resume, run
+    from ppg_jax.sweeps import SweepResult, sweep
     from ppg_jax.types import Metrics, TrainState
 
 __version__ = "0.1.0"
@@ -35,21 +32,21 @@ _HOMES = {
     "Hyperparams": "config",
     "Metrics": "types",
     "NetworkConfig": "config",
-    "Result": "runner",
-    "SavedRun": "loading",
-    "SweepResult": "sweeping",
+    "Result": "runs",
+    "SavedRun": "runs",
+    "SweepResult": "sweeps",
     "TrainState": "types",
-    "evaluate": "evaluation",
-    "init": "train",
-    "load_config": "files",
-    "load_run": "loading",
-    "make_train": "train",
-    "resume": "runner",
-    "run": "runner",
-    "sweep": "sweeping",
-    "train_phases": "train",
-    "train_tail": "train",
-    "use_all_cores": "backend",
+    "evaluate": "execution",
+    "init": "algorithm",
+    "load_config": "config",
+    "load_run": "runs",
+    "make_train": "algorithm",
+    "resume": "runs",
+    "run": "runs",
+    "sweep": "sweeps",
+    "train_phases": "algorithm",
+    "train_tail": "algorithm",
+    "use_all_cores": "execution",
 }
 
 __all__ = [

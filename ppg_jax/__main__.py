@@ -8,7 +8,7 @@ from importlib.metadata import entry_points
 from importlib.util import find_spec
 from typing import Any
 
-from ppg_jax.streams import Forgiving, forgive
+from ppg_jax.cli.streams import Forgiving, forgive
 
 OWN_RESULT = ("train", "sweep")
 """Commands whose result stands in a folder; what others print is their result."""
@@ -57,8 +57,8 @@ def main() -> int:
     # What goes wrong is raised besides.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2" if _has_accelerator() else "3")
     _look_here_too()
-    from ppg_jax.cli import STOPPED
-    from ppg_jax.cli import main as run
+    from ppg_jax.cli.main import STOPPED
+    from ppg_jax.cli.main import main as run
 
     try:
         code = run()

@@ -6,9 +6,10 @@ from typing import Any
 import chex
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import struct
 
-from ppg_jax.running_stats import RunningStats
+from ppg_jax.functional import RunningStats
 
 Metrics = dict[str, jax.Array]
 """Named numbers, one an iteration: ``[iterations]``, with seeds ``[S, iterations]``."""
@@ -254,3 +255,6 @@ class TrainState(struct.PyTreeNode):
     key: chex.PRNGKey
     iteration: chex.Array
     beta_scale: chex.Array | None = None
+
+
+MetricArrays = dict[str, np.ndarray]

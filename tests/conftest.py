@@ -14,9 +14,9 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 # Two devices wherever the tests run, so that spreading over devices is tested on one core too.
 os.environ.setdefault("JAX_NUM_CPU_DEVICES", "2")
 
-from ppg_jax import parallel  # noqa: E402
+from ppg_jax.execution import backend  # noqa: E402
 
 # Tracing makes many objects and few cycles; looking for those after every 700 takes time.
 gc.freeze()
 gc.set_threshold(50_000, 20, 20)
-parallel.LLVM_LEVEL = "0"  # programs of the host as those that tests compile: the bits are compared
+backend.LLVM_LEVEL = "0"  # programs of the host as those that tests compile: the bits are compared

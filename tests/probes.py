@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from flax import struct
 from gymnax.environments import environment, spaces
 
-from ppg_jax.envs import MultiDiscrete
+from ppg_jax.envs.spaces import MultiDiscrete
 
 
 @struct.dataclass

@@ -51,7 +51,7 @@ class Traced:
     def __init__(self, config, layout, *, donate=True):
         import jax
 
-        from ppg_jax.train import init, train_phases
+        from ppg_jax.algorithm.train import init, train_phases
 
         self.config, self.layout, self.donate = config, layout, donate
         self.steps = layout.rows * config.n_pi * config.steps_per_iteration
@@ -167,7 +167,7 @@ def test_limit_counts_the_width_that_runs(script):
     import jax
     import limit
 
-    from ppg_jax.files import load_config
+    from ppg_jax.config.yaml_files import load_config
 
     small = {"num_envs": 4, "num_steps": 4, "num_minibatches": 1, "num_aux_minibatches": 1}
     config = load_config("minatar/breakout", n_pi=1, e_aux=1, **small)
@@ -203,7 +203,7 @@ def test_every_lever_can_be_undone(script, tiny):
     import jax
     import levers
 
-    from ppg_jax.files import load_config
+    from ppg_jax.config.yaml_files import load_config
 
     config = load_config(tiny, env="Breakout-MinAtar", observation_dtype="bool")
     for name, undo in levers.LEVERS.items():

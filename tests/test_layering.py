@@ -1,4 +1,4 @@
-"""Imports point down only, and libraries stay where they belong."""
+"""Imports point down only, from folder to folder, and libraries stay where they belong."""
 
 import ast
 import pathlib
@@ -9,47 +9,41 @@ import ppg_jax
 
 ROOT = pathlib.Path(ppg_jax.__file__).parent
 
-# From the ground up; a module may import its own layer and those below.
+# From the ground up. A folder imports those before it; environments and networks are strangers.
 LAYERS = [
-    {"gae", "losses", "distributions", "running_stats", "prng", "conflict", "missing", "bits"},
-    {"types", "other_names", "fields", "fitting", "config", "identity"},
-    {"envs", "networks"},
-    {"minibatch", "optimizer", "gradients", "rollout", "policy_phase", "aux_phase"},
-    {"train"},
-    {"parallel", "kept", "evaluation"},
-    {
-        "backend",
-        "files",
-        "folder",
-        "groups",
-        "report",
-        "logging",
-        "progress",
-        "interrupts",
-        "checkpoint",
-        "packing",
-        "parameters",
-        "storage",
-        "plain_files",
-        "older_runs",
-        "acting",
-        "streams",
-        "views",
-    }
-    | {"summary", "segments", "evaluator", "recorder", "continuing", "runner", "sweep_report"}
-    | {"sweeping", "loading", "cli_args", "commands", "cli"},
-    {"__main__", "__init__"},
-]
-HOST = 6
-MODULES = sorted(p for p in ROOT.rglob("*.py"))
+    "functional", "config", "types", "kernels", "networks", "envs", "algorithm", "execution",
+    "report", "runs", "sweeps", "cli",
+]  # fmt: skip
+SURFACE = {"__init__", "__main__", "logging"}
+"""What stands above all layers: the names that users import, and the command."""
+ONLY_IN = {
+    "gymnax": "envs",
+    "gymnasium": "envs",
+    "flax.linen": "networks",
+    "flax.nnx": "networks",
+    "optax": "algorithm",
+    "orbax": "runs",
+    "rich": "runs sweeps cli",
+    "tyro": "cli",
+    "matplotlib": "report runs sweeps cli",
+    "pandas": "report runs sweeps",
+    "scipy": "report",
+    "yaml": "config runs sweeps cli",
+}
+"""The only folders that may import a library."""
+PURE = LAYERS[: LAYERS.index("execution")]
+"""Layers without clock, process, screen or file."""
+READERS = {"config/plain_files.py", "config/yaml_files.py"}
+"""Where configurations are read from files."""
+MODULES = sorted(ROOT.rglob("*.py"))
 
 
-def place(path):
+def named(paths):
+    return {"ids": lambda p: str(p.relative_to(ROOT))} if paths else {}
+
+
+def layer(path):
     return path.relative_to(ROOT).parts[0].removesuffix(".py")
-
-
-def layer_of(name):
-    return next(i for i, layer in enumerate(LAYERS) if name in layer)
 
 
 def imports(path):
@@ -60,43 +54,65 @@ def imports(path):
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: relative import"
             yield node.module
-            yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
-@pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(ROOT)))
+def own_imports(path):
+    return [name.split(".")[1:] for name in imports(path) if name.split(".")[0] == "ppg_jax"]
+
+
+@pytest.mark.parametrize("path", MODULES, **named(MODULES))
 def test_imports_point_down(path):
-    mine = layer_of(place(path))
-    for name in imports(path):
-        parts = name.split(".")
-        if parts[0] != "ppg_jax" or len(parts) < 2:
+    mine = layer(path)
+    if mine in SURFACE:
+        return
+    for parts in own_imports(path):
+        assert parts, f"{path} imports the package's surface"
+        assert LAYERS.index(parts[0]) <= LAYERS.index(mine), f"{path} imports {parts}"
+        assert {mine, parts[0]} != {"envs", "networks"}, "environments and networks are strangers"
+
+
+@pytest.mark.parametrize("path", MODULES, **named(MODULES))
+def test_other_folders_are_imported_as_folders(path):
+    for parts in own_imports(path):
+        if layer(path) in SURFACE or parts[0] == layer(path):
             continue
-        is_module = (ROOT / parts[1]).is_dir() or (ROOT / f"{parts[1]}.py").is_file()
-        assert is_module, (
-            f"{path.name} imports {name}, which is the package's surface, not a module"
-        )
-        assert layer_of(parts[1]) <= mine, f"{path.name} imports {name}"
-        if {place(path), parts[1]} == {"envs", "networks"}:
-            pytest.fail(f"{path.name} imports {name}: environments and networks are strangers")
+        assert len(parts) == 1, f"{path} imports {'.'.join(parts)}; import from ppg_jax.{parts[0]}"
 
 
-@pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(ROOT)))
+@pytest.mark.parametrize("path", MODULES, **named(MODULES))
 def test_libraries_stay_where_they_belong(path):
+    if layer(path) in SURFACE:
+        return
+    for name in imports(path):
+        for library, folders in ONLY_IN.items():
+            if name == library or name.startswith(library + "."):
+                assert layer(path) in folders.split(), f"{path} imports {name}"
+
+
+@pytest.mark.parametrize("path", MODULES, **named(MODULES))
+def test_what_is_pure_touches_nothing(path):
+    if layer(path) not in PURE or str(path.relative_to(ROOT)) in READERS:
+        return
     used = {name.split(".")[0] for name in imports(path)}
-    submodules = set(imports(path))
-    if place(path) != "envs":
-        assert not used & {"gymnax", "gymnasium"}
-    if place(path) != "networks":
-        assert not {n for n in submodules if n.startswith(("flax.linen", "flax.nnx"))}
-    if layer_of(place(path)) < HOST:
-        assert not used & {"time", "os", "pathlib", "rich", "matplotlib", "orbax", "yaml", "tyro"}
-        calls = {
-            node.func.id
-            for node in ast.walk(ast.parse(path.read_text()))
-            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
-        }
-        assert not calls & {"print", "open", "input"}
+    assert not used & {"time", "os", "pathlib", "io", "threading", "subprocess"}
+    tree = ast.parse(path.read_text())
+    calls = {
+        n.func.id
+        for n in ast.walk(tree)
+        if isinstance(n, ast.Call) and isinstance(n.func, ast.Name)
+    }
+    assert not calls & {"print", "open", "input"}
 
 
-def test_every_module_has_its_layer():
-    known = set().union(*LAYERS)
-    assert {place(p) for p in MODULES} == known
+def test_every_folder_has_its_layer_and_says_what_it_is_for():
+    assert {layer(p) for p in MODULES} == {*LAYERS, *SURFACE}
+    for folder in ROOT.rglob("__init__.py"):
+        said = ast.get_docstring(ast.parse(folder.read_text()))
+        assert said, f"{folder} says nothing"
+
+
+def test_tests_mirror_the_folders():
+    tests = pathlib.Path(__file__).parent
+    for name in LAYERS:
+        if name != "types":
+            assert list((tests / name).glob("test_*.py")), f"tests/{name} is missing"

@@ -163,7 +163,7 @@ def contents(folder: Path) -> dict[str, Any]:
 
 def serve() -> None:
     """Answers commands: code, output, and by how many GB the peak of memory grew."""
-    from ppg_jax.cli import main
+    from ppg_jax.cli.main import main
 
     answers = sys.stdout
     for line in sys.stdin:

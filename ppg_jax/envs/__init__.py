@@ -1,20 +1,18 @@
-"""Environments. A new suite is one module here with a class that follows ``Environment``."""
+"""Environments: one of them as pure functions, and B of them side by side.
+
+The only place that imports environment libraries: one file for each in ``suites/``. A wrapper
+(``wrappers/``) changes any of them. Nothing here knows a network.
+"""
 
 from ppg_jax.envs.base import Environment, StepResult
-from ppg_jax.envs.gymnax_env import available_envs, make_env
-from ppg_jax.envs.levels import Levels
-from ppg_jax.envs.partial import PartlyObserved
+from ppg_jax.envs.drawing import animate, check_drawable
+from ppg_jax.envs.make import make_training_env
 from ppg_jax.envs.spaces import MultiDiscrete, random_action
-from ppg_jax.envs.tasks import Tasks
-from ppg_jax.envs.training import make_training_env
-from ppg_jax.envs.vector import (
-    Chances,
-    VectorStep,
-    draw_chances,
-    reset_envs,
-    step_envs,
-    take_step,
-)
+from ppg_jax.envs.suites.gymnax import available_envs, make_env
+from ppg_jax.envs.vector import Chances, VectorStep, draw_chances, reset_envs, step_envs, take_step
+from ppg_jax.envs.wrappers.levels import Levels
+from ppg_jax.envs.wrappers.partial_observation import PartlyObserved
+from ppg_jax.envs.wrappers.tasks import Tasks
 
 __all__ = [
     "Chances",
@@ -25,7 +23,9 @@ __all__ = [
     "StepResult",
     "Tasks",
     "VectorStep",
+    "animate",
     "available_envs",
+    "check_drawable",
     "draw_chances",
     "make_env",
     "make_training_env",

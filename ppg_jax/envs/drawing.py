@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from ppg_jax.fields import ConfigError
+from ppg_jax.config import ConfigError
 
 DRAWABLE = (
     "Acrobot-v1",

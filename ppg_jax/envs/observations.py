@@ -9,8 +9,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ppg_jax.config import ConfigError
 from ppg_jax.envs.spaces import Numbers, read_space
-from ppg_jax.fields import ConfigError
 from ppg_jax.types import ObservationSpec
 
 Store = Callable[[Any], chex.Array]

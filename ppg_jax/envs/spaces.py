@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ppg_jax.fields import ConfigError
+from ppg_jax.config import ConfigError
 from ppg_jax.types import ActionSpec
 
 ToEnv = Callable[[chex.Array], Any]

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from ppg_jax.envs.base import Environment
-from ppg_jax.prng import fast_key
+from ppg_jax.functional import fast_key
 from ppg_jax.types import EnvsState, EpisodeStats, Recalled, no_step
 
 HEAVY = 4096

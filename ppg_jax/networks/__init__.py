@@ -1,7 +1,9 @@
-"""Networks: the only package that knows flax modules."""
+"""Networks: encoders, memories, heads, and the agent that an architecture makes of them.
+
+The only place that knows flax modules. Nothing here knows an environment or a loss.
+"""
 
 from ppg_jax.networks.agent import Agent, AgentOutput, make_agent
-from ppg_jax.networks.branch import AUX_VALUE, POLICY, VALUE
-from ppg_jax.networks.live import LiveComponents
+from ppg_jax.networks.network import AUX_VALUE, POLICY, VALUE
 
-__all__ = ["AUX_VALUE", "POLICY", "VALUE", "Agent", "AgentOutput", "LiveComponents", "make_agent"]
+__all__ = ["AUX_VALUE", "POLICY", "VALUE", "Agent", "AgentOutput", "make_agent"]

@@ -11,18 +11,18 @@ import jax.numpy as jnp
 from flax import struct
 
 from ppg_jax.config import Config, NetworkConfig
-from ppg_jax.networks.branch import AUX_VALUE, POLICY, VALUE, Branch, make_policy, previous_step
-from ppg_jax.networks.encoders import flat, picture_shape, resolve_network
-from ppg_jax.networks.layers import joined_products
-from ppg_jax.networks.live import (
+from ppg_jax.functional import RunningStats, standardize
+from ppg_jax.kernels import (
     MIN_COMPONENTS,
     LiveComponents,
+    joined_products,
     live_product,
     none_live,
     sort_components,
 )
+from ppg_jax.networks.encoders import flat, picture_shape, resolve_network
 from ppg_jax.networks.memory import MEMORIES, last_state, unroll_memory
-from ppg_jax.running_stats import RunningStats, standardize
+from ppg_jax.networks.network import AUX_VALUE, POLICY, VALUE, Branch, make_policy, previous_step
 from ppg_jax.types import ActionSpec, Inputs, ObservationSpec, no_step
 
 

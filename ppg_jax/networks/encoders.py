@@ -14,14 +14,8 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from ppg_jax.config import ConfigError, NetworkConfig
-from ppg_jax.networks.layers import (
-    ACTIVATIONS,
-    Conv,
-    Dense,
-    make_initializer,
-    max_pool,
-    resolve_conv,
-)
+from ppg_jax.kernels import max_pool, resolve_conv
+from ppg_jax.networks.layers import ACTIVATIONS, Conv, Dense, make_initializer
 from ppg_jax.types import ObservationSpec
 
 

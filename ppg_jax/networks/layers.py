@@ -1,14 +1,14 @@
 """Layers and initial weights: the paper's normed rows, orthogonal matrices, fast convolutions."""
 
-import itertools
-import math
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any
 
 import chex
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+
+from ppg_jax.kernels import conv_by_lax, conv_by_patches
 
 Initializer = Callable[..., chex.Array]
 
@@ -84,32 +84,6 @@ def narrow_product(x: chex.Array, kernel: chex.Array) -> chex.Array:
     return jnp.stack([x @ kernel[:, i] for i in range(width)], axis=-1)
 
 
-def joined_products(
-    multiply: Callable[[chex.Array], chex.Array], kernels: list[chex.Array]
-) -> list[chex.Array]:
-    """What ``multiply`` makes of each of several kernels ``[F, W]``, as one matrix product.
-
-    XLA on CPU splits a wide product better over cores, the one of the gradient above all.
-
-    Args:
-      multiply: ``[F, W] -> [N, W]`` for any W, column by column.
-      kernels: of the products wanted.
-    """
-    product = multiply(jnp.concatenate(kernels, axis=1))
-    ends = itertools.accumulate(kernel.shape[1] for kernel in kernels[:-1])
-    return jnp.split(product, list(ends), axis=1)
-
-
-def shifted_views(x: chex.Array, size: int, stride: int, out: tuple[int, int]) -> list[chex.Array]:
-    """The ``size x size`` windows of ``x [..., H, W, C]``, a strided view for each offset."""
-    rows, columns = (1 + (n - 1) * stride for n in out)
-    return [
-        x[..., i : i + rows : stride, j : j + columns : stride, :]
-        for i in range(size)
-        for j in range(size)
-    ]
-
-
 class Conv(nn.Module):
     """A square 2-D convolution, ``[N, H, W, C] -> [N, H', W', features]``, stride 1.
 
@@ -139,41 +113,3 @@ class Conv(nn.Module):
         convolve = {"lax": conv_by_lax, "patches": conv_by_patches}[self.implementation]
         out = convolve(x, kernel.astype(x.dtype), self.padding)
         return out + on_last_axis(bias.astype(x.dtype), out.ndim)
-
-
-def resolve_conv(implementation: Literal["auto", "lax", "patches"]) -> Literal["lax", "patches"]:
-    """What ``auto`` means on this machine: patches where JAX runs on CPU, otherwise lax."""
-    if implementation == "auto":
-        return "patches" if jax.default_backend() == "cpu" else "lax"
-    return implementation
-
-
-def conv_by_lax(x: chex.Array, kernel: chex.Array, padding: int) -> chex.Array:
-    """``x [N, H, W, C]`` with ``kernel [k, k, C, F]``, by XLA's convolution."""
-    pad = (padding, padding)
-    return jax.lax.conv_general_dilated(
-        x, kernel, (1, 1), (pad, pad), dimension_numbers=("NHWC", "HWIO", "NHWC")
-    )
-
-
-def conv_by_patches(x: chex.Array, kernel: chex.Array, padding: int) -> chex.Array:
-    """The same as ``conv_by_lax``, by gathering windows and one matrix product."""
-    size = kernel.shape[0]
-    x = jnp.pad(x, ((0, 0), (padding, padding), (padding, padding), (0, 0)))
-    out = x.shape[1] - size + 1, x.shape[2] - size + 1
-    patches = jnp.concatenate(shifted_views(x, size, 1, out), axis=-1)
-    return patches @ kernel.reshape(-1, kernel.shape[-1])
-
-
-def max_pool(x: chex.Array) -> chex.Array:
-    """Maximum over 3x3 windows with stride 2, padded by 1 on both sides: ``[N, H, W, C]``.
-
-    Not ``SAME``: that pads even sizes by (0, 1), the paper's code by (1, 1). Of equal maxima the
-    first of a window takes the gradient, as with XLA's own pooling and PyTorch's; images have many.
-    """
-    out = math.ceil(x.shape[1] / 2), math.ceil(x.shape[2] / 2)
-    x = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)), constant_values=-jnp.inf)
-    pooled, *others = shifted_views(x, 3, 2, out)
-    for view in others:
-        pooled = jnp.where((view > pooled) | jnp.isnan(view), view, pooled)
-    return pooled

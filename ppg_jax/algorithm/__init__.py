@@ -1,0 +1,27 @@
+"""PPG itself: rollout, policy phase, auxiliary phase, and the loop over them.
+
+Pure functions that can be jitted and vmapped. Nothing here jits, prints, reads a clock or a file,
+or asks which device it runs on.
+"""
+
+from ppg_jax.algorithm.checks import check_key
+from ppg_jax.algorithm.metrics import metric_names
+from ppg_jax.algorithm.train import (
+    build,
+    init,
+    make_train,
+    traced_in_32_bits,
+    train_phases,
+    train_tail,
+)
+
+__all__ = [
+    "build",
+    "check_key",
+    "init",
+    "make_train",
+    "metric_names",
+    "traced_in_32_bits",
+    "train_phases",
+    "train_tail",
+]

@@ -1,0 +1,37 @@
+"""Whether what a pure function was given is what it is called."""
+
+from typing import Any
+
+import jax
+
+from ppg_jax.config import ConfigError, check_hparams
+from ppg_jax.types import TrainState
+
+
+def check_given(hparams: Any, state: Any) -> None:
+    """Whether these are what they are called.
+
+    Raises:
+      ConfigError: one of them is not.
+    """
+    check_hparams(hparams)
+    if not isinstance(state, TrainState):
+        raise ConfigError(
+            f"state: {type(state).__name__} will not do; it should be a TrainState, of "
+            "ppg_jax.init(config, key) or an earlier call"
+        )
+
+
+def check_key(key: Any) -> None:
+    """Whether this is one random key.
+
+    Raises:
+      ConfigError: it is not.
+    """
+    dtype, shape = getattr(key, "dtype", None), getattr(key, "shape", None)
+    typed = dtype is not None and jax.dtypes.issubdtype(dtype, jax.dtypes.prng_key)
+    if not (typed and shape == ()) and not (dtype == "uint32" and len(shape or ()) == 1):
+        what = type(key).__name__ if shape is None else f"{dtype} of shape {shape}"
+        raise ConfigError(
+            f"key: {what} will not do; it should be one key, of jax.random.key(0); map over several"
+        )

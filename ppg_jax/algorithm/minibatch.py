@@ -1,0 +1,80 @@
+"""Drawing minibatches: indices for all epochs at once, gathered where they are used."""
+
+from typing import Any, TypeVar
+
+import chex
+import jax
+import jax.numpy as jnp
+
+from ppg_jax.config import Config
+from ppg_jax.functional import permutations
+from ppg_jax.types import AuxBuffer, Batch
+
+
+def epoch_indices(
+    key: chex.PRNGKey, num_items: int, num_minibatches: int, epochs: int
+) -> chex.Array:
+    """A fresh permutation for each epoch, cut into minibatches.
+
+    A single minibatch holds everything in any order, so then nothing is shuffled.
+
+    Returns:
+      int32 ``[epochs * num_minibatches, num_items // num_minibatches]``; within an epoch every
+      item occurs once.
+    """
+    if num_minibatches == 1:
+        return jnp.broadcast_to(jnp.arange(num_items), (epochs, num_items))
+    orders = permutations(key, num_items, epochs)
+    return orders.reshape(epochs * num_minibatches, num_items // num_minibatches)
+
+
+def take_envs(batch: Batch, index: chex.Array) -> Batch:
+    """Whole sequences of some environments: ``[T, B, ...] -> [T, M, ...]``, memory ``[M, ...]``."""
+    memory = jax.tree.map(lambda x: x[index], batch.memory)
+    taken = jax.tree.map(lambda x: x[:, index], batch.replace(memory=()))
+    return taken.replace(memory=memory)
+
+
+def take_samples(batch: Batch, index: chex.Array) -> Batch:
+    """Single samples, for networks without memory: ``[T, B, ...] -> [1, M, ...]``."""
+    num_envs = batch.starts.shape[1]
+    memory = jax.tree.map(lambda x: x[index % num_envs], batch.memory)
+    taken = jax.tree.map(
+        lambda x: x.reshape(-1, *x.shape[2:])[index][None], batch.replace(memory=())
+    )
+    return taken.replace(memory=memory)
+
+
+def take_sequences(buffer: AuxBuffer, index: chex.Array) -> AuxBuffer:
+    """Some (iteration, environment) sequences: ``[N, T, B, ...] -> [T, M, ...]``.
+
+    ``index`` counts them iteration first: ``iteration * B + environment``. Networks without memory
+    get ``[M, T, ...]`` (``steps_first``).
+    """
+    num_envs = buffer.starts.shape[2]
+    iteration, env = index // num_envs, index % num_envs
+    taken = jax.tree.map(lambda x: x[iteration, :, env], buffer.replace(memory=()))
+    memory: Any = jax.tree.map(lambda x: x[iteration, env], buffer.memory)
+    return steps_first(taken, buffer.memory).replace(memory=memory)
+
+
+def steps_first(sequences: Any, memory: Any) -> Any:
+    """Leaves ``[M, T, ...] -> [T, M, ...]``, or back, for networks that have a memory.
+
+    To others steps are samples in any order, and transposing costs more than gathering: they keep
+    theirs.
+    """
+    if not jax.tree.leaves(memory):
+        return sequences
+    return jax.tree.map(lambda x: jnp.moveaxis(x, 0, 1), sequences)
+
+
+Sequences = TypeVar("Sequences", Batch, AuxBuffer)
+
+
+def after_burn_in(config: Config, sequences: Sequences) -> Sequences:
+    """The steps that are learnt from: ``[T, M, ...] -> [T - burn_in, M, ...]``."""
+    if not config.burn_in:
+        return sequences
+    late = jax.tree.map(lambda x: x[config.burn_in :], sequences.replace(memory=()))
+    return late.replace(memory=sequences.memory)

@@ -1,0 +1,226 @@
+"""Collecting experience, and turning it into advantages and value targets."""
+
+import math
+from typing import Any
+
+import chex
+import jax
+import jax.numpy as jnp
+
+from ppg_jax.config import Config, Hyperparams
+from ppg_jax.envs import Chances, Environment, draw_chances, take_step
+from ppg_jax.functional import (
+    RunningStats,
+    discounted_sums,
+    fast_key,
+    generalized_advantages,
+    normalize_advantages,
+    scale_rewards,
+    update_stats,
+)
+from ppg_jax.kernels import LiveComponents
+from ppg_jax.networks import POLICY, VALUE, Agent
+from ppg_jax.types import AuxBuffer, Batch, EnvsState, EpisodeStats, Inputs, RewardScaler, Rollout
+
+
+def collect_rollout(
+    config: Config,
+    env: Environment,
+    agent: Agent,
+    params: Any,
+    obs_stats: RunningStats | None,
+    envs: EnvsState,
+    memory: dict[str, Any],
+    key: chex.PRNGKey,
+) -> tuple[EnvsState, dict[str, Any], Rollout, EpisodeStats]:
+    """Acts for T steps in B environments.
+
+    Only the policy runs here; the value function reads the stored observations afterwards, all
+    at once (``estimate_values``).
+
+    Returns:
+      The environments and the memory of the network that acts after the last step, the rollout,
+      and sums over the episodes that ended in it.
+    """
+    first_memory, first_starts = memory, envs.starts
+
+    def step(carry: tuple[EnvsState, dict[str, Any]], drawn: tuple[Any, Chances]):
+        envs, memory = carry
+        noise, chances = drawn
+        out = agent.step(params, obs_stats, envs.inputs, memory, (POLICY,))
+        actions = out.policy.choose(noise)
+        after, result = take_step(env, chances, envs, actions)
+        seen = envs.obs, envs.recalled
+        return (after, memory | out.states), (seen, out.policy, actions, result)
+
+    # What is random is drawn for all steps at once, and what needs no loop stands behind it: on
+    # small networks each operation in it costs more than its arithmetic.
+    action_key, env_key = jax.random.split(fast_key(key))
+    action_keys, env_keys = (jax.random.split(k, config.num_steps) for k in (action_key, env_key))
+    noise = jax.vmap(lambda k: agent.noise(k, config.num_envs))(action_keys)
+    chances = jax.vmap(lambda k: draw_chances(env, k, config.num_envs))(env_keys)
+    (envs, memory), (seen, policies, actions, steps) = jax.lax.scan(
+        step, (envs, memory), (noise, chances)
+    )
+    done = steps.terminated | steps.truncated
+    obs, recalled = seen
+    rollout = Rollout(
+        obs=obs,
+        starts=jnp.concatenate([first_starts[None], done[:-1]]),
+        memory=first_memory,
+        actions=actions,
+        log_probs=policies.log_prob(actions),
+        rewards=steps.rewards,
+        terminated=steps.terminated,
+        truncated=steps.truncated,
+        final_obs=steps.final_obs,
+        next_obs=envs.obs,
+        next_starts=envs.starts,
+        recalled=recalled,
+        final_recalled=steps.final_recalled,
+    )
+    return envs, memory, rollout, jax.tree.map(lambda x: x.sum(0), steps.episodes)
+
+
+def estimate_values(
+    config: Config,
+    agent: Agent,
+    params: Any,
+    obs_stats: RunningStats | None,
+    stored: Rollout | AuxBuffer,
+    live: LiveComponents | None = None,
+) -> tuple[chex.Array, dict[str, Any]]:
+    """The value function over stored steps, in as many blocks of time as there are minibatches.
+
+    (Or the greatest common divisor, where that does not divide the steps: blocks keep the
+    activations small.)
+
+    Args:
+      config: sizes.
+      agent: the networks.
+      params: their parameters.
+      obs_stats: frozen statistics of observations, or None.
+      stored: inputs ``[T, B, ...]``, memories before them.
+      live: the order observations are in, or None (``Agent.sort_observations``).
+
+    Returns:
+      Values ``[T, B]``, and the memories of the networks that ran after every step, leaves
+      ``[T, B, ...]``.
+    """
+    blocks = math.gcd(config.num_steps, config.num_minibatches)
+
+    def block(memory: dict[str, Any], inputs: Inputs):
+        out = agent.unroll(params, obs_stats, inputs, memory, (VALUE,), live=live)
+        return out.last_memory(memory), (out.values, out.states)
+
+    def cut(x: chex.Array) -> chex.Array:
+        return x.reshape(blocks, config.num_steps // blocks, *x.shape[1:])
+
+    _, estimated = jax.lax.scan(block, stored.memory, jax.tree.map(cut, stored.inputs))
+    return jax.tree.map(lambda x: x.reshape(config.num_steps, *x.shape[2:]), estimated)
+
+
+def successor_values(
+    agent: Agent,
+    params: Any,
+    obs_stats: RunningStats | None,
+    rollout: Rollout,
+    values: chex.Array,
+    states: dict[str, Any],
+) -> chex.Array:
+    """``V`` of every step's real successor.
+
+    Mostly that is ``values[t + 1]``. The network runs again only for the last step and for the
+    truncated ones, whose successor is the last observation of the episode: these are gathered
+    with the memories they are met with and evaluated B at a time, as often as this rollout needs,
+    usually once.
+
+    Args:
+      agent: the networks.
+      params: their parameters.
+      obs_stats: frozen statistics of observations, or None.
+      rollout: T steps of B environments.
+      values: ``V(obs)``, ``[T, B]``.
+      states: memories after every step, leaves ``[T, B, ...]``, of ``estimate_values``.
+
+    Returns:
+      ``[T, B]``; where a step terminated the value means nothing.
+    """
+    num_steps, num_envs = values.shape
+    missing = (rollout.truncated & ~rollout.terminated).at[-1].set(True).reshape(-1)
+    final = rollout.final_obs, rollout.final_recalled, states
+    final = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), final)
+    # Ascending; entries beyond the missing ones point outside, where writes are dropped.
+    where = jnp.nonzero(missing, size=missing.size, fill_value=missing.size)[0]
+    starts, unused = jnp.zeros(num_envs, jnp.bool_), agent.initial_memory(num_envs)
+
+    def fill(carry: tuple[chex.Array, chex.Array]):
+        done, successors = carry
+        index = jax.lax.dynamic_slice(where, (done,), (num_envs,))
+        obs, recalled, memory = jax.tree.map(lambda x: x.at[index].get(mode="clip"), final)
+        inputs = Inputs(obs, starts, recalled)
+        out = agent.step(params, obs_stats, inputs, unused | memory, (VALUE,))
+        return done + num_envs, successors.at[index].set(out.values, mode="drop")
+
+    successors = jnp.concatenate([values[1:], jnp.zeros_like(values[:1])]).reshape(-1)
+    total = missing.sum()
+    _, successors = jax.lax.while_loop(lambda carry: carry[0] < total, fill, (0, successors))
+    return successors.reshape(num_steps, num_envs)
+
+
+def normalize_rewards(
+    scaler: RewardScaler, rollout: Rollout, gamma: chex.Numeric
+) -> tuple[RewardScaler, chex.Array]:
+    """Scales a rollout's rewards by statistics that already include it.
+
+    Returns:
+      The scaler after the rollout, and rewards ``[T, B]``.
+    """
+    sums = discounted_sums(rollout.rewards, rollout.starts, scaler.sums, gamma)
+    stats = update_stats(scaler.stats, sums.reshape(-1))
+    return RewardScaler(stats=stats, sums=sums[-1]), scale_rewards(stats, rollout.rewards)
+
+
+def make_batch(
+    config: Config,
+    hparams: Hyperparams,
+    agent: Agent,
+    params: Any,
+    obs_stats: RunningStats | None,
+    scaler: RewardScaler | None,
+    rollout: Rollout,
+    live: LiveComponents | None = None,
+) -> tuple[Batch, RewardScaler | None, dict[str, Any]]:
+    """Everything the policy phase learns from, computed once with the behaviour's parameters.
+
+    Returns:
+      The batch, the reward scaler after this rollout, and the memories of the networks that
+      estimate values, after the last step.
+    """
+    rewards = rollout.rewards
+    if scaler is not None:
+        scaler, rewards = normalize_rewards(scaler, rollout, hparams.reward_norm_gamma)
+    values, states = estimate_values(config, agent, params, obs_stats, rollout, live)
+    advantages, value_targets = generalized_advantages(
+        rewards,
+        values,
+        successor_values(agent, params, obs_stats, rollout, values, states),
+        rollout.terminated,
+        rollout.truncated,
+        hparams.gamma,
+        hparams.gae_lambda,
+    )
+    if config.normalize_advantages == "batch":
+        advantages = normalize_advantages(advantages)
+    batch = Batch(
+        obs=rollout.obs,
+        starts=rollout.starts,
+        memory=rollout.memory,
+        actions=rollout.actions,
+        old_log_probs=rollout.log_probs,
+        old_values=values,
+        advantages=advantages,
+        value_targets=value_targets,
+        recalled=rollout.recalled,
+    )
+    return batch, scaler, jax.tree.map(lambda x: x[-1], states)

@@ -1,0 +1,53 @@
+"""``ppg-jax render``."""
+
+import dataclasses
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from ppg_jax.cli.options import NO_CACHE, parse
+from ppg_jax.config import ConfigError
+
+
+@dataclasses.dataclass
+class _RenderCommand:
+    """Draws an episode of a trained policy as a GIF."""
+
+    directory: Annotated[
+        tyro.conf.Positional[Path], tyro.conf.arg(metavar="DIR", help="A run's folder.")
+    ]
+    file: Annotated[
+        str, tyro.conf.arg(metavar="FILE", help="GIF to write; default episode.gif in DIR.")
+    ] = ""
+    seed: Annotated[int, tyro.conf.arg(help="Whose policy.")] = 0
+    episode: Annotated[int, tyro.conf.arg(help="Which episode; each number is another.")] = 0
+    greedy: Annotated[
+        bool,
+        tyro.conf.FlagCreatePairsOff,
+        tyro.conf.arg(help="Take the most probable action instead of a sample."),
+    ] = False
+    max_steps: Annotated[int, tyro.conf.arg(help="Frames at most.")] = 500
+    no_cache: Annotated[bool, tyro.conf.FlagCreatePairsOff, tyro.conf.arg(help=NO_CACHE)] = False
+
+
+def main(argv: list[str]) -> int:
+    args = parse(_RenderCommand, argv, "ppg-jax render")
+    if args.max_steps < 1:
+        raise ConfigError(f"max_steps: {args.max_steps} will not do; it should be at least 1")
+    file = Path(args.file) if args.file else args.directory / "episode.gif"
+    if file.suffix != ".gif":
+        raise ConfigError(f"file: {str(file)!r} will not do; its name should end in .gif")
+    from ppg_jax.cli.saved import load_to_play, lost_seeds
+    from ppg_jax.execution import use_compilation_cache
+
+    if not args.no_cache:
+        use_compilation_cache()
+    run = load_to_play(args.directory)
+    total = run.render(
+        file, seed=args.seed, episode=args.episode, greedy=args.greedy, max_steps=args.max_steps
+    )
+    bad = lost_seeds(run)[args.seed]
+    mark = "" if bad is None else f" (the seed's loss was NaN or infinite from iteration {bad} on)"
+    print(f"return {total:.2f}{mark}, written to {file}")
+    return 0

@@ -1,1 +1,0 @@
-"""The command line's commands, a module each with ``main(argv) -> exit code``."""

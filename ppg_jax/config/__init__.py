@@ -1,0 +1,59 @@
+"""What a run is: every field, its range, and how fields fit together.
+
+Here live ``Config`` and its parts, the YAML files they come from, and the one line that a bad value
+gets. Nothing here trains, and no JAX array is made.
+"""
+
+from ppg_jax.config.checks import check_config, check_hparams
+from ppg_jax.config.config import OBJECT, Config, config_from_dict
+from ppg_jax.config.environment import with_environment
+from ppg_jax.config.fields import (
+    ConfigError,
+    FrozenMapping,
+    all_field_names,
+    check_whole,
+    did_you_mean,
+    flatten,
+    nearest,
+)
+from ppg_jax.config.hyperparams import Hyperparams
+from ppg_jax.config.identity import same_environment
+from ppg_jax.config.network import NetworkConfig
+from ppg_jax.config.plain_files import NO_WAITING, as_path, plain_size, read_plain
+from ppg_jax.config.yaml_files import (
+    available_configs,
+    load_config,
+    merge,
+    read_config,
+    read_mapping,
+    read_value,
+)
+
+__all__ = [
+    "NO_WAITING",
+    "OBJECT",
+    "Config",
+    "ConfigError",
+    "FrozenMapping",
+    "Hyperparams",
+    "NetworkConfig",
+    "all_field_names",
+    "as_path",
+    "available_configs",
+    "check_config",
+    "check_hparams",
+    "check_whole",
+    "config_from_dict",
+    "did_you_mean",
+    "flatten",
+    "load_config",
+    "merge",
+    "nearest",
+    "plain_size",
+    "read_config",
+    "read_mapping",
+    "read_plain",
+    "read_value",
+    "same_environment",
+    "with_environment",
+]

@@ -1,0 +1,34 @@
+"""Whether what a function was given is what it is called."""
+
+from typing import Any
+
+from ppg_jax.config.config import Config
+from ppg_jax.config.fields import (
+    ConfigError,
+)
+from ppg_jax.config.hyperparams import Hyperparams
+
+
+def check_config(config: Any) -> None:
+    """Whether something handed to a function is a ``Config``.
+
+    Raises:
+      ConfigError: it is not.
+    """
+    _check_kind("config", config, Config, "ppg_jax.Config(...) or ppg_jax.load_config(...)")
+
+
+def check_hparams(hparams: Any) -> None:
+    """Whether something handed to a function is ``Hyperparams``.
+
+    Raises:
+      ConfigError: it is not.
+    """
+    _check_kind("hparams", hparams, Hyperparams, "config.hparams.replace(...)")
+
+
+def _check_kind(name: str, value: Any, kind: type, source: str) -> None:
+    if not isinstance(value, kind):
+        raise ConfigError(
+            f"{name}: {type(value).__name__} will not do; it should be {kind.__name__}, of {source}"
+        )

@@ -1,0 +1,1 @@
+"""Environment libraries, a file each."""

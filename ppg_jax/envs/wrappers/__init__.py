@@ -1,0 +1,1 @@
+"""What changes an environment, whatever suite it is from: each is an ``Environment`` again."""

@@ -1,0 +1,207 @@
+"""The host's loop: compile a run's programs, call them in turn, hand out metrics in between."""
+
+import dataclasses
+import math
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import chex
+import jax
+import numpy as np
+
+from ppg_jax.algorithm import init, train_phases, train_tail
+from ppg_jax.config import Config, Hyperparams
+from ppg_jax.execution.backend import compiler_options
+from ppg_jax.execution.dispatch import deal, in_turns, over_rows, placed, repeat
+from ppg_jax.execution.layout import Layout
+from ppg_jax.execution.program_cache import kept
+from ppg_jax.functional import marked_as_nan
+from ppg_jax.types import MetricArrays
+
+SEGMENTS = 100  # about how often a run comes back to the host
+
+
+@dataclasses.dataclass(frozen=True)
+class Segment:
+    """A part of a run that was one call of a compiled program for every turn of rows.
+
+    Attributes:
+      metrics: by name, each ``[rows, iterations of the segment]``.
+      phases: that the run has behind it, all segments so far.
+      at_phase_end: no iterations of an unfinished phase stand behind the last of these.
+      states: after it, of each turn, leaves ``[layout.turn, ...]``; gone when the next segment is
+        asked for.
+      compile_seconds: tracing and compiling, in all so far.
+      run_seconds: running, in all so far.
+    """
+
+    metrics: MetricArrays
+    phases: int
+    at_phase_end: bool
+    states: list[Any]
+    compile_seconds: float
+    run_seconds: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Start:
+    """Where a run begins, if not at its beginning.
+
+    Attributes:
+      state: leaves ``[rows, ...]``.
+      phases: behind it.
+      compile_seconds: that it took to get there.
+      run_seconds: likewise.
+    """
+
+    state: Any
+    phases: int
+    compile_seconds: float = 0.0
+    run_seconds: float = 0.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Pace:
+    """How a run is cut into segments.
+
+    Attributes:
+      most_phases: of a segment.
+      stop_every: a segment ends at each multiple of so many phases.
+      compiled: called when programs are compiled and training begins.
+    """
+
+    most_phases: int | None = None
+    stop_every: int | None = None
+    compiled: Callable[[], None] = lambda: None
+
+
+def train_segments(
+    config: Config,
+    layout: Layout,
+    hparams: Hyperparams,
+    start: chex.PRNGKey | Start,
+    *,
+    shared: bool,
+    pace: Pace = Pace(),  # frozen
+) -> Iterator[Segment]:
+    """Trains every row, segment by segment.
+
+    Args:
+      config: what to train.
+      layout: how the rows run.
+      hparams: scalars, or leaves ``[rows]``.
+      start: keys ``[rows]``, or where to go on.
+      shared: the hyperparameters are scalars, the same for all rows.
+      pace: how it is cut.
+    """
+    hparams = jax.tree.map(jax.numpy.float32, hparams)
+    per_turn = repeat(hparams, layout) if shared else deal(hparams, layout)
+    phases, compiling, running = 0, 0.0, 0.0
+    fresh = not isinstance(start, Start)
+    if isinstance(start, Start):
+        phases, compiling, running = start.phases, start.compile_seconds, start.run_seconds
+    states = deal(start.state if isinstance(start, Start) else start, layout)
+    began = time.perf_counter()
+    parts = programs(config, layout, shared, done=None if fresh else phases, pace=pace)
+    compiled = compile_all([part[0] for part in parts], layout, per_turn[0], states[0])
+    compiling += time.perf_counter() - began
+    pace.compiled()
+    for program, (_, calls, phases_per_call) in zip(compiled, parts, strict=True):
+        for _ in range(calls):
+            began = time.perf_counter()
+            done = in_turns(program, per_turn, states, layout)
+            states = [state for state, _ in done]
+            running += time.perf_counter() - began
+            phases += phases_per_call
+            if done[0][1]:
+                metrics = _whole([part for _, part in done], layout)
+                at_end = phases_per_call > 0
+                yield Segment(metrics, phases, at_end, states, compiling, running)
+
+
+def _whole(parts: list[dict[str, jax.Array]], layout: Layout) -> MetricArrays:
+    """Metrics of all rows, of those of the turns."""
+
+    def whole(name: str) -> np.ndarray:
+        return np.concatenate([np.asarray(part[name]) for part in parts])[: layout.rows]
+
+    return {name: marked_as_nan(whole(name)) for name in parts[0]}
+
+
+def compile_all(programs: list[Any], layout: Layout, hparams: Any, state: Any) -> list[Any]:
+    """Programs that are called in turn, each with the state that the one before returns.
+
+    While XLA compiles one, Python traces the next. Traced in the caller's thread, to which JAX's
+    settings (``jax.default_matmul_precision`` and the like) may belong.
+    """
+    pool = ThreadPoolExecutor()
+    try:
+        compiled = []
+        for program in programs:
+            lowered = program.lower(hparams, state)
+            compiled.append(pool.submit(lowered.compile))
+            state = placed(lowered.out_info[0], layout)
+        return [future.result() for future in compiled]
+    finally:
+        pool.shutdown(wait=False)
+
+
+def programs(
+    config: Config,
+    layout: Layout,
+    shared: bool,
+    *,
+    done: int | None = None,
+    pace: Pace = Pace(),  # frozen
+) -> list[tuple[Any, int, int]]:
+    """The parts of a run in their order, how often each is called, and its phases.
+
+    Args:
+      config: what to train.
+      layout: how the rows run.
+      shared: as in ``train_segments``.
+      done: phases that the state to go on from has behind it; None: there is no state yet.
+      pace: how the run is cut.
+    """
+    programs = []
+    if done is None:
+        programs.append((_beginning(config, layout, shared), 1, 0))
+    left = config.num_phases - (done or 0)
+    if left:
+        each = _segment_phases(config.num_phases, done or 0, pace)
+        programs.append((_phases(config, layout, shared, each), left // each, each))
+    if config.num_tail_iterations:
+        programs.append((_tail(config, layout, shared), 1, 0))
+    return programs
+
+
+@kept
+def _beginning(config: Config, layout: Layout, shared: bool) -> Any:
+    return _jitted(lambda _, key: (init(config, key), {}), layout, shared, in_place=False)
+
+
+@kept
+def _phases(config: Config, layout: Layout, shared: bool, each: int) -> Any:
+    return _jitted(lambda h, s: train_phases(config, h, s, each), layout, shared)
+
+
+@kept
+def _tail(config: Config, layout: Layout, shared: bool) -> Any:
+    return _jitted(lambda h, s: train_tail(config, h, s), layout, shared)
+
+
+def _jitted(fn: Callable[..., Any], layout: Layout, shared: bool, in_place: bool = True) -> Any:
+    return jax.jit(
+        over_rows(fn, layout, shared=shared),
+        donate_argnums=(1,) if in_place else (),
+        compiler_options=compiler_options(),
+    )
+
+
+def _segment_phases(num_phases: int, done: int, pace: Pace) -> int:
+    """Phases between two returns to the host: a divisor, so that one program does for all."""
+    whole = math.gcd(num_phases - done, pace.stop_every or 0, done if pace.stop_every else 0)
+    most = min(max(1, (num_phases - done) // SEGMENTS), pace.most_phases or num_phases)
+    return max(d for d in range(1, most + 1) if whole % d == 0)

@@ -1,0 +1,52 @@
+"""Equations: one pure function each, arrays in and arrays out.
+
+Here live losses, advantages, distributions, running statistics, gradient conflict and random
+permutations. Nothing here knows an environment, a network, flax or a file.
+"""
+
+from ppg_jax.functional.distributions import (
+    Categorical,
+    DiagGaussian,
+    Distribution,
+    MultiCategorical,
+)
+from ppg_jax.functional.gae import generalized_advantages
+from ppg_jax.functional.gradient_conflict import adapted_scale, balanced_weights, cosine, project
+from ppg_jax.functional.losses import explained_variance, normalize_advantages, squared_error
+from ppg_jax.functional.missing import marked_as_nan, missing
+from ppg_jax.functional.precision import in_32_bits
+from ppg_jax.functional.random import fast_key, permutations
+from ppg_jax.functional.running_stats import (
+    RunningStats,
+    discounted_sums,
+    init_stats,
+    scale_rewards,
+    standardize,
+    update_stats,
+)
+
+__all__ = [
+    "Categorical",
+    "DiagGaussian",
+    "Distribution",
+    "MultiCategorical",
+    "RunningStats",
+    "adapted_scale",
+    "balanced_weights",
+    "cosine",
+    "discounted_sums",
+    "explained_variance",
+    "fast_key",
+    "generalized_advantages",
+    "in_32_bits",
+    "init_stats",
+    "marked_as_nan",
+    "missing",
+    "normalize_advantages",
+    "permutations",
+    "project",
+    "scale_rewards",
+    "squared_error",
+    "standardize",
+    "update_stats",
+]

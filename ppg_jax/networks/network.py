@@ -1,0 +1,135 @@
+"""One network: an encoder, a memory, heads, and what it is told of the step before."""
+
+from typing import Any
+
+import chex
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from ppg_jax.config import NetworkConfig
+from ppg_jax.functional import Categorical, DiagGaussian, Distribution, MultiCategorical
+from ppg_jax.networks.encoders import ENCODERS
+from ppg_jax.networks.layers import Dense, make_initializer
+from ppg_jax.networks.memory import MEMORIES
+from ppg_jax.types import ActionSpec, Recalled
+
+POLICY, VALUE, AUX_VALUE = "policy_head", "value_head", "aux_value_head"
+
+
+def make_policy(
+    action: ActionSpec, out: chex.Array, log_std: chex.Array | None = None
+) -> Distribution:
+    """The distribution over the actions of a space that outputs ``[..., sum(sizes)]`` say.
+
+    Args:
+      action: the space.
+      out: logits, or means, float32.
+      log_std: ``[A]``, of continuous actions.
+    """
+    if action.kind == "discrete":
+        return Categorical.from_logits(out)
+    if action.kind == "multi_discrete":
+        return MultiCategorical.from_logits(out, action.sizes)
+    assert log_std is not None
+    return DiagGaussian(out, jnp.broadcast_to(log_std, out.shape))
+
+
+class PolicyHead(nn.Module):
+    """Features ``[..., F]`` to a distribution over the actions of a space, in float32."""
+
+    action: ActionSpec
+    kernel_init: Any
+
+    @nn.compact
+    def __call__(self, features: chex.Array) -> Distribution:
+        out = Dense(sum(self.action.sizes), self.kernel_init, name="dense")(features)
+        out = out.astype(jnp.float32)
+        if self.action.kind != "continuous":
+            return make_policy(self.action, out)
+        log_std = self.param("log_std", nn.initializers.zeros_init(), out.shape[-1:])
+        return make_policy(self.action, out, log_std)
+
+
+class ValueHead(nn.Module):
+    """Features ``[..., F]`` to values ``[...]``, in float32."""
+
+    kernel_init: Any
+
+    @nn.compact
+    def __call__(self, features: chex.Array) -> chex.Array:
+        out = Dense(1, self.kernel_init, name="dense")(features)
+        return out.squeeze(-1).astype(jnp.float32)
+
+
+class Branch(nn.Module):
+    """One network: encoder, memory and some heads, to be run in this order."""
+
+    config: NetworkConfig
+    action: ActionSpec
+    heads: tuple[str, ...]
+
+    def setup(self) -> None:
+        """Names of parts are names of parameters."""
+        self.encoder = ENCODERS[self.config.encoder](self.config)
+        self.memory = MEMORIES[self.config.memory](self.config)
+        for name in self.heads:
+            setattr(self, name, self._head(name))
+
+    def encode(
+        self, x: chex.Array, beside: chex.Array | None, given: dict[str, chex.Array]
+    ) -> chex.Array:
+        """Features ``[T, B, F]`` of observations, and of what stands beside them ``[T, B, E]``."""
+        lead = x.shape[:2]
+        x = x.reshape(-1, *x.shape[2:]).astype(self.config.compute_dtype)
+        if beside is not None:
+            beside = beside.reshape(-1, beside.shape[-1])
+        return self.encoder(x, beside, **given).astype(jnp.float32).reshape(*lead, -1)
+
+    def remember(self, features: chex.Array, starts: chex.Array, state: Any):
+        """Summaries ``[T, B, F']`` and the memory's states after every step."""
+        return self.memory(features, starts, state)
+
+    def decide(
+        self, summaries: chex.Array, wanted: tuple[str, ...], detach_value: bool
+    ) -> dict[str, Any]:
+        """What the wanted heads make of summaries."""
+        cut = jax.lax.stop_gradient(summaries) if detach_value else summaries
+        return {name: getattr(self, name)(cut if name == VALUE else summaries) for name in wanted}
+
+    def __call__(self, x: chex.Array, beside: chex.Array | None, starts: chex.Array, state: Any):
+        """All parts once, to make their parameters."""
+        summaries, _ = self.remember(self.encode(x, beside, {}), starts, state)
+        return self.decide(summaries, self.heads, False)
+
+    def _head(self, name: str) -> nn.Module:
+        normed, c = self.config.init == "normed", self.config
+        if name == POLICY:
+            init = make_initializer(c.init, c.policy_head_scale or (0.1 if normed else 0.01))
+            return PolicyHead(self.action, init)
+        init = make_initializer(c.init, c.value_head_scale or (0.1 if normed else 1.0))
+        return ValueHead(init)
+
+
+def previous_step(action: ActionSpec, recalled: Recalled | None) -> chex.Array | None:
+    """What networks are told of the step before as numbers, ``[..., E]``; None: nothing."""
+    if recalled is None:
+        return None
+    parts = []
+    if recalled.actions is not None:
+        parts.append(_action_numbers(action, recalled.actions))
+    if recalled.rewards is not None:
+        parts.append(recalled.rewards[..., None])
+    if recalled.done is not None:
+        parts.append(recalled.done[..., None].astype(jnp.float32))
+    return jnp.concatenate(parts, axis=-1)
+
+
+def _action_numbers(spec: ActionSpec, actions: chex.Array) -> chex.Array:
+    """Continuous actions as they are, discrete ones one-hot: -1 is a row of zeros."""
+    if spec.kind == "continuous":
+        return actions
+    if spec.kind == "discrete":
+        return jax.nn.one_hot(actions, spec.sizes[0])
+    columns = [jax.nn.one_hot(actions[..., i], n) for i, n in enumerate(spec.sizes)]
+    return jnp.concatenate(columns, axis=-1)

@@ -1,0 +1,52 @@
+"""Metrics to statistics, curves and tables.
+
+Arrays in, numbers and pictures out. Nothing here knows a folder or trains.
+"""
+
+from ppg_jax.report.curves import (
+    COLORS,
+    Chart,
+    markdown_table,
+    normalized,
+    plot_curves,
+    plot_learning_curve,
+    plot_profile,
+    probability_of_improvement,
+    shared_envs,
+)
+from ppg_jax.report.groups import ALIKE, FEW, POINTS, Group, Run, algorithm_name, group_runs
+from ppg_jax.report.statistics import (
+    final_returns,
+    first_bad_iteration,
+    iqm_interval,
+    mean_interval,
+    to_dataframe,
+)
+from ppg_jax.report.tables import run_line, seed_rows, table_html
+
+__all__ = [
+    "ALIKE",
+    "COLORS",
+    "FEW",
+    "POINTS",
+    "Chart",
+    "Group",
+    "Run",
+    "algorithm_name",
+    "final_returns",
+    "first_bad_iteration",
+    "group_runs",
+    "iqm_interval",
+    "markdown_table",
+    "mean_interval",
+    "normalized",
+    "plot_curves",
+    "plot_learning_curve",
+    "plot_profile",
+    "probability_of_improvement",
+    "run_line",
+    "seed_rows",
+    "shared_envs",
+    "table_html",
+    "to_dataframe",
+]

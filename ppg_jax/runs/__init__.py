@@ -1,0 +1,37 @@
+"""A run on the host: its folder, checkpoints, progress, loggers, and what was saved.
+
+All input and output of a run happens here. Nothing here knows the command line.
+"""
+
+from ppg_jax.runs.checkpoints.storage import one_line
+from ppg_jax.runs.files import write_whole
+from ppg_jax.runs.folder import METRICS, SWEEP, new_folder, write_figure, write_summary
+from ppg_jax.runs.interrupts import StoppedError, StopRequest
+from ppg_jax.runs.progress import Watch, make_display, print_table
+from ppg_jax.runs.result import Result
+from ppg_jax.runs.resume import resume
+from ppg_jax.runs.run import run
+from ppg_jax.runs.saved_run import SavedRun, load_run, open_run
+from ppg_jax.runs.session import resolve
+
+__all__ = [
+    "METRICS",
+    "SWEEP",
+    "Result",
+    "SavedRun",
+    "StopRequest",
+    "StoppedError",
+    "Watch",
+    "load_run",
+    "make_display",
+    "new_folder",
+    "one_line",
+    "open_run",
+    "print_table",
+    "resolve",
+    "resume",
+    "run",
+    "write_figure",
+    "write_summary",
+    "write_whole",
+]

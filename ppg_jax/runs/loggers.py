@@ -1,0 +1,281 @@
+"""Where metrics go while a run is under way: CSV, JSON lines, TensorBoard, Weights & Biases."""
+
+import csv
+import io
+import json
+import math
+import os
+from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from ppg_jax.algorithm import metric_names
+from ppg_jax.config import Config, ConfigError, did_you_mean, read_plain
+from ppg_jax.runs.files import TextLog
+from ppg_jax.types import MetricArrays
+
+FIRST_COLUMNS = (
+    "seed",
+    "iteration",
+    "env_steps",
+    "episode_return",
+    "episode_length",
+    "num_episodes",
+)
+LONGEST_ROW = 4096
+"""Bytes of a row that ``metrics.csv`` may have; ours have a few hundred."""
+
+
+class Logger(Protocol):
+    """What ``ppg_jax.run`` calls between segments. If it raises, the run goes on without it."""
+
+    def write(self, metrics: MetricArrays, first_iteration: int) -> None:
+        """Takes a segment.
+
+        Args:
+          metrics: ``[S, iterations]`` each, with the same names at every call.
+          first_iteration: number of the segment's first iteration in the run, from 0.
+        """
+
+    def close(self) -> None:
+        """The run is over."""
+
+
+class UnfitMetricsError(ConfigError):
+    """A file of metrics that does not hold what it should."""
+
+
+class CsvLogger:
+    """One row for each iteration and seed, appended segment by segment.
+
+    Args:
+      path: of the file.
+      before: metrics of the part of the run that was earlier.
+    """
+
+    def __init__(self, path: Path, before: MetricArrays | None = None) -> None:
+        self._parts = [before] if before else []
+        self._file = TextLog(path, lambda: _csv(_joined(self._parts), 0, head=True))
+
+    def write(self, metrics: MetricArrays, first_iteration: int) -> None:
+        """Appends a segment."""
+        self._parts.append(metrics)
+        self._file.append(_csv(metrics, first_iteration, head=False))
+
+    def sync(self) -> None:
+        """Makes sure that all of it is on disk."""
+        self._file.sync()
+
+    def close(self) -> None:
+        """Nothing is open between segments."""
+
+
+def _joined(parts: list[MetricArrays]) -> MetricArrays:
+    return {name: np.concatenate([part[name] for part in parts], 1) for name in parts[0]}
+
+
+def _csv(metrics: MetricArrays, first_iteration: int, *, head: bool) -> str:
+    columns = [*FIRST_COLUMNS, *sorted(set(metrics) - set(FIRST_COLUMNS))]
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    if head:
+        writer.writerow(columns)
+    seeds, iterations = metrics["env_steps"].shape
+    for i in range(iterations):
+        for seed in range(seeds):
+            # str gives the fewest digits that read back as the same number.
+            values = (str(metrics[name][seed, i]) for name in columns[2:])
+            writer.writerow([seed, first_iteration + i, *values])
+    return text.getvalue()
+
+
+def read_metrics(path: Path, config: Config, iterations: int | None = None) -> MetricArrays:
+    """What ``CsvLogger`` wrote, number for number.
+
+    Args:
+      path: of the file.
+      config: of the run.
+      iterations: the first ones; None: as many as all seeds have.
+
+    Returns:
+      Metrics ``[S, iterations]``.
+
+    Raises:
+      UnfitMetricsError: it cannot be read, does not hold that many, or lacks a column.
+    """
+    seeds = config.seeds
+    try:
+        content = read_plain(path, LONGEST_ROW * (2 + seeds * config.num_iterations))
+    except OSError as error:
+        raise UnfitMetricsError(f"DIR: {path} cannot be read: {error.strerror}") from None
+    lines = content.splitlines(keepends=True)
+    whole = [line for line in lines[1:] if line.endswith(b"\n")]
+    there = len(whole) // seeds
+    iterations = there if iterations is None else iterations
+    if not lines or there < max(1, iterations):
+        wanted = f"not the first {iterations}" if iterations else "so there is nothing in it"
+        raise UnfitMetricsError(f"DIR: {path} holds {there} iterations, {wanted}")
+    try:
+        metrics = _parse(lines[0], whole[: iterations * seeds], seeds)
+    except (ValueError, IndexError, OverflowError) as error:
+        raise UnfitMetricsError(
+            f"DIR: {path} is not the metrics of a run of {seeds} seeds: {error}"
+        ) from None
+    missing = [name for name in metric_names(config) if name not in metrics]
+    if missing:
+        raise UnfitMetricsError(f"DIR: {path} has no column {missing[0]}; the run wrote one")
+    return metrics
+
+
+def _parse(head: bytes, lines: list[bytes], seeds: int) -> MetricArrays:
+    """Metrics ``[S, iterations]`` from the lines of a file."""
+    names = head.decode().strip().split(",")
+    rows = [line.decode().rstrip("\n").split(",") for line in lines]
+    if names[:2] != ["seed", "iteration"] or len(set(names)) < len(names):
+        raise ValueError("its first columns are not seed and iteration, or two are the same")
+    for number, row in enumerate(rows):
+        if row[:2] != [str(number % seeds), str(number // seeds)] or len(row) != len(names):
+            raise ValueError(f"row {number} is of another seed or iteration, or not whole")
+    metrics = {}
+    for column, name in enumerate(names[2:], start=2):
+        texts = [row[column] for row in rows]
+        whole_numbers = all(text.lstrip("-").isdigit() for text in texts)
+        flat = np.array(texts, np.int32 if whole_numbers else np.float32)
+        metrics[name] = np.ascontiguousarray(flat.reshape(-1, seeds).T)
+    return dict(sorted(metrics.items()))  # as programs hand them out
+
+
+class JsonLinesLogger:
+    """One JSON object for each iteration and seed; NaN and infinity are null.
+
+    Args:
+      path: of the file.
+      before: metrics of the part of the run that was earlier.
+    """
+
+    def __init__(self, path: Path, before: MetricArrays | None = None) -> None:
+        self._parts = [before] if before else []
+        self._file = TextLog(path, lambda: _json_lines(_joined(self._parts), 0))
+
+    def write(self, metrics: MetricArrays, first_iteration: int) -> None:
+        """Appends a segment."""
+        self._parts.append(metrics)
+        self._file.append(_json_lines(metrics, first_iteration))
+
+    def close(self) -> None:
+        """Nothing is open between segments."""
+
+
+def _json_lines(metrics: MetricArrays, first_iteration: int) -> str:
+    seeds, iterations = metrics["env_steps"].shape
+    rows = []
+    for i in range(iterations):
+        for seed in range(seeds):
+            values = {name: _json_number(x[seed, i]) for name, x in metrics.items()}
+            rows.append(json.dumps({"seed": seed, "iteration": first_iteration + i} | values))
+    return "".join(row + "\n" for row in rows)
+
+
+def _json_number(x: np.generic) -> float | int | None:
+    value = x.item()
+    return value if math.isfinite(value) else None
+
+
+def scalars_by_step(metrics: MetricArrays) -> list[tuple[int, dict[str, float]]]:
+    """For viewers that plot scalars: per iteration the env steps of a seed, and finite values.
+
+    ``NAME`` is the mean over the seeds where it is finite, ``NAME/seed_I`` is seed I's;
+    ``lost_seeds`` counts those whose loss is NaN or infinite.
+    """
+    steps = metrics["env_steps"][0]
+    lost = ~np.isfinite(metrics["policy_loss"] + metrics["value_loss"])
+    rows: list[tuple[int, dict[str, float]]] = []
+    for i, step in enumerate(steps):
+        row = {"lost_seeds": float(lost[:, i].sum())}
+        for name, x in metrics.items():
+            finite = {f"seed_{seed}": float(v) for seed, v in enumerate(x[:, i]) if np.isfinite(v)}
+            if finite and name != "env_steps":
+                row[name] = float(np.mean(list(finite.values())))
+                row |= {f"{name}/{seed}": v for seed, v in finite.items()}
+        rows.append((int(step), row))
+    return rows
+
+
+class TensorBoardLogger:
+    """Event files in ``tensorboard`` of the run's folder, scalars over env steps."""
+
+    def __init__(self, folder: Path, first_step: int = 0) -> None:
+        from tensorboardX import SummaryWriter
+
+        self._writer = SummaryWriter(str(folder / "tensorboard"), purge_step=first_step or None)
+
+    def write(self, metrics: MetricArrays, first_iteration: int) -> None:
+        """Adds a segment."""
+        for step, row in scalars_by_step(metrics):
+            for name, value in row.items():
+                self._writer.add_scalar(name, value, step)
+        self._writer.flush()
+
+    def close(self) -> None:
+        """Closes the event file."""
+        self._writer.close()
+
+
+class WandbLogger:
+    """A run of Weights & Biases with its files in the run's folder; ``WANDB_MODE`` as usual."""
+
+    def __init__(self, folder: Path, config: Config) -> None:
+        import wandb
+
+        os.environ.setdefault("WANDB_SILENT", "true")
+        self._run = wandb.init(
+            project="ppg_jax", name=folder.name, dir=str(folder), config=config.to_dict()
+        )
+
+    def write(self, metrics: MetricArrays, first_iteration: int) -> None:
+        """Adds a segment."""
+        for step, row in scalars_by_step(metrics):
+            self._run.log(row | {"env_steps": step})
+
+    def close(self) -> None:
+        """Ends the run."""
+        self._run.finish()
+
+
+LOGGERS: dict[str, Callable[[Path, Config, MetricArrays | None], Any]] = {
+    "jsonl": lambda folder, _, before: JsonLinesLogger(folder / "metrics.jsonl", before),
+    "tensorboard": lambda folder, _, before: TensorBoardLogger(
+        folder, int(before["env_steps"][0, -1]) if before else 0
+    ),
+    "wandb": lambda folder, config, _: WandbLogger(folder, config),
+}
+"""Loggers by name: made for a run's folder, its configuration and its earlier metrics."""
+PACKAGES = {"tensorboard": "tensorboardX", "wandb": "wandb"}
+"""What those need that is not always installed."""
+
+
+def check_logger(name: str, has_folder: bool) -> None:
+    """Whether there is such a logger.
+
+    Raises:
+      ConfigError: the name is unknown, its package is missing, or it would have no folder to
+        write to.
+    """
+    if name not in LOGGERS:
+        raise ConfigError(
+            f"log: {name!r} is unknown; {did_you_mean(name, list(LOGGERS))}"
+            f"names are {', '.join(LOGGERS)}"
+        )
+    if not has_folder:
+        raise ConfigError(f"log: {name} writes into the run's folder; name one with out")
+    package = PACKAGES.get(name)
+    if package and find_spec(package) is None:
+        raise ConfigError(f"log: {name} needs {package}; pip install 'ppg-jax[{name}]'")
+
+
+def make_logger(name: str, folder: Path, config: Config, before: MetricArrays | None) -> Logger:
+    """A logger by name, checked before."""
+    return LOGGERS[name](folder, config, before)

@@ -1,0 +1,216 @@
+"""What follows a run from outside: loggers, checkpoints and the display, segment by segment."""
+
+import dataclasses
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ppg_jax.config import Config, ConfigError
+from ppg_jax.execution import Pace, Segment
+from ppg_jax.report import final_returns
+from ppg_jax.runs.checkpoints.checkpoints import Checkpoints
+from ppg_jax.runs.checkpoints.storage import one_line
+from ppg_jax.runs.evaluator import Evaluator
+from ppg_jax.runs.folder import METRICS
+from ppg_jax.runs.loggers import CsvLogger, Logger, make_logger
+from ppg_jax.runs.progress import Display, Watch
+from ppg_jax.types import MetricArrays
+
+
+@dataclasses.dataclass(frozen=True)
+class Saving:
+    """When a run is saved.
+
+    Attributes:
+      every: phases between two checkpoints; None: only by time.
+      minutes: between two checkpoints; None: only by phases.
+      keep: how many of the newest stay, beside the one with the best return.
+    """
+
+    every: int | None = None
+    minutes: float | None = 5.0
+    keep: int = 2
+
+    def __post_init__(self) -> None:
+        for name, least in (("every", 1), ("minutes", 0), ("keep", 1)):
+            value = getattr(self, name)
+            if value is not None and not (_is_number(value) and value >= least):
+                option = name if name == "keep" else f"checkpoint_{name}"
+                raise ConfigError(f"{option}: {value!r} will not do; it should be at least {least}")
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+class Recorder:
+    """Takes every segment of a run: logs it, shows it, and saves the state when that is due.
+
+    Nothing that fails here ends a run. What failed is in ``problems``, one line each.
+
+    Args:
+      config: of the run.
+      display: where it shows.
+      folder: of the run, or None.
+      loggers: more than the CSV file, which is always written: objects, or names.
+      saving: when to save.
+      checkpoints: where to save, or None.
+      evaluator: what plays between segments, or None.
+      before: metrics of the part of the run that was earlier.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        display: Display,
+        *,
+        folder: Path | None,
+        loggers: Sequence[str | Logger],
+        saving: Saving,
+        checkpoints: Checkpoints | None,
+        evaluator: Evaluator | None,
+        before: MetricArrays | None,
+    ) -> None:
+        self._config, self._display = config, display
+        self._saving, self._checkpoints, self._evaluator = saving, checkpoints, evaluator
+        self._parts = [before] if before else []
+        self._iterations = before["env_steps"].shape[1] if before else 0
+        self._csv = CsvLogger(folder / METRICS, before) if folder else None
+        self._watch = Watch(config, config.seeds, display, lambda seed: f"seed {seed}")
+        if before:
+            self._watch.find_lost(before, 0)
+        self.problems: list[str] = []
+        self._loggers: list[Logger] = []
+        for logger in loggers:
+            self._add_logger(logger, folder, before)
+        self._written = True  # the CSV file is up to date
+        self._saved_phases = self._iterations // config.n_pi
+        self._saved_at = time.monotonic()
+
+    def _add_logger(
+        self, logger: str | Logger, folder: Path | None, before: MetricArrays | None
+    ) -> None:
+        if not isinstance(logger, str):
+            self._loggers.append(logger)
+        elif folder is not None:
+            try:
+                made = make_logger(logger, folder, self._config, before)
+            except Exception as error:  # a server that cannot be reached, say
+                self._problem(logger, f"failed and is not used: {error}")
+            else:
+                self._loggers.append(made)
+
+    @property
+    def pace(self) -> Pace:
+        """How segments are cut, if checkpoints and evaluations are to come in time."""
+        return Pace(
+            most_phases=self._saving.every if self._checkpoints else None,
+            stop_every=self._evaluator.every if self._evaluator else None,
+        )
+
+    @property
+    def evaluations(self) -> tuple[dict[str, Any], ...]:
+        """All rows so far."""
+        return tuple(self._evaluator.rows) if self._evaluator else ()
+
+    @property
+    def metrics(self) -> MetricArrays:
+        """Of the whole run so far, ``[S, iterations]``."""
+        names = self._parts[0]
+        return {name: np.concatenate([part[name] for part in self._parts], 1) for name in names}
+
+    def take(self, segment: Segment) -> None:
+        """A segment is done."""
+        self._log(segment.metrics)
+        self._parts.append(segment.metrics)
+        self._iterations += segment.metrics["env_steps"].shape[1]
+        if self._evaluator:
+            evaluator = self._evaluator
+            self.guard("evaluation", lambda: evaluator.take(segment))
+        self._watch.update(segment)
+        if segment.at_phase_end and self._due(segment):
+            self.save(segment)
+
+    def save(self, segment: Segment) -> bool:
+        """Saves the state after a segment now; whether there is a checkpoint of it."""
+        if self._checkpoints is None or not segment.at_phase_end:
+            return False
+        if segment.phases == self._saved_phases:
+            return True
+        if not self._written:
+            self._problem("checkpoint", "not saved, since metrics.csv could not be written")
+            return False
+        returns = final_returns(segment.metrics, 1.0)
+        finite = returns[np.isfinite(returns)]
+        self._saved_at = time.monotonic()
+        try:
+            if self._csv:
+                self._csv.sync()  # a checkpoint is of use only with the metrics before it
+            self._checkpoints.save(
+                self._config,
+                segment.phases,
+                segment.states,
+                mean_return=float(finite.mean()) if finite.size else np.nan,
+                run_seconds=segment.run_seconds,
+                compile_seconds=segment.compile_seconds,
+            )
+        except OSError as error:
+            reason = one_line(error)
+            self._problem("checkpoint", f"of phase {segment.phases} not saved: {reason}")
+            return False
+        self._saved_phases = segment.phases
+        return True
+
+    def close(self) -> None:
+        """Waits for what is being written."""
+        if self._checkpoints is not None:
+            try:
+                self._checkpoints.wait()
+            except OSError as error:
+                self._problem("checkpoint", f"the newest is not saved: {error}")
+            self._checkpoints.close()
+        for logger in self._loggers:
+            try:
+                logger.close()
+            except Exception as error:
+                self._problem(type(logger).__name__, str(error))
+
+    def guard(self, what: str, write: Callable[[], object]) -> None:
+        """Calls what writes a file; that it failed becomes one of the problems."""
+        try:
+            write()
+        except Exception as error:  # a full disk shows in as many ways as there are libraries
+            self._problem(what, f"failed: {one_line(error)}")
+
+    def _due(self, segment: Segment) -> bool:
+        if segment.phases == self._config.num_phases:  # where a longer run would go on
+            return True
+        every, minutes = self._saving.every, self._saving.minutes
+        if every is not None and segment.phases // every > self._saved_phases // every:
+            return True
+        return minutes is not None and time.monotonic() - self._saved_at >= 60 * minutes
+
+    def _log(self, part: MetricArrays) -> None:
+        if self._csv:
+            try:
+                self._csv.write(part, self._iterations)
+                self._written = True
+            except OSError as error:  # kept, and tried again with the next segment
+                self._written = False
+                self._problem(METRICS, f"cannot be written: {error.strerror or error}")
+        for logger in list(self._loggers):
+            try:
+                logger.write(part, self._iterations)
+            except Exception as error:
+                self._loggers.remove(logger)
+                name = type(logger).__name__
+                self._problem(name, f"failed and is not used any more: {error}")
+
+    def _problem(self, what: str, text: str) -> None:
+        line = f"{what}: " + " ".join(text.split())[:300]
+        if line not in self.problems:
+            self.problems.append(line)
+            self._display.note(f"warning: {line}")

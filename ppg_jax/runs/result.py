@@ -1,0 +1,74 @@
+"""What a run gave."""
+
+import dataclasses
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from ppg_jax.config import Config
+from ppg_jax.report import (
+    final_returns,
+    plot_learning_curve,
+    run_line,
+    seed_rows,
+    table_html,
+    to_dataframe,
+)
+from ppg_jax.types import MetricArrays, TrainState
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclasses.dataclass(frozen=True, repr=False)
+class Result:
+    """What a run gave.
+
+    Attributes:
+      config: resolved: nothing in it depends on the machine or the environment any more.
+      metrics: by name, each ``[S, iterations]``.
+      state: final states, leaves ``[S, ...]``.
+      compile_seconds: tracing and compiling, all programs.
+      run_seconds: running them.
+      first_bad_iteration: for each seed where its loss first was NaN or infinite, or None.
+      finished: False if it was stopped before its last iteration.
+      problems: what could not be written or logged, one line each.
+      evaluations: a row for each evaluation, seed, policy and set of levels.
+    """
+
+    config: Config
+    metrics: MetricArrays
+    state: TrainState
+    compile_seconds: float
+    run_seconds: float
+    first_bad_iteration: list[int | None]
+    finished: bool = True
+    problems: tuple[str, ...] = ()
+    evaluations: tuple[dict[str, Any], ...] = ()
+
+    @property
+    def final_returns(self) -> np.ndarray:
+        """Mean return of the last tenth of the run for each seed, ``[S]``."""
+        return final_returns(self.metrics)
+
+    @property
+    def env_steps_per_second(self) -> float:
+        """Environment steps of all seeds over the seconds that the programs ran."""
+        return float(self.metrics["env_steps"][:, -1].sum()) / self.run_seconds
+
+    def __repr__(self) -> str:
+        done = f"{self.metrics['env_steps'].shape[1]} of {self.config.num_iterations} iterations"
+        return run_line("Run", self.config, self.final_returns, done, *self.problems)
+
+    def _repr_html_(self) -> str:
+        rows = seed_rows(self.final_returns, self.first_bad_iteration)
+        return table_html(repr(self), rows, self.problems)
+
+    def plot(self) -> Figure:
+        """The learning curve: mean return with a 95% bootstrap interval over seeds."""
+        return plot_learning_curve(self.config, self.metrics)
+
+    def to_dataframe(self) -> "pd.DataFrame":
+        """The metrics as a table, one row for each seed and iteration."""
+        return to_dataframe(self.metrics)

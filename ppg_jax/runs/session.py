@@ -1,0 +1,176 @@
+"""One stretch of training on the host, from its start or a checkpoint to its end or a stop."""
+
+import dataclasses
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+
+import chex
+import jax
+
+from ppg_jax.algorithm import build
+from ppg_jax.config import Config, with_environment
+from ppg_jax.execution import (
+    Layout,
+    Segment,
+    Start,
+    by_threads,
+    collect,
+    deal,
+    train_segments,
+)
+from ppg_jax.report import (
+    first_bad_iteration,
+)
+from ppg_jax.runs.checkpoints.parameters import save_parameters
+from ppg_jax.runs.evaluator import Evaluating
+from ppg_jax.runs.folder import (
+    finite_or_none,
+    write_figure,
+    write_summary,
+)
+from ppg_jax.runs.interrupts import StopRequest
+from ppg_jax.runs.loggers import Logger, check_logger
+from ppg_jax.runs.progress import Display
+from ppg_jax.runs.recorder import Recorder
+from ppg_jax.runs.result import Result
+
+
+def check_options(
+    config: Config, log: Sequence[str | Logger], evaluating: Evaluating, has_folder: bool
+) -> None:
+    """Finds mistakes in the options before anything is written."""
+    for logger in log:
+        if isinstance(logger, str):
+            check_logger(logger, has_folder)
+    for changes in evaluating.elsewhere.values():
+        build(with_environment(config, dict(changes)))
+
+
+def resolve(config: Config, layout: Layout) -> Config:
+    """The configuration with every ``auto`` and default replaced by what it means here.
+
+    Raises:
+      ConfigError: the environment or the networks cannot be made.
+    """
+    env, agent = build(config)
+    read_as_names = env.observation.categories is not None
+    return config.replace(
+        network=agent.network,
+        observation_scale=None if read_as_names else env.observation.scale,
+        strategy=layout.strategy,
+        # How many threads there are changes no number, and the next machine may have fewer cores.
+        devices=config.devices if by_threads(config) else layout.devices,
+        chunk_size=layout.chunk_size if layout.strategy == "chunk" else None,
+    )
+
+
+def seed_keys(config: Config) -> chex.PRNGKey:
+    return jax.random.split(jax.random.key(config.seed), config.seeds)
+
+
+def train_from(
+    config: Config,
+    layout: Layout,
+    start: chex.PRNGKey | Start,
+    folder: Path | None,
+    display: Display,
+    recorder: Recorder,
+) -> Result:
+    """All segments from the start on, and what stands in the folder at the end."""
+    with StopRequest(display.note) as stop:
+        display.note(_headline(config, layout))
+        if config.e_aux and not config.num_phases:
+            display.note(
+                f"warning: {config.num_iterations} iterations are less than one phase (n_pi "
+                f"{config.n_pi}): no auxiliary phase will run"
+            )
+        segment = _train_until_stopped(config, layout, start, recorder, stop)
+        metrics = recorder.metrics
+        result = Result(
+            config=config,
+            metrics=metrics,
+            state=collect(segment.states, layout),
+            compile_seconds=segment.compile_seconds,
+            run_seconds=segment.run_seconds,
+            first_bad_iteration=first_bad_iteration(metrics, config),
+            finished=metrics["env_steps"].shape[1] == config.num_iterations,
+            evaluations=recorder.evaluations,
+        )
+        spent = f"compiled in {result.compile_seconds:.1f} s, ran in {result.run_seconds:.1f} s"
+        display.note(spent)
+        if folder is not None:
+            _write_results(folder, result, recorder)
+    result = dataclasses.replace(result, problems=tuple(recorder.problems))
+    _warn(result)
+    return result
+
+
+def _train_until_stopped(
+    config: Config,
+    layout: Layout,
+    start: chex.PRNGKey | Start,
+    recorder: Recorder,
+    stop: StopRequest,
+) -> Segment:
+    """Trains, records every segment, and returns the last one."""
+    segment: Segment | None = None
+    try:
+        pace = dataclasses.replace(recorder.pace, compiled=stop.wait_for_segments)
+        for segment in train_segments(
+            config, layout, config.hparams, start, shared=True, pace=pace
+        ):
+            stop.passed(segment.run_seconds)
+            recorder.take(segment)
+            if stop.requested:
+                break
+        if segment is not None:
+            recorder.save(segment)
+    finally:
+        recorder.close()
+    if isinstance(start, Start) and segment is None:  # it had nothing left to do
+        spent = start.compile_seconds, start.run_seconds
+        segment = Segment({}, start.phases, True, deal(start.state, layout), *spent)
+    assert segment is not None
+    return segment
+
+
+def _headline(config: Config, layout: Layout) -> str:
+    algorithm = "PPG" if config.e_aux else "PPO"
+    device = jax.devices()[0]
+    seeds = f"{config.seeds} seed" + ("s" if config.seeds > 1 else "")
+    return (
+        f"{algorithm} {config.arch} on {config.env_name}: {seeds} by {layout} x "
+        f"{config.num_iterations} iterations of {config.steps_per_iteration:,} steps; compiling "
+        f"for {device.device_kind}"
+    )
+
+
+def _warn(result: Result) -> None:
+    for seed, iteration in enumerate(result.first_bad_iteration):
+        if iteration is not None:
+            warnings.warn(
+                f"seed {seed}: the loss is NaN or infinite from iteration {iteration} on; the "
+                "other seeds are not affected",
+                RuntimeWarning,
+                stacklevel=4,
+            )
+    for problem in result.problems:
+        warnings.warn(problem, RuntimeWarning, stacklevel=4)
+
+
+def _write_results(folder: Path, result: Result, recorder: Recorder) -> None:
+    """Summary, curve and what plays; the fields of ``config.yaml`` stand beside them already."""
+    summary = {
+        "finished": result.finished,
+        "compile_seconds": round(result.compile_seconds, 3),
+        "run_seconds": round(result.run_seconds, 3),
+        "env_steps": int(result.metrics["env_steps"][:, -1].sum()),
+        "env_steps_per_second": round(result.env_steps_per_second, 1),
+        "final_episode_return": finite_or_none(result.final_returns),
+        "first_bad_iteration": result.first_bad_iteration,
+    }
+    recorder.guard("summary.json", lambda: write_summary(folder, summary))
+    curve = folder / "learning_curve.png"
+    recorder.guard(curve.name, lambda: write_figure(curve, result.plot(), dpi=150))
+    recorder.guard("parameters", lambda: save_parameters(folder, result.state))

@@ -1,0 +1,293 @@
+"""Networks: convolutions, pooling, initial weights, heads, reading of observations."""
+
+import functools
+
+import chex
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from ppg_jax.config.fields import ConfigError
+from ppg_jax.config.network import NetworkConfig
+from ppg_jax.functional.running_stats import init_stats, update_stats
+from ppg_jax.kernels.convolution import conv_by_lax, conv_by_patches, max_pool
+from ppg_jax.networks.agent import Agent
+from ppg_jax.networks.encoders import resolve_network
+from ppg_jax.networks.layers import NARROW, Dense, make_initializer, narrow_product, normed_columns
+from ppg_jax.networks.network import AUX_VALUE, POLICY, VALUE, previous_step
+from ppg_jax.types import ActionSpec, Inputs, ObservationSpec, Recalled, no_step
+
+KEY = jax.random.key(0)
+
+
+@pytest.mark.parametrize("width", [1, 2, NARROW, NARROW + 1])
+@pytest.mark.parametrize("lead", [(7,), (5, 3)])
+def test_a_narrow_product_is_a_product(width, lead):
+    """Column by column or not: forward and both gradients are those of ``@``."""
+    keys = jax.random.split(jax.random.key(width), 3)
+    x, kernel = jax.random.normal(keys[0], (*lead, 9)), jax.random.normal(keys[1], (9, width))
+    weights = jax.random.normal(keys[2], (*lead, width))
+
+    def both(product):
+        loss = jax.value_and_grad(lambda x, k: (jnp.tanh(product(x, k)) * weights).sum(), (0, 1))
+        return product(x, kernel), loss(x, kernel)
+
+    chex.assert_trees_all_close(both(narrow_product), both(jnp.matmul), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("where", ["alone", "scan", "vmap"])
+@pytest.mark.parametrize("padding", [0, 1])
+def test_our_convolutions_are_flax_s(padding, where):
+    """Forward and both gradients; in a loop, and with a kernel for each row."""
+    flax_s = nn.Conv(4, (3, 3), padding=padding, use_bias=False)
+    implementations = {
+        "flax": lambda x, k: flax_s.apply({"params": {"kernel": k}}, x),
+        "lax": lambda x, k: conv_by_lax(x, k, padding),
+        "patches": lambda x, k: conv_by_patches(x, k, padding),
+    }
+    x = jax.random.normal(KEY, (2, 5, 7, 9, 3))
+    kernel = jax.random.normal(jax.random.key(1), (2, 3, 3, 3, 4))
+
+    def outcome(convolve):
+        def both(x, k):
+            out, pull = jax.vjp(convolve, x, k)
+            return out, pull(jnp.sin(out))
+
+        if where == "vmap":
+            return jax.vmap(both)(x, kernel)
+        if where == "scan":
+            return jax.lax.scan(lambda c, xk: (c, both(*xk)), 0, (x, kernel))[1]
+        return both(x[0], kernel[0])
+
+    want = outcome(implementations.pop("flax"))
+    for convolve in implementations.values():
+        for mine, theirs in zip(
+            jax.tree.leaves(outcome(convolve)), jax.tree.leaves(want), strict=True
+        ):
+            np.testing.assert_allclose(mine, theirs, rtol=1e-3, atol=1e-4)
+
+
+def test_parameters_do_not_depend_on_the_implementation():
+    obs = jax.random.bernoulli(KEY, 0.3, (2, 3, 10, 10, 4))
+    for encoder, channels in (("cnn", (4, 4)), ("impala", (2,))):
+        by_lax, by_patches = (
+            agent(IMAGE, encoder=encoder, channels=channels, conv=conv)
+            for conv in ("lax", "patches")
+        )
+        chex.assert_trees_all_equal(init(by_lax), init(by_patches))
+        np.testing.assert_allclose(
+            unroll(by_lax, obs).values, unroll(by_patches, obs).values, rtol=1e-4, atol=1e-5
+        )
+
+
+@pytest.mark.parametrize("ties", [False, True])
+@pytest.mark.parametrize("size", [5, 8])
+def test_max_pool_is_xla_s_and_pads_both_sides(size, ties):
+    x = jax.random.normal(KEY, (2, size, size, 3))
+    x = jnp.round(x) if ties else x
+
+    def plain(x):
+        return jax.lax.reduce_window(
+            x, -jnp.inf, jax.lax.max, (1, 3, 3, 1), (1, 2, 2, 1), ((0, 0), (1, 1), (1, 1), (0, 0))
+        )
+
+    np.testing.assert_array_equal(max_pool(x), plain(x))
+    weights = jax.random.normal(jax.random.key(1), plain(x).shape)
+    mine, theirs = (jax.grad(lambda x, p=p: (weights * p(x)).sum())(x) for p in (max_pool, plain))
+    np.testing.assert_allclose(mine, theirs, rtol=1e-6)
+    assert jnp.isnan(max_pool(x.at[0, 2, 2, 0].set(jnp.nan))).any()
+
+
+@pytest.mark.parametrize("encoder", ["mlp", "cnn", "impala"])
+def test_bfloat16_is_only_for_the_encoders_arithmetic(encoder):
+    obs = jax.random.bernoulli(KEY, 0.3, (4, 3, 10, 10, 4))
+    exact, rough = (
+        agent(IMAGE, encoder=encoder, compute_dtype=dtype, channels=(4,))
+        for dtype in ("float32", "bfloat16")
+    )
+    chex.assert_trees_all_equal(init(exact), init(rough))
+    a, b = unroll(exact, obs), unroll(rough, obs)
+    assert {x.dtype for x in jax.tree.leaves(b)} == {jnp.dtype("float32")}
+    assert not np.array_equal(a.values, b.values)
+    np.testing.assert_allclose(a.values, b.values, atol=0.02 * np.abs(a.values).max())
+
+
+def test_initial_weights():
+    w = normed_columns(0.7)(KEY, (3, 3, 2, 5))
+    np.testing.assert_allclose(np.linalg.norm(w.reshape(-1, 5), axis=0), 0.7, rtol=1e-5)
+    w = make_initializer("orthogonal", 2.0)(KEY, (6, 4))
+    np.testing.assert_allclose(w.T @ w, 4 * np.eye(4), atol=1e-5)
+
+
+def agent(observation, action=None, arch="dual", **network):
+    action = action or ActionSpec("discrete", (3,))
+    resolved = resolve_network(NetworkConfig(**network), observation)
+    return Agent(arch, resolved, observation, action, arch != "separate")
+
+
+def init(agent):
+    """Parameters, compiled as one program: an operation at a time takes longer."""
+    return jax.jit(agent.init)(KEY)
+
+
+def unroll(agent, obs, stats=None, wanted=(POLICY, VALUE, AUX_VALUE), **options):
+    params, memory = init(agent), agent.initial_memory(obs.shape[1])
+    starts = jnp.zeros(obs.shape[:2], bool)
+    compiled = jax.jit(functools.partial(agent.unroll, wanted=wanted, **options))
+    return compiled(params, stats, Inputs(obs, starts), memory)
+
+
+VECTOR = ObservationSpec((4,), jnp.float32)
+IMAGE = ObservationSpec((10, 10, 4), jnp.bool_)
+
+
+@pytest.mark.parametrize(
+    ("observation", "action", "event"),
+    [
+        (VECTOR, ActionSpec("discrete", (3,)), ()),
+        (VECTOR, ActionSpec("multi_discrete", (3, 2)), (2,)),
+        (VECTOR, ActionSpec("continuous", (2,)), (2,)),
+        (IMAGE, ActionSpec("discrete", (3,)), ()),
+        (ObservationSpec((5, 5), jnp.int32), ActionSpec("discrete", (3,)), ()),
+        (ObservationSpec((), jnp.int32, categories=(7,)), ActionSpec("discrete", (3,)), ()),
+    ],
+)
+def test_shapes_for_every_space(observation, action, event):
+    obs = jnp.ones((2, 3, *observation.shape), observation.dtype)
+    out = unroll(agent(observation, action), obs)
+    assert out.values.shape == out.aux_values.shape == (2, 3)
+    actions = out.policy.sample(KEY)
+    assert actions.shape == (2, 3, *event)
+    assert out.policy.log_prob(actions).shape == (2, 3)
+
+
+def test_encoders_by_shape_and_by_name():
+    def encoders(spec, **network):
+        return resolve_network(NetworkConfig(**network), spec).encoder
+
+    assert encoders(VECTOR) == "mlp"
+    assert encoders(IMAGE) == "cnn"
+    assert encoders(IMAGE, encoder="impala") == "impala"
+    assert encoders(ObservationSpec((2, 2, 3), jnp.float32)) == "mlp"
+    with pytest.raises(ConfigError, match=r"network.encoder: cnn .* \(4,\)"):
+        encoders(VECTOR, encoder="cnn")
+    with pytest.raises(ConfigError, match=r"network.channels: 5"):
+        encoders(IMAGE, encoder="cnn", channels=(4,) * 5)
+
+
+def test_first_policy_is_nearly_uniform_and_scales_can_be_set():
+    obs = jax.random.normal(KEY, (50, 1, 4))
+    assert unroll(agent(VECTOR), obs).policy.entropy().min() > 0.999 * np.log(3)
+    wild = agent(VECTOR, policy_head_scale=5.0)
+    assert unroll(wild, obs).policy.entropy().min() < 0.9 * np.log(3)
+
+
+def test_observations_are_scaled_or_standardised():
+    spec = ObservationSpec((4,), jnp.uint8, scale=255.0)
+    obs = jnp.full((1, 1, 4), 255, jnp.uint8)
+    plain = agent(ObservationSpec((4,), jnp.float32))
+    np.testing.assert_allclose(
+        unroll(agent(spec), obs).values, unroll(plain, jnp.ones((1, 1, 4))).values, rtol=1e-6
+    )
+    stats = update_stats(init_stats((4,)), jnp.array([[0.0] * 4, [200.0] * 4]))
+    np.testing.assert_allclose(
+        unroll(agent(spec), obs, stats).values,
+        unroll(plain, jnp.full((1, 1, 4), 1.55)).values,
+        rtol=1e-3,
+    )
+
+
+def test_only_wanted_networks_run():
+    out = unroll(agent(VECTOR), jnp.ones((1, 1, 4)), wanted=(VALUE,))
+    assert out.policy is None
+    assert out.aux_values is None
+    no_aux = Agent("dual", agent(VECTOR).network, VECTOR, ActionSpec("discrete", (3,)), False)
+    assert AUX_VALUE not in init(no_aux)["policy_net"]
+
+
+def test_two_networks_together_are_each_alone():
+    """Together their first layers are one product; forward and gradient say the same."""
+    a = agent(VECTOR)
+    params, obs = init(a), jax.random.normal(KEY, (2, 3, 4))
+    starts, memory = jnp.zeros((2, 3), bool), a.initial_memory(3)
+
+    def loss(params, *calls):
+        total = 0.0
+        for wanted in calls:
+            out = a.unroll(params, None, Inputs(obs, starts), memory, wanted)
+            total += 0.0 if out.policy is None else jnp.square(out.policy.log_probs).sum()
+            total += 0.0 if out.values is None else jnp.square(out.values - 1.0).sum()
+        return total
+
+    together = jax.value_and_grad(loss)(params, (POLICY, VALUE))
+    chex.assert_trees_all_close(together, jax.value_and_grad(loss)(params, (POLICY,), (VALUE,)))
+    assert all(jnp.abs(g).sum() > 0 for g in jax.tree.leaves(together[1]["value_net"]))
+
+
+def test_dense_is_flax_s():
+    ours, theirs = Dense(3, normed_columns(1.0)), nn.Dense(3, kernel_init=normed_columns(1.0))
+    x = jax.random.normal(KEY, (2, 4))
+    params = theirs.init(KEY, x)
+    chex.assert_trees_all_equal(params, ours.init(KEY, x))
+    np.testing.assert_allclose(ours.apply(params, x), theirs.apply(params, x), rtol=1e-6)
+
+
+def test_a_step_is_an_unrolled_sequence_of_one():
+    a = agent(VECTOR)
+    params, memory, obs = init(a), a.initial_memory(3), jax.random.normal(KEY, (3, 4))
+    starts = jnp.zeros(3, bool)
+    one = a.step(params, None, Inputs(obs, starts), memory, (POLICY, VALUE))
+    many = a.unroll(params, None, Inputs(obs[None], starts[None]), memory, (POLICY, VALUE))
+    np.testing.assert_array_equal(one.values, many.values[0])
+    np.testing.assert_array_equal(one.policy.log_probs, many.policy.log_probs[0])
+
+
+def test_encoders_agree_on_compact_and_native_observations():
+    bits = jax.random.bernoulli(KEY, 0.3, (2, 3, 10, 10, 4))
+    native = ObservationSpec((10, 10, 4), jnp.float32)
+    a, b = unroll(agent(IMAGE), bits), unroll(agent(native), bits.astype(jnp.float32))
+    np.testing.assert_array_equal(a.values, b.values)
+
+
+def test_max_pool_of_an_impala_stack_halves_the_image():
+    spec = ObservationSpec((9, 8, 3), jnp.uint8, scale=255.0)
+    out = unroll(agent(spec, encoder="impala", channels=(4,)), jnp.ones((1, 2, 9, 8, 3), jnp.uint8))
+    assert out.values.shape == (1, 2)
+
+
+@pytest.mark.parametrize(
+    ("action", "given", "want"),
+    [
+        (ActionSpec("discrete", (3,)), 1, [0, 1, 0]),
+        (ActionSpec("multi_discrete", (3, 2)), [2, 0], [0, 0, 1, 1, 0]),
+        (ActionSpec("continuous", (2,)), [0.5, -2.0], [0.5, -2.0]),
+    ],
+)
+def test_the_step_before_as_numbers_for_every_action_space(action, given, want):
+    everything = ("action", "reward", "done")
+    nothing = no_step(action, everything, (1, 2))
+    size = len(want)
+    np.testing.assert_array_equal(
+        previous_step(action, nothing), np.tile([0.0] * size + [0.0, 1.0], (1, 2, 1))
+    )
+    actions = jnp.broadcast_to(jnp.array(given), nothing.actions.shape)
+    step = Recalled(actions.astype(nothing.actions.dtype), jnp.full((1, 2), 3.0), ~nothing.done)
+    np.testing.assert_array_equal(
+        previous_step(action, step), np.tile([*want, 3.0, 0.0], (1, 2, 1))
+    )
+    assert no_step(action, (), (1, 2)) is None
+    assert previous_step(action, None) is None
+    # And every encoder takes them.
+    for spec, encoder in ((VECTOR, "mlp"), (IMAGE, "cnn"), (IMAGE, "impala")):
+        a = agent(spec, action, encoder=encoder, recall=everything, channels=(4,))
+        obs = jnp.ones((1, 2, *spec.shape), spec.dtype)
+        params, memory = init(a), a.initial_memory(2)
+
+        @jax.jit
+        def values(recalled, a=a, obs=obs, params=params, memory=memory):
+            inputs = Inputs(obs, nothing.done, recalled)
+            return a.unroll(params, None, inputs, memory, (VALUE,)).values
+
+        assert not np.allclose(values(nothing), values(step))
