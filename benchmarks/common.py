@@ -18,7 +18,8 @@ import jax
 import jax.numpy as jnp
 from report import REPORT, exit_code, say, terminable
 
-from ppg_jax.algorithm.train import init, train_phases
+from ppg_jax.algorithm.initial_state import init
+from ppg_jax.algorithm.train import train_phases
 from ppg_jax.config.config import Config
 from ppg_jax.config.fields import ConfigError
 from ppg_jax.execution.backend import compiler_options

@@ -18,6 +18,7 @@ from common import Phases, changed, finish, in_turn, one_phase, options, ratio
 from report import rows_of
 
 from ppg_jax.algorithm import aux_phase, minibatch, optimizer, policy_phase, rollout, train
+from ppg_jax.algorithm.ppg import PPG
 from ppg_jax.config.config import Config
 from ppg_jax.config.fields import ConfigError
 from ppg_jax.config.yaml_files import load_config
@@ -25,21 +26,20 @@ from ppg_jax.envs import vector
 from ppg_jax.execution.layout import choose_layout
 from ppg_jax.functional import random as prng
 from ppg_jax.networks import layers
-from ppg_jax.networks.agent import Agent
+from ppg_jax.networks.agent import Agent, Unroll
 from ppg_jax.networks.network import VALUE
+from ppg_jax.types import TrainState
 
 Undone = tuple[Config, list[tuple[Any, str, Any]], bool]
 """A configuration, attributes of modules to change while tracing, and whether to donate."""
 
 
-def values_by_step(
-    config: Any, agent: Any, params: Any, stats: Any, stored: Any, live: Any = None
-) -> Any:
+def values_by_step(ppg: PPG, state: TrainState, stored: Any) -> Any:
     """``estimate_values`` a step at a time, as the network would run inside the rollout's loop."""
 
     def step(memory: Any, inputs: Any):
         inputs = jax.tree.map(lambda x: x[None], inputs)
-        out = agent.unroll(params, stats, inputs, memory, (VALUE,), live=live)
+        out = ppg.agent.unroll(state.network, inputs, memory, Unroll((VALUE,)))
         out = jax.tree.map(lambda x: x[0], out)
         return memory | out.states, (out.values, out.states)
 
@@ -56,7 +56,7 @@ def norm_by_sums(tree: Any) -> Any:
 
 
 def products_apart(*given: Any) -> Any:
-    names = given[4]
+    names = given[-1]
     return {name: {} for name in names}
 
 
@@ -85,20 +85,17 @@ def associative_advantages(
     return advantages, advantages + values
 
 
-def apart(
-    config: Any, hparams: Any, agent: Any, params: Any, opt: Any, stats: Any, batch: Any, rate: Any,
-    key: Any, live: Any = None,
-) -> Any:  # fmt: skip
-    """``learn_from_batch`` with policy and value epochs apart, each minibatch gathered twice."""
-    carry, metrics = (params, opt["policy"]), {}
-    for objective, run_key in zip(("value", "policy"), jax.random.split(key), strict=True):
-        indices = policy_phase.minibatch_indices(config, run_key, config.e_pi)
-        step = policy_phase._minibatch_step(
-            config, hparams, agent, stats, batch, rate, objective, live
-        )
+def apart(ppg: PPG, hparams: Any, state: TrainState, batch: Any, key: Any) -> Any:
+    """``policy_phase`` with policy and value epochs apart, each minibatch gathered twice."""
+    carry, metrics = (state.params, state.opt_states["policy"]), {}
+    runs = (policy_phase.VALUE_EPOCHS, policy_phase.POLICY_EPOCHS)
+    for objective, run_key in zip(runs, jax.random.split(key), strict=True):
+        indices = policy_phase.minibatch_indices(ppg.config, run_key, ppg.config.e_pi)
+        step = policy_phase.minibatch_step(ppg, hparams, state, batch, objective)
         carry, measured = jax.lax.scan(step, carry, indices)
         metrics |= jax.tree.map(lambda x: x.mean(0), measured)
-    return carry[0], opt | {"policy": carry[1]}, metrics
+    opt_states = state.opt_states | {"policy": carry[1]}
+    return state.replace(params=carry[0], opt_states=opt_states), metrics
 
 
 def aux_minibatches(times: float) -> Callable[[Config], Undone]:
@@ -132,8 +129,8 @@ LEVERS: dict[str, Callable[[Config], Undone]] = {
     "first layers of both networks as one product": lambda c: (
         c, [(Agent, "_first_products", products_apart)], True
     ),
-    "what observations never set left out": lambda c: (
-        c, [(Agent, "unsorted", lambda *_: None)], True
+    "skipping what observations never set": lambda c: (
+        c, [(Agent, "initial_order", lambda *_: None)], True
     ),
     "narrow heads column by column": lambda c: (c, [(layers, "NARROW", 0)], True),
     "auxiliary minibatches not transposed": lambda c: (
@@ -142,7 +139,7 @@ LEVERS: dict[str, Callable[[Config], Undone]] = {
     "GAE by an unrolled loop, not an associative scan": lambda c: (
         c, [(rollout, "generalized_advantages", associative_advantages)], True
     ),
-    "policy and value loss in one step": lambda c: (c, [(train, "learn_from_batch", apart)], True),
+    "policy and value loss in one step": lambda c: (c, [(train, "policy_phase", apart)], True),
     "compact observations": lambda c: (c.replace(observation_dtype="native"), [], True),
     "memory of the state reused (donation)": lambda c: (c, [], False),
     "XLA at optimisation level 1": lambda c: (

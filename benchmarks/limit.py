@@ -23,19 +23,20 @@ from common import changed, finish, in_turn, options
 from jax.extend.core import ClosedJaxpr, Jaxpr
 from report import rows_of
 
-from ppg_jax.algorithm.aux_phase import auxiliary_phase
+from ppg_jax.algorithm.aux_phase import aux_epochs
+from ppg_jax.algorithm.initial_state import init
 from ppg_jax.algorithm.minibatch import take_envs, take_samples
-from ppg_jax.algorithm.policy_phase import learn_from_batch, minibatch_indices
-from ppg_jax.algorithm.rollout import collect_rollout, make_batch
-from ppg_jax.algorithm.train import build, init
+from ppg_jax.algorithm.policy_phase import minibatch_indices, policy_phase
+from ppg_jax.algorithm.ppg import build
+from ppg_jax.algorithm.rollout import collect, make_batch
 from ppg_jax.config.config import Config
 from ppg_jax.config.yaml_files import load_config
 from ppg_jax.envs.spaces import random_action
 from ppg_jax.envs.vector import step_envs
 from ppg_jax.execution.backend import compiler_options
-from ppg_jax.kernels import skip_zeros as live
+from ppg_jax.kernels import skip_zeros
 from ppg_jax.kernels.skip_zeros import LiveComponents
-from ppg_jax.types import AuxBuffer
+from ppg_jax.types import AuxBuffer, TrainState
 
 Product = tuple[tuple[int, ...], tuple[int, ...], Any]
 
@@ -107,31 +108,22 @@ def training_parts(config: Config) -> tuple[Parts, LiveComponents | None]:
 
     And what its observations set.
     """
-    env, agent = build(config)
+    ppg = build(config)
+    env = ppg.env
     hparams = jax.tree.map(jnp.float32, config.hparams)
     state = jax.jit(lambda k: init(config, k))(jax.random.key(config.seed))
+    state = state.replace(obs_order=ppg.agent.initial_order(state.obs_stats))
     key = jax.random.key(1)
 
-    def rollout(params: Any, envs: Any, key: Any):
-        stats = state.obs_stats
-        _, _, rollout, _ = collect_rollout(
-            config, env, agent, params, stats, envs, state.memory, key
-        )
-        found, obs = agent.sort_observations(agent.unsorted(stats), rollout.obs)
-        rollout, scaler = rollout.replace(obs=obs), state.reward_scaler
-        return make_batch(config, hparams, agent, params, stats, scaler, rollout, found)[0], found
+    def rollout(state: TrainState, key: Any):
+        state, rollout, _ = collect(ppg, state, key)
+        return make_batch(ppg, hparams, state, rollout)
 
-    def policy(params: Any, opt_states: Any, batch: Any, key: Any, found: Any):
-        rate = hparams.learning_rate
-        return learn_from_batch(
-            config, hparams, agent, params, opt_states, state.obs_stats, batch, rate, key, found
-        )
+    def policy(state: TrainState, batch: Any, key: Any):
+        return policy_phase(ppg, hparams, state, batch, key)
 
-    def auxiliary(params: Any, opt_state: Any, buffer: Any, key: Any, found: Any):
-        rate = hparams.aux_learning_rate
-        return auxiliary_phase(
-            config, hparams, agent, params, opt_state, state.obs_stats, buffer, rate, key, found
-        )
+    def auxiliary(state: TrainState, buffer: Any, key: Any):
+        return aux_epochs(ppg, hparams, state, buffer, key)
 
     def stepping(envs: Any, key: Any):
         def step(envs: Any, key: Any):
@@ -146,19 +138,18 @@ def training_parts(config: Config) -> tuple[Parts, LiveComponents | None]:
         indices = minibatch_indices(config, key, config.e_pi)
         return jax.lax.scan(lambda c, i: (c, take(batch, i)), None, indices)
 
-    batch, found = jax.jit(rollout)(state.params, state.envs, key)
+    state, batch = jax.jit(rollout)(state, key)
     parts: Parts = {
-        "rollout": (rollout, (state.params, state.envs, key)),
-        "policy_phase": (policy, (state.params, state.opt_states, batch, key, found)),
+        "rollout": (rollout, (state, key)),
+        "policy_phase": (policy, (state, batch, key)),
         "environments_alone": (stepping, (state.envs, key)),
         "gathering_alone": (gathering, (batch, key)),
     }
     if config.e_aux:
-        record = AuxBuffer(batch.obs, batch.starts, batch.memory, batch.value_targets)
+        record = AuxBuffer.of(batch)
         buffer = jax.tree.map(lambda x: jnp.stack([x] * config.n_pi), record)
-        aux = state.params, state.opt_states["aux"], buffer, key, found
-        parts["aux_phase"] = (auxiliary, aux)
-    return parts, found
+        parts["aux_phase"] = (auxiliary, (state, buffer, key))
+    return parts, state.obs_order
 
 
 def width_that_runs(found: LiveComponents | None) -> list[tuple[Any, str, Any]]:
@@ -166,8 +157,8 @@ def width_that_runs(found: LiveComponents | None) -> list[tuple[Any, str, Any]]:
     if found is None:
         return []
     size, count = found.order.size, int(found.count)
-    least = min(part for part in live.WIDTHS if math.ceil(part * size) >= count)
-    return [(live, "WIDTHS", (least,))]
+    least = min(part for part in skip_zeros.WIDTHS if math.ceil(part * size) >= count)
+    return [(skip_zeros, "WIDTHS", (least,))]
 
 
 def products_that_run(

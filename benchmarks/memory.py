@@ -15,11 +15,14 @@ import flax.linen as nn
 import jax
 from common import finish, options
 
-from ppg_jax.algorithm.train import build, init, make_train
+from ppg_jax.algorithm.initial_state import init
+from ppg_jax.algorithm.ppg import build
+from ppg_jax.algorithm.train import make_train
 from ppg_jax.config.config import Config
 from ppg_jax.config.yaml_files import load_config
+from ppg_jax.networks.agent import Unroll
 from ppg_jax.networks.network import AUX_VALUE, POLICY, VALUE
-from ppg_jax.types import Inputs
+from ppg_jax.types import Inputs, NetworkState
 
 
 def size(tree: object) -> int:
@@ -33,7 +36,8 @@ def _plain(x: object) -> bool:
 
 def activations(config: Config) -> int:
     """Bytes of every module's output for one auxiliary minibatch, and of its input as float32."""
-    env, agent = build(config)
+    ppg = build(config)
+    env, agent = ppg.env, ppg.agent
     sequences = config.n_pi * config.num_envs // config.num_aux_minibatches
     lead = (config.num_steps, sequences)
 
@@ -50,7 +54,8 @@ def activations(config: Config) -> int:
         obs = jax.numpy.zeros((*lead, *env.observation.shape), env.observation.dtype)
         starts, memory = jax.numpy.zeros(lead, bool), agent.initial_memory(sequences)
         with nn.intercept_methods(keep):
-            agent.unroll(params, None, Inputs(obs, starts), memory, (POLICY, VALUE, AUX_VALUE))
+            how = Unroll((POLICY, VALUE, AUX_VALUE))
+            agent.unroll(NetworkState(params), Inputs(obs, starts), memory, how)
         return kept, obs.astype(jax.numpy.float32)
 
     return size(jax.eval_shape(outputs))
@@ -58,7 +63,7 @@ def activations(config: Config) -> int:
 
 def report(config: Config) -> dict:
     """All parts in bytes, and the ratio."""
-    env, _ = build(config)
+    env = build(config).env
     key = jax.random.key(0)
     state = jax.eval_shape(lambda k: init(config, k), key)
     samples = config.n_pi * config.steps_per_iteration

@@ -3,8 +3,8 @@
     python benchmarks/seeds.py minatar/breakout benchmarks/breakout_cnn.yaml --seeds 1 8 --n-pi 2
 
 This is what ``auto`` rests on (``ppg_jax/execution/layout.py``). Programs run in turn;
-``over_vmap`` and ``over_one_seed`` are medians of the quotients within a round, of environment steps per second in
-all. Memory is XLA's account of a device's arguments, outputs and temporaries.
+``over_vmap`` and ``over_one_seed`` are medians of the quotients within a round, of environment
+steps per second in all. Memory is XLA's account of a device's arguments, outputs and temporaries.
 """
 
 import dataclasses

@@ -13,6 +13,8 @@ from ppg_jax.functional import RunningStats
 
 Metrics = dict[str, jax.Array]
 """Named numbers, one an iteration: ``[iterations]``, with seeds ``[S, iterations]``."""
+MetricArrays = dict[str, np.ndarray]
+"""``Metrics`` on the host."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -143,7 +145,8 @@ class Rollout(struct.PyTreeNode):
     """What the behaviour policy met, time first: ``[T, B, ...]`` unless said otherwise.
 
     Attributes:
-      obs: raw observations the actions answered, in storage dtype.
+      obs: observations the actions answered, in storage dtype; after ``Agent.store`` as it left
+        them.
       starts: the observation begins an episode, bool.
       memory: the networks' memories before the first step, leaves ``[B, ...]``.
       actions: as sampled, before any clipping.
@@ -152,8 +155,6 @@ class Rollout(struct.PyTreeNode):
       terminated: a terminal state was reached, bool.
       truncated: a time limit cut the episode, bool.
       final_obs: real successor of each step: at the end of an episode its last observation.
-      next_obs: what the policy sees after the last step, ``[B, ...]``.
-      next_starts: ``next_obs`` begins an episode, bool ``[B]``.
       recalled: what the networks were told beside ``obs``, or None.
       final_recalled: likewise beside ``final_obs``.
     """
@@ -167,8 +168,6 @@ class Rollout(struct.PyTreeNode):
     terminated: chex.Array
     truncated: chex.Array
     final_obs: chex.Array
-    next_obs: chex.Array
-    next_starts: chex.Array
     recalled: Recalled | None = None
     final_recalled: Recalled | None = None
 
@@ -209,6 +208,12 @@ class AuxBuffer(struct.PyTreeNode):
     value_targets: chex.Array
     recalled: Recalled | None = None
 
+    @classmethod
+    def of(cls, batch: Batch) -> "AuxBuffer":
+        """What of an iteration's batch is kept for the auxiliary phase."""
+        targets = batch.value_targets
+        return cls(batch.obs, batch.starts, batch.memory, targets, batch.recalled)
+
     @property
     def inputs(self) -> Inputs:
         """What the networks see, leading axes as those of ``starts``."""
@@ -227,6 +232,21 @@ class RewardScaler(struct.PyTreeNode):
     sums: chex.Array
 
 
+class NetworkState(struct.PyTreeNode):
+    """All that networks compute with.
+
+    Attributes:
+      params: of all networks, by the networks' names.
+      obs_stats: frozen statistics that observations are standardised by, or None.
+      obs_order: the order in which the components of stored observations are kept; only
+        ``networks`` reads it. None: their own.
+    """
+
+    params: Any
+    obs_stats: RunningStats | None = None
+    obs_order: Any = None
+
+
 class TrainState(struct.PyTreeNode):
     """Everything a run carries between two phases; what a checkpoint must hold.
 
@@ -243,6 +263,7 @@ class TrainState(struct.PyTreeNode):
       key: random key, not yet used.
       iteration: iterations done, int32 scalar.
       beta_scale: what ``beta_clone`` is multiplied by, scalar; None where it is not adapted.
+      obs_order: as in ``NetworkState``; only within a phase, and None between two.
     """
 
     params: Any
@@ -256,5 +277,9 @@ class TrainState(struct.PyTreeNode):
     iteration: chex.Array
     beta_scale: chex.Array | None = None
 
+    obs_order: Any = None
 
-MetricArrays = dict[str, np.ndarray]
+    @property
+    def network(self) -> NetworkState:
+        """What the networks compute with now."""
+        return NetworkState(self.params, self.obs_stats, self.obs_order)

@@ -4,18 +4,14 @@ Pure functions that can be jitted and vmapped. Nothing here jits, prints, reads 
 or asks which device it runs on.
 """
 
-from ppg_jax.algorithm.checks import check_key
+from ppg_jax.algorithm.checks import check_key, traced_in_32_bits
+from ppg_jax.algorithm.initial_state import init
 from ppg_jax.algorithm.metrics import metric_names
-from ppg_jax.algorithm.train import (
-    build,
-    init,
-    make_train,
-    traced_in_32_bits,
-    train_phases,
-    train_tail,
-)
+from ppg_jax.algorithm.ppg import PPG, build
+from ppg_jax.algorithm.train import make_train, train_phases, train_tail
 
 __all__ = [
+    "PPG",
     "build",
     "check_key",
     "init",

@@ -1,5 +1,6 @@
 """The auxiliary phase: distils values into the policy network, and holds the policy still."""
 
+import dataclasses
 from typing import Any
 
 import chex
@@ -7,13 +8,19 @@ import jax
 import jax.numpy as jnp
 
 from ppg_jax.algorithm.gradients import LossPair, pair_gradient
-from ppg_jax.algorithm.minibatch import after_burn_in, epoch_indices, steps_first, take_sequences
-from ppg_jax.algorithm.optimizer import apply_gradients, global_norm
-from ppg_jax.config import Config, Hyperparams
-from ppg_jax.functional import Distribution, RunningStats, squared_error
-from ppg_jax.kernels import LiveComponents
-from ppg_jax.networks import AUX_VALUE, POLICY, VALUE, Agent, AgentOutput
-from ppg_jax.types import AuxBuffer, Metrics
+from ppg_jax.algorithm.minibatch import (
+    after_burn_in,
+    epoch_indices,
+    steps_first,
+    take_sequences,
+)
+from ppg_jax.algorithm.optimizer import apply_gradients, global_norm, scheduled
+from ppg_jax.algorithm.ppg import PPG
+from ppg_jax.algorithm.rollout import estimate_values
+from ppg_jax.config import Hyperparams
+from ppg_jax.functional import Distribution, adapted_scale, squared_error
+from ppg_jax.networks import AUX_VALUE, POLICY, VALUE, AgentOutput, Unroll
+from ppg_jax.types import AuxBuffer, Metrics, TrainState
 
 
 def auxiliary_objective(
@@ -33,85 +40,69 @@ def auxiliary_objective(
     }
 
 
-def old_policies(
-    config: Config,
-    agent: Agent,
-    params: Any,
-    obs_stats: RunningStats | None,
-    buffer: AuxBuffer,
-    live: LiveComponents | None = None,
-) -> Distribution:
+def old_policies(ppg: PPG, state: TrainState, buffer: AuxBuffer) -> Distribution:
     """The policy as the phase found it, on every stored observation, a minibatch at a time.
 
     Returns:
       Distribution with batch axes ``[N x B sequences, T - burn_in]``.
     """
+    config = ppg.config
     sequences = config.n_pi * config.num_envs
     order = jnp.arange(sequences).reshape(config.num_aux_minibatches, -1)
+    unroll = Unroll((POLICY,), burn_in=config.burn_in)
 
     def evaluate(index: chex.Array) -> Distribution:
         part = take_sequences(buffer, index)
-        out = agent.unroll(
-            params,
-            obs_stats,
-            part.inputs,
-            part.memory,
-            (POLICY,),
-            burn_in=config.burn_in,
-            live=live,
-        )
+        out = ppg.agent.unroll(state.network, part.inputs, part.memory, unroll)
         return steps_first(out.policy, buffer.memory)
 
     policies = jax.lax.map(evaluate, order)
     return jax.tree.map(lambda x: x.reshape(sequences, *x.shape[2:]), policies)
 
 
-def auxiliary_phase(
-    config: Config,
-    hparams: Hyperparams,
-    agent: Agent,
-    params: Any,
-    opt_state: Any,
-    obs_stats: RunningStats | None,
-    buffer: AuxBuffer,
-    learning_rate: chex.Numeric,
-    key: chex.PRNGKey,
-    live: LiveComponents | None = None,
-) -> tuple[Any, Any, Metrics]:
-    """``e_aux`` epochs over shuffled (iteration, environment) sequences.
-
-    Args:
-      config: epochs, minibatches, architecture.
-      hparams: coefficients.
-      agent: the networks.
-      params: of all networks.
-      opt_state: of the auxiliary optimizer.
-      obs_stats: the statistics the phase's rollouts were made with, or None.
-      buffer: N iterations.
-      learning_rate: of this phase, scalar.
-      key: for shuffling.
-      live: the order observations are in, or None (``Agent.sort_observations``).
+def aux_phase(
+    ppg: PPG, hparams: Hyperparams, state: TrainState, buffer: AuxBuffer, key: chex.PRNGKey
+) -> tuple[TrainState, Metrics]:
+    """The auxiliary epochs, and ``beta_clone`` adapted after them where that is asked for.
 
     Returns:
-      Parameters, optimizer state, and metrics ``[e_aux]``: means over each epoch's minibatches,
-      unscaled.
+      The state after them, and metrics, scalars: means over the last epoch's minibatches, and the
+      value loss on the phase's newest rollout before and after.
     """
-    old_policy = old_policies(config, agent, params, obs_stats, buffer, live)
+    scale = 1.0 if state.beta_scale is None else state.beta_scale
+    hparams = dataclasses.replace(hparams, beta_clone=hparams.beta_clone * scale)
+    before = state
+    state, by_epoch = aux_epochs(ppg, hparams, state, buffer, key)
+    measured = {name: x[-1] for name, x in by_epoch.items()}
+    measured |= _value_loss_change(ppg, before, state, buffer)
+    if state.beta_scale is not None:
+        measured["beta_clone"] = jnp.asarray(hparams.beta_clone)
+        scale = adapted_scale(state.beta_scale, measured["clone_kl"], hparams.clone_kl_target)
+        state = state.replace(beta_scale=scale)
+    return state, measured
+
+
+def aux_epochs(
+    ppg: PPG, hparams: Hyperparams, state: TrainState, buffer: AuxBuffer, key: chex.PRNGKey
+) -> tuple[TrainState, Metrics]:
+    """``e_aux`` epochs over shuffled (iteration, environment) sequences of N iterations.
+
+    Returns:
+      The state with new parameters and auxiliary optimizer state, and metrics ``[e_aux]``: means
+      over each epoch's minibatches, unscaled.
+    """
+    config, agent = ppg.config, ppg.agent
+    phase_number = (state.iteration - 1) // config.n_pi
+    rate = scheduled(
+        hparams.aux_learning_rate, config.aux_lr_schedule, phase_number, config.num_phases
+    )
+    old_policy = old_policies(ppg, state, buffer)
     detach = agent.architecture.detach_aux_phase
+    unroll = Unroll((POLICY, VALUE, AUX_VALUE), detach, config.burn_in, config.bptt_steps)
 
     def loss(params: Any, part: AuxBuffer, old: Distribution) -> tuple[LossPair, Metrics]:
-        wanted = (POLICY, VALUE, AUX_VALUE)
-        out = agent.unroll(
-            params,
-            obs_stats,
-            part.inputs,
-            part.memory,
-            wanted,
-            detach_value=detach,
-            burn_in=config.burn_in,
-            bptt_steps=config.bptt_steps,
-            live=live,
-        )
+        network = state.network.replace(params=params)
+        out = agent.unroll(network, part.inputs, part.memory, unroll)
         return auxiliary_objective(hparams, out, old, after_burn_in(config, part).value_targets)
 
     def step(carry: tuple[Any, Any], index: chex.Array):
@@ -123,12 +114,28 @@ def auxiliary_phase(
         )
         metrics |= {"aux_grad_norm": global_norm(grads)}
         metrics |= {f"aux_{name}": x for name, x in angle.items()}
-        params, opt_state = apply_gradients(hparams, learning_rate, params, opt_state, grads)
+        params, opt_state = apply_gradients(hparams, rate, params, opt_state, grads)
         return (params, opt_state), metrics
 
     indices = epoch_indices(
         key, config.n_pi * config.num_envs, config.num_aux_minibatches, config.e_aux
     )
-    (params, opt_state), metrics = jax.lax.scan(step, (params, opt_state), indices)
+    carry = state.params, state.opt_states["aux"]
+    (params, opt_state), metrics = jax.lax.scan(step, carry, indices)
     by_epoch = jax.tree.map(lambda x: x.reshape(config.e_aux, -1).mean(1), metrics)
-    return params, opt_state, by_epoch
+    state = state.replace(params=params, opt_states=state.opt_states | {"aux": opt_state})
+    return state, by_epoch
+
+
+def _value_loss_change(
+    ppg: PPG, before: TrainState, after: TrainState, buffer: AuxBuffer
+) -> Metrics:
+    """Halved value error on the phase's newest rollout, before and after the auxiliary phase."""
+    newest = jax.tree.map(lambda x: x[-1], buffer)
+
+    def loss(params: Any) -> chex.Array:
+        values, _ = estimate_values(ppg, before.replace(params=params), newest)
+        return 0.5 * squared_error(values, newest.value_targets)
+
+    both = jax.lax.map(loss, jax.tree.map(lambda *x: jnp.stack(x), before.params, after.params))
+    return {"value_loss_before_aux": both[0], "value_loss_after_aux": both[1]}

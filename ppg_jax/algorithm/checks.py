@@ -1,10 +1,13 @@
 """Whether what a pure function was given is what it is called."""
 
+import functools
+from collections.abc import Callable
 from typing import Any
 
 import jax
 
-from ppg_jax.config import ConfigError, check_hparams
+from ppg_jax.config import Config, ConfigError, check_hparams
+from ppg_jax.functional import in_32_bits
 from ppg_jax.types import TrainState
 
 
@@ -35,3 +38,14 @@ def check_key(key: Any) -> None:
         raise ConfigError(
             f"key: {what} will not do; it should be one key, of jax.random.key(0); map over several"
         )
+
+
+def traced_in_32_bits(fn: Callable[..., Any]) -> Callable[..., Any]:
+    """``fn(config, ...)`` of this package's public face, in 32 bits whatever the caller's are."""
+
+    @functools.wraps(fn)
+    def traced(config: Config, *args: Any, **kwargs: Any) -> Any:
+        with in_32_bits():
+            return fn(config, *args, **kwargs)
+
+    return traced

@@ -1,6 +1,11 @@
-"""What a run measures."""
+"""What a run measures: the names, and what is measured of a rollout."""
+
+import chex
+import jax.numpy as jnp
 
 from ppg_jax.config import Config
+from ppg_jax.functional import explained_variance, missing
+from ppg_jax.types import Batch, EpisodeStats, Metrics
 
 
 def phase_metrics(config: Config) -> tuple[str, ...]:
@@ -20,3 +25,33 @@ def metric_names(config: Config) -> set[str]:
     names |= {"value_loss", "value_grad_norm", *phase_metrics(config)}
     one_encoder = config.arch == "shared" and config.e_pi == config.e_v
     return names | ({"grad_cosine"} if one_encoder and config.gradient_conflict != "off" else set())
+
+
+def rollout_metrics(
+    config: Config, iteration: chex.Array, episodes: EpisodeStats, batch: Batch
+) -> Metrics:
+    """Raw returns and lengths of the episodes that ended (NaN if none), and how values did."""
+    count = jnp.maximum(episodes.count, 1).astype(jnp.float32)
+
+    def mean(total: chex.Array) -> chex.Array:
+        return jnp.where(episodes.count > 0, total / count, missing())
+
+    return {
+        "env_steps": (iteration + 1) * config.steps_per_iteration,
+        "episode_return": mean(episodes.return_sum),
+        "episode_length": mean(episodes.length_sum.astype(jnp.float32)),
+        "num_episodes": episodes.count,
+        "explained_variance": explained_variance(batch.old_values, batch.value_targets),
+    }
+
+
+def on_last_iteration(config: Config, measured: Metrics) -> Metrics:
+    """What is measured once a phase as metrics ``[n_pi]``: NaN but in the last iteration."""
+    blank = jnp.full(config.n_pi, missing(), jnp.float32)
+    return {name: blank.at[-1].set(x) for name, x in measured.items()}
+
+
+def not_measured(config: Config, iterations: int) -> Metrics:
+    """What is measured once a phase, for iterations that no auxiliary phase follows."""
+    blank = jnp.full(iterations, missing(), jnp.float32)
+    return dict.fromkeys(phase_metrics(config), blank)

@@ -1,5 +1,7 @@
 """The policy phase: epochs of the policy and the value loss over one rollout."""
 
+import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import chex
@@ -8,12 +10,12 @@ import jax.numpy as jnp
 
 from ppg_jax.algorithm.gradients import LossPair, pair_gradient
 from ppg_jax.algorithm.minibatch import after_burn_in, epoch_indices, take_envs, take_samples
-from ppg_jax.algorithm.optimizer import apply_gradients, global_norm
+from ppg_jax.algorithm.optimizer import apply_gradients, global_norm, scheduled
+from ppg_jax.algorithm.ppg import PPG
 from ppg_jax.config import Config, Hyperparams
-from ppg_jax.functional import RunningStats, losses
-from ppg_jax.kernels import LiveComponents
-from ppg_jax.networks import POLICY, VALUE, Agent, AgentOutput
-from ppg_jax.types import Batch, Metrics
+from ppg_jax.functional import losses
+from ppg_jax.networks import POLICY, VALUE, Agent, AgentOutput, Unroll
+from ppg_jax.types import Batch, Metrics, TrainState
 
 
 def policy_objective(
@@ -44,111 +46,94 @@ def value_objective(
     return loss, {"value_loss": loss}
 
 
-def _objective(
-    name: str, hparams: Hyperparams, out: AgentOutput, batch: Batch
-) -> tuple[LossPair, Metrics]:
-    """The losses of a run of epochs: ``joint``, or ``policy`` or ``value`` with the other 0."""
-    losses, metrics = {POLICY: jnp.float32(0.0), VALUE: jnp.float32(0.0)}, Metrics()
-    for head, objective in ((POLICY, policy_objective), (VALUE, value_objective)):
-        if head in _HEADS[name]:
-            losses[head], measured = objective(hparams, out, batch)
-            metrics |= measured
-    return (losses[POLICY], losses[VALUE]), metrics
+@dataclasses.dataclass(frozen=True)
+class Objective:
+    """What a run of epochs learns.
+
+    Attributes:
+      heads: whose losses it minimises: ``POLICY``, ``VALUE`` or both.
+      optimizer: the name of its optimizer state.
+    """
+
+    heads: tuple[str, ...]
+    optimizer: str
+
+    def losses(
+        self, hparams: Hyperparams, out: AgentOutput, batch: Batch
+    ) -> tuple[LossPair, Metrics]:
+        """The policy's and the value function's loss, 0 for the one that is not learnt."""
+        pair, metrics = {POLICY: jnp.float32(0.0), VALUE: jnp.float32(0.0)}, Metrics()
+        for head, objective in ((POLICY, policy_objective), (VALUE, value_objective)):
+            if head in self.heads:
+                pair[head], measured = objective(hparams, out, batch)
+                metrics |= measured
+        return (pair[POLICY], pair[VALUE]), metrics
 
 
-_HEADS = {"joint": (POLICY, VALUE), "policy": (POLICY,), "value": (VALUE,)}
+JOINT_EPOCHS = Objective((POLICY, VALUE), "policy")
+POLICY_EPOCHS = Objective((POLICY,), "policy")
+VALUE_EPOCHS = Objective((VALUE,), "value")
 
 
-def learn_from_batch(
-    config: Config,
-    hparams: Hyperparams,
-    agent: Agent,
-    params: Any,
-    opt_states: dict[str, Any],
-    obs_stats: RunningStats | None,
-    batch: Batch,
-    learning_rate: chex.Numeric,
-    key: chex.PRNGKey,
-    live: LiveComponents | None = None,
-) -> tuple[Any, dict[str, Any], Metrics]:
+def policy_phase(
+    ppg: PPG, hparams: Hyperparams, state: TrainState, batch: Batch, key: chex.PRNGKey
+) -> tuple[TrainState, Metrics]:
     """All policy and value epochs over one rollout.
 
     With ``e_pi == e_v`` both losses share each step and the ``policy`` optimizer; otherwise all
     value epochs come first, with the ``value`` optimizer, and then the policy epochs.
 
-    Args:
-      config: epochs, minibatches, architecture.
-      hparams: coefficients.
-      agent: the networks.
-      params: of all networks.
-      opt_states: holds ``policy``, and ``value`` where ``e_pi != e_v``.
-      obs_stats: frozen statistics of observations, or None.
-      batch: of ``make_batch``.
-      learning_rate: of this iteration, scalar.
-      key: for shuffling.
-      live: the order observations are in, or None (``Agent.sort_observations``).
-
     Returns:
-      Parameters, optimizer states, and metrics: scalars, each the mean over its minibatch steps.
+      The state with new parameters and optimizer states, and metrics: scalars, each the mean over
+      its minibatch steps.
     """
-    joint = config.e_pi == config.e_v
-    runs = [("joint", "policy", config.e_pi)] if joint else [
-        ("value", "value", config.e_v),
-        ("policy", "policy", config.e_pi),
-    ]  # fmt: skip
+    config = ppg.config
+    runs = [(VALUE_EPOCHS, config.e_v), (POLICY_EPOCHS, config.e_pi)]
+    if config.e_pi == config.e_v:
+        runs = [(JOINT_EPOCHS, config.e_pi)]
     metrics: Metrics = {}
-    opt_states = dict(opt_states)
-    for (objective, optimizer, epochs), run_key in zip(
-        runs, jax.random.split(key, len(runs)), strict=True
-    ):
+    run_keys = jax.random.split(key, len(runs))
+    for (objective, epochs), run_key in zip(runs, run_keys, strict=True):
         indices = minibatch_indices(config, run_key, epochs)
-        (params, opt_states[optimizer]), measured = jax.lax.scan(
-            _minibatch_step(
-                config, hparams, agent, obs_stats, batch, learning_rate, objective, live
-            ),
-            (params, opt_states[optimizer]),
-            indices,
-        )
+        step = minibatch_step(ppg, hparams, state, batch, objective)
+        carry = state.params, state.opt_states[objective.optimizer]
+        (params, opt_state), measured = jax.lax.scan(step, carry, indices)
+        opt_states = state.opt_states | {objective.optimizer: opt_state}
+        state = state.replace(params=params, opt_states=opt_states)
         metrics |= jax.tree.map(lambda x: x.mean(0), measured)
-    return params, opt_states, metrics
+    return state, metrics
 
 
 def minibatch_indices(config: Config, key: chex.PRNGKey, epochs: int) -> chex.Array:
+    """Indices of environments, or of samples: ``[epochs * num_minibatches, items of each]``."""
     by_env = config.minibatch_by == "env"
     items = config.num_envs if by_env else config.steps_per_iteration
     return epoch_indices(key, items, config.num_minibatches, epochs)
 
 
-def _minibatch_step(
-    config: Config,
-    hparams: Hyperparams,
-    agent: Agent,
-    obs_stats: RunningStats | None,
-    batch: Batch,
-    learning_rate: chex.Numeric,
-    objective: str,
-    live: LiveComponents | None,
-):
-    """The scan body: one gradient step on one minibatch."""
+def minibatch_step(
+    ppg: PPG, hparams: Hyperparams, state: TrainState, batch: Batch, objective: Objective
+) -> Callable[[Any, chex.Array], tuple[Any, Metrics]]:
+    """The scan body: one gradient step on one minibatch.
+
+    Returns:
+      ``step((params, opt_state), index) -> ((params, opt_state), metrics)``.
+    """
+    config, agent = ppg.config, ppg.agent
     take = take_envs if config.minibatch_by == "env" else take_samples
     detach = agent.architecture.detach_policy_phase
     # Elsewhere no encoder gets both gradients in this phase.
-    both = objective == "joint" and not (agent.architecture.value_net or detach)
+    both = objective is JOINT_EPOCHS and not (agent.architecture.value_net or detach)
     conflict = config.gradient_conflict if both else "off"
+    unroll = Unroll(objective.heads, detach, config.burn_in, config.bptt_steps)
+    rate = scheduled(
+        hparams.learning_rate, config.lr_schedule, state.iteration, config.num_iterations
+    )
 
     def loss(params: Any, minibatch: Batch) -> tuple[LossPair, Metrics]:
-        out = agent.unroll(
-            params,
-            obs_stats,
-            minibatch.inputs,
-            minibatch.memory,
-            _HEADS[objective],
-            detach_value=detach,
-            burn_in=config.burn_in,
-            bptt_steps=config.bptt_steps,
-            live=live,
-        )
-        return _objective(objective, hparams, out, after_burn_in(config, minibatch))
+        network = state.network.replace(params=params)
+        out = agent.unroll(network, minibatch.inputs, minibatch.memory, unroll)
+        return objective.losses(hparams, out, after_burn_in(config, minibatch))
 
     def step(carry: tuple[Any, Any], index: chex.Array):
         params, opt_state = carry
@@ -158,20 +143,16 @@ def _minibatch_step(
             minibatch = minibatch.replace(advantages=advantages)
         grads, metrics, angle = pair_gradient(conflict, agent, lambda p: loss(p, minibatch), params)
         metrics |= angle | _gradient_norms(agent, grads, objective)
-        params, opt_state = apply_gradients(hparams, learning_rate, params, opt_state, grads)
+        params, opt_state = apply_gradients(hparams, rate, params, opt_state, grads)
         return (params, opt_state), metrics
 
     return step
 
 
-def _gradient_norms(agent: Agent, grads: Any, objective: str) -> Metrics:
+def _gradient_norms(agent: Agent, grads: Any, objective: Objective) -> Metrics:
     """Norms before any cut: of what the policy reads, and of the value network or value head."""
-    if objective == "policy":
-        return {"policy_grad_norm": global_norm(grads)}
-    if objective == "value":
-        return {"value_grad_norm": global_norm(grads)}
-    policy_part, value_part = agent.split_value_part(grads)
-    return {
-        "policy_grad_norm": global_norm(policy_part),
-        "value_grad_norm": global_norm(value_part),
-    }
+    parts = {POLICY: grads, VALUE: grads}
+    if objective is JOINT_EPOCHS:
+        parts[POLICY], parts[VALUE] = agent.split_value_part(grads)
+    names = {POLICY: "policy_grad_norm", VALUE: "value_grad_norm"}
+    return {names[head]: global_norm(parts[head]) for head in objective.heads}

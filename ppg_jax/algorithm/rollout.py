@@ -7,10 +7,10 @@ import chex
 import jax
 import jax.numpy as jnp
 
-from ppg_jax.config import Config, Hyperparams
-from ppg_jax.envs import Chances, Environment, draw_chances, take_step
+from ppg_jax.algorithm.ppg import PPG
+from ppg_jax.config import Hyperparams
+from ppg_jax.envs import Chances, draw_chances, take_step
 from ppg_jax.functional import (
-    RunningStats,
     discounted_sums,
     fast_key,
     generalized_advantages,
@@ -18,36 +18,37 @@ from ppg_jax.functional import (
     scale_rewards,
     update_stats,
 )
-from ppg_jax.kernels import LiveComponents
-from ppg_jax.networks import POLICY, VALUE, Agent
-from ppg_jax.types import AuxBuffer, Batch, EnvsState, EpisodeStats, Inputs, RewardScaler, Rollout
+from ppg_jax.networks import POLICY, POLICY_NET, VALUE, Unroll
+from ppg_jax.types import (
+    AuxBuffer,
+    Batch,
+    EnvsState,
+    EpisodeStats,
+    Inputs,
+    RewardScaler,
+    Rollout,
+    TrainState,
+)
 
 
-def collect_rollout(
-    config: Config,
-    env: Environment,
-    agent: Agent,
-    params: Any,
-    obs_stats: RunningStats | None,
-    envs: EnvsState,
-    memory: dict[str, Any],
-    key: chex.PRNGKey,
-) -> tuple[EnvsState, dict[str, Any], Rollout, EpisodeStats]:
+def collect(
+    ppg: PPG, state: TrainState, key: chex.PRNGKey
+) -> tuple[TrainState, Rollout, EpisodeStats]:
     """Acts for T steps in B environments.
 
-    Only the policy runs here; the value function reads the stored observations afterwards, all
-    at once (``estimate_values``).
+    Only the policy runs here. The value function reads the stored observations afterwards, all at
+    once (``estimate_values``).
 
     Returns:
-      The environments and the memory of the network that acts after the last step, the rollout,
-      and sums over the episodes that ended in it.
+      The state with the environments, the acting network's memory and the statistics of what was
+      seen after the last step; the rollout; and sums over the episodes that ended in it.
     """
-    first_memory, first_starts = memory, envs.starts
+    config, env, agent, network = ppg.config, ppg.env, ppg.agent, state.network
 
     def step(carry: tuple[EnvsState, dict[str, Any]], drawn: tuple[Any, Chances]):
         envs, memory = carry
         noise, chances = drawn
-        out = agent.step(params, obs_stats, envs.inputs, memory, (POLICY,))
+        out = agent.step(network, envs.inputs, memory, (POLICY,))
         actions = out.policy.choose(noise)
         after, result = take_step(env, chances, envs, actions)
         seen = envs.obs, envs.recalled
@@ -60,35 +61,33 @@ def collect_rollout(
     noise = jax.vmap(lambda k: agent.noise(k, config.num_envs))(action_keys)
     chances = jax.vmap(lambda k: draw_chances(env, k, config.num_envs))(env_keys)
     (envs, memory), (seen, policies, actions, steps) = jax.lax.scan(
-        step, (envs, memory), (noise, chances)
+        step, (state.envs, state.memory), (noise, chances)
     )
     done = steps.terminated | steps.truncated
     obs, recalled = seen
+    seen_obs_stats = state.seen_obs_stats and update_stats(state.seen_obs_stats, obs)
+    obs_order, obs = agent.store(network, obs)
     rollout = Rollout(
         obs=obs,
-        starts=jnp.concatenate([first_starts[None], done[:-1]]),
-        memory=first_memory,
+        starts=jnp.concatenate([state.envs.starts[None], done[:-1]]),
+        memory=state.memory,
         actions=actions,
         log_probs=policies.log_prob(actions),
         rewards=steps.rewards,
         terminated=steps.terminated,
         truncated=steps.truncated,
         final_obs=steps.final_obs,
-        next_obs=envs.obs,
-        next_starts=envs.starts,
         recalled=recalled,
         final_recalled=steps.final_recalled,
     )
-    return envs, memory, rollout, jax.tree.map(lambda x: x.sum(0), steps.episodes)
+    state = state.replace(
+        envs=envs, memory=memory, seen_obs_stats=seen_obs_stats, obs_order=obs_order
+    )
+    return state, rollout, jax.tree.map(lambda x: x.sum(0), steps.episodes)
 
 
 def estimate_values(
-    config: Config,
-    agent: Agent,
-    params: Any,
-    obs_stats: RunningStats | None,
-    stored: Rollout | AuxBuffer,
-    live: LiveComponents | None = None,
+    ppg: PPG, state: TrainState, stored: Rollout | AuxBuffer
 ) -> tuple[chex.Array, dict[str, Any]]:
     """The value function over stored steps, in as many blocks of time as there are minibatches.
 
@@ -96,37 +95,34 @@ def estimate_values(
     activations small.)
 
     Args:
-      config: sizes.
-      agent: the networks.
-      params: their parameters.
-      obs_stats: frozen statistics of observations, or None.
+      ppg: sizes and networks.
+      state: what the networks compute with.
       stored: inputs ``[T, B, ...]``, memories before them.
-      live: the order observations are in, or None (``Agent.sort_observations``).
 
     Returns:
       Values ``[T, B]``, and the memories of the networks that ran after every step, leaves
       ``[T, B, ...]``.
     """
-    blocks = math.gcd(config.num_steps, config.num_minibatches)
+    num_steps = ppg.config.num_steps
+    blocks = math.gcd(num_steps, ppg.config.num_minibatches)
 
     def block(memory: dict[str, Any], inputs: Inputs):
-        out = agent.unroll(params, obs_stats, inputs, memory, (VALUE,), live=live)
+        out = ppg.agent.unroll(state.network, inputs, memory, Unroll((VALUE,)))
         return out.last_memory(memory), (out.values, out.states)
 
     def cut(x: chex.Array) -> chex.Array:
-        return x.reshape(blocks, config.num_steps // blocks, *x.shape[1:])
+        return x.reshape(blocks, num_steps // blocks, *x.shape[1:])
 
     _, estimated = jax.lax.scan(block, stored.memory, jax.tree.map(cut, stored.inputs))
-    return jax.tree.map(lambda x: x.reshape(config.num_steps, *x.shape[2:]), estimated)
+    return jax.tree.map(lambda x: x.reshape(num_steps, *x.shape[2:]), estimated)
 
 
 def successor_values(
-    agent: Agent,
-    params: Any,
-    obs_stats: RunningStats | None,
+    ppg: PPG,
+    state: TrainState,
     rollout: Rollout,
     values: chex.Array,
-    states: dict[str, Any],
+    memories: dict[str, Any],
 ) -> chex.Array:
     """``V`` of every step's real successor.
 
@@ -136,30 +132,29 @@ def successor_values(
     usually once.
 
     Args:
-      agent: the networks.
-      params: their parameters.
-      obs_stats: frozen statistics of observations, or None.
+      ppg: the networks.
+      state: what they compute with.
       rollout: T steps of B environments.
       values: ``V(obs)``, ``[T, B]``.
-      states: memories after every step, leaves ``[T, B, ...]``, of ``estimate_values``.
+      memories: after every step, leaves ``[T, B, ...]``, of ``estimate_values``.
 
     Returns:
       ``[T, B]``; where a step terminated the value means nothing.
     """
     num_steps, num_envs = values.shape
     missing = (rollout.truncated & ~rollout.terminated).at[-1].set(True).reshape(-1)
-    final = rollout.final_obs, rollout.final_recalled, states
+    final = rollout.final_obs, rollout.final_recalled, memories
     final = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), final)
     # Ascending; entries beyond the missing ones point outside, where writes are dropped.
     where = jnp.nonzero(missing, size=missing.size, fill_value=missing.size)[0]
-    starts, unused = jnp.zeros(num_envs, jnp.bool_), agent.initial_memory(num_envs)
+    starts, unused = jnp.zeros(num_envs, jnp.bool_), ppg.agent.initial_memory(num_envs)
 
     def fill(carry: tuple[chex.Array, chex.Array]):
         done, successors = carry
         index = jax.lax.dynamic_slice(where, (done,), (num_envs,))
         obs, recalled, memory = jax.tree.map(lambda x: x.at[index].get(mode="clip"), final)
         inputs = Inputs(obs, starts, recalled)
-        out = agent.step(params, obs_stats, inputs, unused | memory, (VALUE,))
+        out = ppg.agent.step(state.network, inputs, unused | memory, (VALUE,))
         return done + num_envs, successors.at[index].set(out.values, mode="drop")
 
     successors = jnp.concatenate([values[1:], jnp.zeros_like(values[:1])]).reshape(-1)
@@ -182,35 +177,28 @@ def normalize_rewards(
 
 
 def make_batch(
-    config: Config,
-    hparams: Hyperparams,
-    agent: Agent,
-    params: Any,
-    obs_stats: RunningStats | None,
-    scaler: RewardScaler | None,
-    rollout: Rollout,
-    live: LiveComponents | None = None,
-) -> tuple[Batch, RewardScaler | None, dict[str, Any]]:
+    ppg: PPG, hparams: Hyperparams, state: TrainState, rollout: Rollout
+) -> tuple[TrainState, Batch]:
     """Everything the policy phase learns from, computed once with the behaviour's parameters.
 
     Returns:
-      The batch, the reward scaler after this rollout, and the memories of the networks that
-      estimate values, after the last step.
+      The state with the reward scaler, and the memories of the networks that estimate values, after
+      this rollout; and the batch.
     """
-    rewards = rollout.rewards
+    scaler, rewards = state.reward_scaler, rollout.rewards
     if scaler is not None:
         scaler, rewards = normalize_rewards(scaler, rollout, hparams.reward_norm_gamma)
-    values, states = estimate_values(config, agent, params, obs_stats, rollout, live)
+    values, memories = estimate_values(ppg, state, rollout)
     advantages, value_targets = generalized_advantages(
         rewards,
         values,
-        successor_values(agent, params, obs_stats, rollout, values, states),
+        successor_values(ppg, state, rollout, values, memories),
         rollout.terminated,
         rollout.truncated,
         hparams.gamma,
         hparams.gae_lambda,
     )
-    if config.normalize_advantages == "batch":
+    if ppg.config.normalize_advantages == "batch":
         advantages = normalize_advantages(advantages)
     batch = Batch(
         obs=rollout.obs,
@@ -223,4 +211,6 @@ def make_batch(
         value_targets=value_targets,
         recalled=rollout.recalled,
     )
-    return batch, scaler, jax.tree.map(lambda x: x[-1], states)
+    # The policy network's memory is what acting left, also where it estimates values too.
+    after = jax.tree.map(lambda x: x[-1], memories) | {POLICY_NET: state.memory[POLICY_NET]}
+    return state.replace(reward_scaler=scaler, memory=state.memory | after), batch

@@ -15,7 +15,7 @@ from ppg_jax.envs import Environment
 from ppg_jax.execution.evaluation import same_shapes
 from ppg_jax.functional import in_32_bits
 from ppg_jax.networks import POLICY, Agent
-from ppg_jax.types import Inputs, Recalled, no_step
+from ppg_jax.types import Inputs, NetworkState, Recalled, no_step
 
 PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
 
@@ -33,7 +33,8 @@ class Step:
 
 def act(config: Config, acting: tuple[Any, Any], obs: Any, key: chex.PRNGKey, step: Step) -> Any:
     """``SavedRun.policy`` with a seed's parameters and observation statistics."""
-    env, agent = build(config)
+    ppg = build(config)
+    env, agent = ppg.env, ppg.agent
     if not (step.greedy and key is None):
         check_key(key)
     obs, lead = _observations(env, obs)
@@ -51,14 +52,14 @@ def act(config: Config, acting: tuple[Any, Any], obs: Any, key: chex.PRNGKey, st
 
 def initial_memory(config: Config, num_envs: int | None = None) -> Any:
     """``SavedRun.initial_memory``."""
-    _, agent = build(config)
+    agent = build(config).agent
     memory = agent.initial_memory(1 if num_envs is None else num_envs)
     return jax.tree.map(lambda x: x[0], memory) if num_envs is None else memory
 
 
 def to_env(config: Config, actions: Any) -> Any:
     """``SavedRun.to_env``."""
-    env, _ = build(config)
+    env = build(config).env
     shape = () if env.action.kind == "discrete" else (
         env.action.sizes if env.action.kind == "continuous" else (len(env.action.sizes),)
     )  # fmt: skip
@@ -75,12 +76,13 @@ def to_env(config: Config, actions: Any) -> Any:
 
 @functools.lru_cache(maxsize=16)
 def _program(config: Config, greedy: bool, raw: bool) -> Callable[..., Any]:
-    env, agent = build(config)
+    ppg = build(config)
+    env, agent = ppg.env, ppg.agent
 
     @jax.jit
     @in_32_bits()
     def play(params: Any, stats: Any, inputs: Inputs, memory: Any, key: chex.PRNGKey) -> Any:
-        out = agent.step(params, stats, inputs, memory, (POLICY,))
+        out = agent.step(NetworkState(params, stats), inputs, memory, (POLICY,))
         actions = out.policy.mode() if greedy else out.policy.sample(key)
         return actions if raw else jax.vmap(env.to_env)(actions), memory | out.states
 
@@ -204,7 +206,8 @@ def export_policy(
         raise ConfigError(
             f"platforms: {platforms!r} will not do; it should be a list of {', '.join(PLATFORMS)}"
         )
-    env, agent = build(config)
+    ppg = build(config)
+    env, agent = ppg.env, ppg.agent
     (num_envs,) = export.symbolic_shape("num_envs")
     key = jax.eval_shape(lambda: jax.random.key_data(jax.random.key(0)))
 

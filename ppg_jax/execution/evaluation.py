@@ -16,7 +16,7 @@ from ppg_jax.execution.layout import Layout
 from ppg_jax.execution.program_cache import kept
 from ppg_jax.functional import RunningStats
 from ppg_jax.networks import POLICY, Agent
-from ppg_jax.types import EnvsState
+from ppg_jax.types import EnvsState, NetworkState
 
 USUAL_LIMIT, LONGEST_LIMIT = 10_000, 100_000
 """Steps that are played at most where no limit is known, and the longest limit waited for."""
@@ -102,7 +102,8 @@ def evaluate_tasks(
     check_config(config)
     check_whole("num_episodes", num_tasks, 1, MOST_EPISODES)
     check_key(key)
-    env, agent = build(config)
+    ppg = build(config)
+    env, agent, network = ppg.env, ppg.agent, NetworkState(params, obs_stats)
     _check_params(agent, params)
     limit = _step_limit(env)
     if max_steps is not None:
@@ -116,7 +117,7 @@ def evaluate_tasks(
     def step(carry: tuple[Any, ...]):
         time, envs, memory, ended, episode, returns, lengths = carry
         action_key, env_key = jax.random.split(jax.random.fold_in(play_key, time))
-        out = agent.step(params, obs_stats, envs.inputs, memory, (POLICY,))
+        out = agent.step(network, envs.inputs, memory, (POLICY,))
         actions = out.policy.mode() if greedy else out.policy.sample(action_key)
         envs, result = step_envs(env, env_key, envs, actions)
         counts = (episode[:, None] == numbers) & ~ended[:, None]
@@ -166,13 +167,14 @@ def record_episode(
       The environment's states before each step, leaves ``[T, ...]``, rewards ``[T]``, and whether
       the episode is over after a step, bool ``[T]``; what follows belongs to other episodes.
     """
-    env, agent = build(config)
+    ppg = build(config)
+    env, agent, network = ppg.env, ppg.agent, NetworkState(params, obs_stats)
     reset_key, play_key = jax.random.split(key)
 
     def step(carry: tuple[EnvsState, Any], key: chex.PRNGKey):
         envs, memory = carry
         action_key, env_key = jax.random.split(key)
-        out = agent.step(params, obs_stats, envs.inputs, memory, (POLICY,))
+        out = agent.step(network, envs.inputs, memory, (POLICY,))
         actions = out.policy.mode() if greedy else out.policy.sample(action_key)
         after, result = step_envs(env, env_key, envs, actions)
         ended = result.terminated | result.truncated

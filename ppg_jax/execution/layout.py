@@ -108,7 +108,7 @@ def _most_together(config: Config) -> int:
     memory = _device_memory()
     if memory is None:
         return VMAP_LIMIT
-    seen = build(config)[0].observation
+    seen = build(config).env.observation
     observation = math.prod(seen.shape) * jnp.dtype(seen.dtype).itemsize
     # A rollout holds every observation and its successor, and some sixteen numbers beside them.
     each = config.steps_per_iteration * (2 * observation + 64)

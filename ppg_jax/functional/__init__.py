@@ -12,6 +12,7 @@ from ppg_jax.functional.distributions import (
 )
 from ppg_jax.functional.gae import generalized_advantages
 from ppg_jax.functional.gradient_conflict import adapted_scale, balanced_weights, cosine, project
+from ppg_jax.functional.hidden_constants import hide_from_compiler
 from ppg_jax.functional.losses import explained_variance, normalize_advantages, squared_error
 from ppg_jax.functional.missing import marked_as_nan, missing
 from ppg_jax.functional.precision import in_32_bits
@@ -38,6 +39,7 @@ __all__ = [
     "explained_variance",
     "fast_key",
     "generalized_advantages",
+    "hide_from_compiler",
     "in_32_bits",
     "init_stats",
     "marked_as_nan",

@@ -10,6 +10,7 @@ from ppg_jax.kernels.matmul import joined_products
 from ppg_jax.kernels.skip_zeros import (
     MIN_COMPONENTS,
     LiveComponents,
+    SortedObservations,
     live_product,
     none_live,
     sort_components,
@@ -18,6 +19,7 @@ from ppg_jax.kernels.skip_zeros import (
 __all__ = [
     "MIN_COMPONENTS",
     "LiveComponents",
+    "SortedObservations",
     "conv_by_lax",
     "conv_by_patches",
     "joined_products",

@@ -39,6 +39,16 @@ class LiveComponents(struct.PyTreeNode):
     count: chex.Array
 
 
+class SortedObservations(struct.PyTreeNode):
+    """Stored observations with their components in the order of ``LiveComponents``.
+
+    Attributes:
+      components: bool ``[..., F]``.
+    """
+
+    components: chex.Array
+
+
 def none_live(num_components: int) -> LiveComponents:
     """Before any observation."""
     order = jnp.arange(num_components, dtype=jnp.int32)

@@ -3,7 +3,16 @@
 The only place that knows flax modules. Nothing here knows an environment or a loss.
 """
 
-from ppg_jax.networks.agent import Agent, AgentOutput, make_agent
-from ppg_jax.networks.network import AUX_VALUE, POLICY, VALUE
+from ppg_jax.networks.agent import Agent, AgentOutput, Unroll, make_agent
+from ppg_jax.networks.network import AUX_VALUE, POLICY, POLICY_NET, VALUE
 
-__all__ = ["AUX_VALUE", "POLICY", "VALUE", "Agent", "AgentOutput", "make_agent"]
+__all__ = [
+    "AUX_VALUE",
+    "POLICY",
+    "POLICY_NET",
+    "VALUE",
+    "Agent",
+    "AgentOutput",
+    "Unroll",
+    "make_agent",
+]

@@ -15,6 +15,7 @@ from ppg_jax.functional import RunningStats, standardize
 from ppg_jax.kernels import (
     MIN_COMPONENTS,
     LiveComponents,
+    SortedObservations,
     joined_products,
     live_product,
     none_live,
@@ -22,8 +23,17 @@ from ppg_jax.kernels import (
 )
 from ppg_jax.networks.encoders import flat, picture_shape, resolve_network
 from ppg_jax.networks.memory import MEMORIES, last_state, unroll_memory
-from ppg_jax.networks.network import AUX_VALUE, POLICY, VALUE, Branch, make_policy, previous_step
-from ppg_jax.types import ActionSpec, Inputs, ObservationSpec, no_step
+from ppg_jax.networks.network import (
+    AUX_VALUE,
+    POLICY,
+    POLICY_NET,
+    VALUE,
+    VALUE_NET,
+    Network,
+    make_policy,
+    previous_step,
+)
+from ppg_jax.types import ActionSpec, Inputs, NetworkState, ObservationSpec, no_step
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,6 +58,23 @@ ARCHITECTURES = {
     "single": Architecture(value_net=False, detach_policy_phase=True),
     "shared": Architecture(value_net=False),
 }
+
+
+@dataclasses.dataclass(frozen=True)
+class Unroll:
+    """What is wanted of networks over a sequence, and what gradients pass through.
+
+    Attributes:
+      heads: some of ``POLICY``, ``VALUE``, ``AUX_VALUE``.
+      detach_value: the value head sees a stopped gradient, where it shares an encoder.
+      burn_in: steps that only bring memories up to date; left out of the outputs.
+      bptt_steps: how far gradients go back through memories (``unroll_memory``).
+    """
+
+    heads: tuple[str, ...]
+    detach_value: bool = False
+    burn_in: int = 0
+    bptt_steps: int | None = None
 
 
 class AgentOutput(struct.PyTreeNode):
@@ -91,30 +118,30 @@ class Agent:
         return ARCHITECTURES[self.arch]
 
     @functools.cached_property
-    def _branches(self) -> dict[str, Branch]:
+    def _networks(self) -> dict[str, Network]:
         own_value = self.architecture.value_net
         heads = (POLICY,) + (() if own_value else (VALUE,))
         heads += (AUX_VALUE,) if self.has_aux_head else ()
-        branches = {"policy_net": Branch(self.network, self.action, heads)}
+        networks = {POLICY_NET: Network(self.network, self.action, heads)}
         if own_value:
-            branches["value_net"] = Branch(self.network, self.action, (VALUE,))
-        return branches
+            networks[VALUE_NET] = Network(self.network, self.action, (VALUE,))
+        return networks
 
     def init(self, key: chex.PRNGKey) -> dict[str, Any]:
         """Fresh parameters of all networks."""
         x = jnp.zeros((1, 1, *self._input_shape()), jnp.float32)
         beside = previous_step(self.action, no_step(self.action, self.network.recall or (), (1, 1)))
         starts, memory = jnp.ones((1, 1), jnp.bool_), self.initial_memory(1)
-        keys = jax.random.split(key, len(self._branches))
+        keys = jax.random.split(key, len(self._networks))
         return {
-            name: branch.init(k, x, beside, starts, memory[name])["params"]
-            for k, (name, branch) in zip(keys, self._branches.items(), strict=True)
+            name: network.init(k, x, beside, starts, memory[name])["params"]
+            for k, (name, network) in zip(keys, self._networks.items(), strict=True)
         }
 
     def initial_memory(self, num_envs: int) -> dict[str, Any]:
         """Memories of all networks before any observation, leaves ``[num_envs, ...]``."""
         memory = MEMORIES[self.network.memory](self.network)
-        return {name: memory.initial_state(num_envs) for name in self._branches}
+        return {name: memory.initial_state(num_envs) for name in self._networks}
 
     def _input_shape(self) -> tuple[int, ...]:
         categories = self.observation.categories
@@ -123,7 +150,7 @@ class Agent:
         return picture_shape(self.network, self.observation)
 
     def _read(self, obs: chex.Array, obs_stats: RunningStats | None) -> chex.Array:
-        """Stored observations as the encoders take them: float32, scaled or standardised."""
+        """Observations as the encoders take them: float32, scaled or standardised."""
         categories = self.observation.categories
         if categories is not None:
             return _one_hot(obs, categories, self.observation.shape)
@@ -136,96 +163,87 @@ class Agent:
         return jnp.moveaxis(x, -3, -1) if turned else x
 
     def unroll(
-        self,
-        params: dict[str, Any],
-        obs_stats: RunningStats | None,
-        inputs: Inputs,
-        memory: dict[str, Any],
-        wanted: tuple[str, ...],
-        *,
-        detach_value: bool = False,
-        burn_in: int = 0,
-        bptt_steps: int | None = None,
-        live: LiveComponents | None = None,
+        self, network: NetworkState, inputs: Inputs, memory: dict[str, Any], how: Unroll
     ) -> AgentOutput:
-        """Runs the networks that ``wanted`` heads need, each once, over a sequence.
+        """Runs the networks that the wanted heads need, each once, over a sequence.
 
         Args:
-          params: of all networks.
-          obs_stats: frozen statistics of observations, or None.
-          inputs: what they see, ``[T, B, ...]``.
+          network: parameters, and how observations are read.
+          inputs: what the networks see, ``[T, B, ...]``; observations raw or as ``store`` leaves
+            them.
           memory: of all networks before the first step, leaves ``[B, ...]``.
-          wanted: some of ``POLICY``, ``VALUE``, ``AUX_VALUE``.
-          detach_value: the value head sees a stopped gradient, where it shares an encoder.
-          burn_in: steps that only bring memories up to date; left out of the outputs.
-          bptt_steps: how far gradients go back through memories (``unroll_memory``).
-          live: the order that observations are in, of ``sort_observations``; None: their own.
+          how: the wanted heads, and what gradients pass through.
 
         Returns:
-          The wanted outputs of ``T - burn_in`` steps, and states of the networks that ran.
+          The wanted outputs of ``T - how.burn_in`` steps, and states of the networks that ran.
         """
-        x = inputs.obs if live is not None else self._read(inputs.obs, obs_stats)
+        obs = inputs.obs
+        if not isinstance(obs, SortedObservations):
+            obs = self._read(obs, network.obs_stats)
         beside = previous_step(self.action, inputs.recalled)
         outputs: dict[str, Any] = {}
         states: dict[str, Any] = {}
         running = {
             name: heads
-            for name, branch in self._branches.items()
-            if (heads := tuple(head for head in branch.heads if head in wanted))
+            for name, one in self._networks.items()
+            if (heads := tuple(head for head in one.heads if head in how.heads))
         }
-        products = self._first_products(params, x, beside, list(running), live)
+        products = self._first_products(network, obs, beside, list(running))
+        x = obs.components if isinstance(obs, SortedObservations) else obs
         for name, heads in running.items():
-            apply = functools.partial(self._branches[name].apply, {"params": params[name]})
+            variables = {"params": network.params[name]}
+            apply = functools.partial(self._networks[name].apply, variables)
             remember: Any = functools.partial(apply, method="remember")
             summaries, states[name] = unroll_memory(
                 remember,
                 apply(x, beside, products[name], method="encode"),
                 inputs.starts,
                 memory[name],
-                burn_in=burn_in,
-                bptt_steps=bptt_steps,
+                burn_in=how.burn_in,
+                bptt_steps=how.bptt_steps,
             )
-            given: Any = apply(summaries, heads, detach_value, method="decide")
+            given: Any = apply(summaries, heads, how.detach_value, method="decide")
             outputs |= given
         return AgentOutput(outputs.get(POLICY), outputs.get(VALUE), outputs.get(AUX_VALUE), states)
 
     def _first_products(
         self,
-        params: dict[str, Any],
-        x: chex.Array,
+        network: NetworkState,
+        obs: chex.Array | SortedObservations,
         beside: chex.Array | None,
         names: list[str],
-        live: LiveComponents | None,
     ) -> dict[str, dict[str, chex.Array]]:
         """For each network what its encoder need not compute itself.
 
         Two MLPs read the same observations: their first layers, mostly the largest, are one
         matrix product. What observations never set is left out of it, where that is known.
         """
-        if self.network.encoder != "mlp" or (len(names) < 2 and live is None):
+        is_sorted = isinstance(obs, SortedObservations)
+        if self.network.encoder != "mlp" or (len(names) < 2 and not is_sorted):
             return {name: {} for name in names}
         dtype = self.network.compute_dtype
+        x = obs.components if isinstance(obs, SortedObservations) else obs
         x = x.reshape(math.prod(x.shape[:2]), -1)
         if beside is not None:
             beside = beside.reshape(len(x), -1).astype(dtype)
 
         def multiply(kernel: chex.Array) -> chex.Array:
             kernel = kernel.astype(dtype)
-            if live is None:
+            if not is_sorted:
                 return flat(x.astype(dtype), beside) @ kernel
-            product = live_product(live, x, kernel[: x.shape[1]])
+            product = live_product(network.obs_order, x, kernel[: x.shape[1]])
             return product if beside is None else product + beside @ kernel[x.shape[1] :]
 
-        kernels = [params[name]["encoder"]["dense_0"]["kernel"] for name in names]
+        kernels = [network.params[name]["encoder"]["dense_0"]["kernel"] for name in names]
         products = joined_products(multiply, kernels)
         return {
             name: {"first_product": product} for name, product in zip(names, products, strict=True)
         }
 
-    def unsorted(self, obs_stats: RunningStats | None) -> LiveComponents | None:
-        """The order of observations before any was sorted; None where sorting does not pay.
+    def initial_order(self, obs_stats: RunningStats | None) -> LiveComponents | None:
+        """The order in which a phase begins to store observations; None where sorting is no gain.
 
-        It pays on CPU for long binary observations that an MLP reads as they are: the products of
+        It is one on CPU for long binary observations that an MLP reads as they are: the products of
         its first layer are most of the work.
         """
         components = math.prod(self.observation.shape)
@@ -238,34 +256,32 @@ class Agent:
         )
         return none_live(components) if pays else None
 
-    def sort_observations(
-        self, live: LiveComponents | None, obs: chex.Array
-    ) -> tuple[LiveComponents | None, chex.Array]:
-        """Stored observations ``[T, B, ...]``, sorted ``[T, B, F]`` for ``unroll``.
+    def store(self, network: NetworkState, obs: chex.Array) -> tuple[Any, Any]:
+        """A rollout's observations as they are kept for ``unroll``.
 
         Args:
-          live: what was set in all that were sorted before; None (of ``unsorted``): they stay as
-            they are.
-          obs: in their own order.
+          network: its ``obs_order`` is that of all that was stored in this phase.
+          obs: ``[T, B, ...]``, as environments give them.
 
         Returns:
-          The order that these are in, and with them all before, and the observations in it.
+          The order from now on, for ``NetworkState``, and the observations: as they were where the
+          order is None, otherwise sorted.
         """
-        if live is None:
+        if network.obs_order is None:
             return None, obs
-        return sort_components(live, obs.reshape(*obs.shape[:2], -1))
+        order, components = sort_components(network.obs_order, obs.reshape(*obs.shape[:2], -1))
+        return order, SortedObservations(components)
 
     def step(
         self,
-        params: dict[str, Any],
-        obs_stats: RunningStats | None,
+        network: NetworkState,
         inputs: Inputs,
         memory: dict[str, Any],
-        wanted: tuple[str, ...],
+        heads: tuple[str, ...],
     ) -> AgentOutput:
         """``unroll`` for a single step: inputs ``[B, ...]``, outputs and states ``[B, ...]``."""
         inputs = jax.tree.map(lambda x: x[None], inputs)
-        out = self.unroll(params, obs_stats, inputs, memory, wanted)
+        out = self.unroll(network, inputs, memory, Unroll(heads))
         return jax.tree.map(lambda x: x[0], out)
 
     def noise(self, key: chex.PRNGKey, num_envs: int) -> Any:
@@ -275,11 +291,11 @@ class Agent:
 
     def shared_part(self, tree: dict[str, Any]) -> dict[str, Any]:
         """Of a tree shaped like the parameters, what policy and auxiliary value head both read."""
-        return {k: v for k, v in tree["policy_net"].items() if k in ("encoder", "memory")}
+        return {k: v for k, v in tree[POLICY_NET].items() if k in ("encoder", "memory")}
 
     def with_shared_part(self, tree: dict[str, Any], part: dict[str, Any]) -> dict[str, Any]:
         """The tree with another shared part."""
-        return tree | {"policy_net": tree["policy_net"] | part}
+        return tree | {POLICY_NET: tree[POLICY_NET] | part}
 
     def split_value_part(self, tree: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
         """Parts a tree shaped like the parameters into the policy's and the value function's.
@@ -287,9 +303,9 @@ class Agent:
         The second holds the value network, or the value head where an encoder is shared.
         """
         if self.architecture.value_net:
-            return {"policy_net": tree["policy_net"]}, {"value_net": tree["value_net"]}
-        rest = {k: v for k, v in tree["policy_net"].items() if k != VALUE}
-        return {"policy_net": rest}, {"policy_net": {VALUE: tree["policy_net"][VALUE]}}
+            return {POLICY_NET: tree[POLICY_NET]}, {VALUE_NET: tree[VALUE_NET]}
+        rest = {k: v for k, v in tree[POLICY_NET].items() if k != VALUE}
+        return {POLICY_NET: rest}, {POLICY_NET: {VALUE: tree[POLICY_NET][VALUE]}}
 
 
 def _one_hot(obs: chex.Array, categories: tuple[int, ...], shape: tuple[int, ...]) -> chex.Array:

@@ -15,6 +15,9 @@ from ppg_jax.networks.memory import MEMORIES
 from ppg_jax.types import ActionSpec, Recalled
 
 POLICY, VALUE, AUX_VALUE = "policy_head", "value_head", "aux_value_head"
+"""Names of heads."""
+POLICY_NET, VALUE_NET = "policy_net", "value_net"
+"""Names of networks."""
 
 
 def make_policy(
@@ -62,7 +65,7 @@ class ValueHead(nn.Module):
         return out.squeeze(-1).astype(jnp.float32)
 
 
-class Branch(nn.Module):
+class Network(nn.Module):
     """One network: encoder, memory and some heads, to be run in this order."""
 
     config: NetworkConfig

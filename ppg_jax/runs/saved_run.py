@@ -326,7 +326,7 @@ class SavedRun:
             raise ConfigError(f"file: {str(path)!r} will not do; its name should end in .gif")
         if not path.parent.is_dir():
             raise ConfigError(f"file: {path.parent} is no folder; make it first")
-        env, _ = build(self.config)
+        env = build(self.config).env
         check_drawable(env.name)
         play = _recording(self.config, greedy, max_steps)
         states, rewards, ended = play(*self._of(seed), jax.random.key(episode))

@@ -53,7 +53,8 @@ def resolve(config: Config, layout: Layout) -> Config:
     Raises:
       ConfigError: the environment or the networks cannot be made.
     """
-    env, agent = build(config)
+    ppg = build(config)
+    env, agent = ppg.env, ppg.agent
     read_as_names = env.observation.categories is not None
     return config.replace(
         network=agent.network,

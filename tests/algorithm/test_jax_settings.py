@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from ppg_jax import Config, evaluate, make_train, run
-from ppg_jax.algorithm.train import init
+from ppg_jax.algorithm.initial_state import init
 from ppg_jax.cli.main import main
 from ppg_jax.execution.evaluation import record_episode
 

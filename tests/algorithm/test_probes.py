@@ -5,8 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ppg_jax.algorithm.train import build, make_train
+from ppg_jax.algorithm.ppg import build
+from ppg_jax.algorithm.train import make_train
 from ppg_jax.config.config import Config
+from ppg_jax.networks.agent import Unroll
 from ppg_jax.networks.network import POLICY, VALUE
 from ppg_jax.types import Inputs
 from tests import probes
@@ -25,14 +27,13 @@ def solve(env, arch="dual", **changes):
     }  # fmt: skip
     config = Config(**(fields | changes))
     state, metrics = jax.jit(make_train(config))(jax.random.key(0))
-    _, agent = build(config)
+    agent = build(config).agent
 
     def ask(observations):
         obs = jnp.asarray(observations)[None]
         starts, memory = jnp.ones(obs.shape[:2], bool), agent.initial_memory(obs.shape[1])
-        out = agent.unroll(
-            state.params, state.obs_stats, Inputs(obs, starts), memory, (POLICY, VALUE)
-        )
+        how = Unroll((POLICY, VALUE))
+        out = agent.unroll(state.network, Inputs(obs, starts), memory, how)
         return out.values[0], out.policy
 
     return ask, metrics

@@ -8,9 +8,12 @@ import numpy as np
 import pytest
 
 from ppg_jax import Config, ConfigError, load_run, resume, run
+from ppg_jax.algorithm.ppg import build
 from ppg_jax.cli.main import main
 from ppg_jax.envs.make import make_training_env
 from ppg_jax.envs.vector import reset_envs, step_envs
+from ppg_jax.networks.network import POLICY
+from ppg_jax.types import NetworkState
 from tests.runs.test_resume import assert_same
 
 
@@ -44,14 +47,11 @@ def test_its_policy_carries_its_memory(trained):
     saved, env = load_run(folder), make_training_env(result.config)
     envs = reset_envs(env, jax.random.key(0), 3, ("action", "reward", "done"))
     memory, previous, seen = saved.initial_memory(3), None, []
-    from ppg_jax.algorithm.train import build
-    from ppg_jax.networks.network import POLICY
-
-    _, agent = build(result.config)
+    agent = build(result.config).agent
     params = jax.tree.map(lambda x: x[1], result.state.params)
     state = agent.initial_memory(3)
     for t in range(20):
-        out = agent.step(params, None, envs.inputs, state, (POLICY,))
+        out = agent.step(NetworkState(params), envs.inputs, state, (POLICY,))
         state = state | out.states
         actions, memory = saved.policy(
             envs.obs, jax.random.key(t), memory=memory, starts=envs.starts, previous=previous,

@@ -9,17 +9,26 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ppg_jax.algorithm.aux_phase import auxiliary_phase, old_policies
+from ppg_jax.algorithm.aux_phase import aux_epochs, old_policies
 from ppg_jax.algorithm.optimizer import init_optimizer
-from ppg_jax.algorithm.policy_phase import learn_from_batch
+from ppg_jax.algorithm.policy_phase import policy_phase
+from ppg_jax.algorithm.ppg import PPG
 from ppg_jax.algorithm.rollout import make_batch, normalize_rewards
 from ppg_jax.config.config import Config
 from ppg_jax.config.network import NetworkConfig
 from ppg_jax.functional.running_stats import init_stats
-from ppg_jax.networks.agent import Agent
+from ppg_jax.networks.agent import Agent, Unroll
 from ppg_jax.networks.encoders import ImpalaEncoder, resolve_network
 from ppg_jax.networks.network import POLICY
-from ppg_jax.types import ActionSpec, AuxBuffer, Inputs, ObservationSpec, RewardScaler, Rollout
+from ppg_jax.types import (
+    ActionSpec,
+    AuxBuffer,
+    Inputs,
+    ObservationSpec,
+    RewardScaler,
+    Rollout,
+    TrainState,
+)
 
 REFERENCE = Path(__file__).parents[1] / "reference"
 CLOSE = {"rtol": 1e-4, "atol": 1e-6}
@@ -76,75 +85,84 @@ def phase(request):
     return data, make_config(json.loads(str(data["meta"])))
 
 
-def make_agent(config):
+def make_ppg(config):
+    """What plays without an environment: the rollouts are given."""
     observation = ObservationSpec((6,), jnp.float32)
     network = resolve_network(config.network, observation)
-    return Agent(config.arch, network, observation, ActionSpec("discrete", (5,)), True)
+    agent = Agent(config.arch, network, observation, ActionSpec("discrete", (5,)), True)
+    return PPG(config, None, agent)
+
+
+def make_state(ppg, params):
+    scaler = RewardScaler(stats=init_stats(), sums=jnp.zeros(ppg.config.num_envs))
+    return TrainState(
+        params=params,
+        opt_states={"policy": init_optimizer(params), "aux": init_optimizer(params)},
+        envs=None,
+        memory=ppg.agent.initial_memory(ppg.config.num_envs),
+        reward_scaler=scaler,
+        obs_stats=None,
+        seen_obs_stats=None,
+        key=jax.random.key(0),
+        iteration=jnp.int32(0),
+    )
 
 
 def time_major(x):
     return jnp.swapaxes(jnp.asarray(x), 0, 1)
 
 
-def make_rollout(data, k, agent, params, config):
+def make_rollout(data, k, ppg, state):
     obs, first = time_major(data["obs"][k]), time_major(data["first"][k])
     actions = time_major(data["actions"][k])
-    memory = agent.initial_memory(config.num_envs)
-    policy = agent.unroll(params, None, Inputs(obs[:-1], first[:-1]), memory, (POLICY,)).policy
+    inputs = Inputs(obs[:-1], first[:-1])
+    policy = ppg.agent.unroll(state.network, inputs, state.memory, Unroll((POLICY,))).policy
     return Rollout(
         obs=obs[:-1],
         starts=first[:-1],
-        memory=memory,
+        memory=state.memory,
         actions=actions,
         log_probs=policy.log_prob(actions),
         rewards=time_major(data["rewards"][k]),
         terminated=first[1:],
         truncated=jnp.zeros_like(first[1:]),
         final_obs=obs[1:],
-        next_obs=obs[-1],
-        next_starts=first[-1],
     )
 
 
 def test_whole_phase(phase):
     data, config = phase
-    agent, hparams = make_agent(config), config.hparams
-    params = load_params(data, "params_before")
-    opt_states = {"policy": init_optimizer(params), "aux": init_optimizer(params)}
-    scaler = RewardScaler(stats=init_stats(), sums=jnp.zeros(config.num_envs))
+    ppg, hparams = make_ppg(config), config.hparams
+    raw_ppg = make_ppg(config.replace(normalize_advantages="off"))
+    state = make_state(ppg, load_params(data, "params_before"))
     records = []
     for k in range(config.n_pi):
         want = {n.split("/")[1]: data[n] for n in data.files if n.startswith(f"iter{k}/")}
-        rollout = make_rollout(data, k, agent, params, config)
-        raw_config = config.replace(normalize_advantages="off")
-        raw, _, _ = make_batch(raw_config, hparams, agent, params, None, scaler, rollout)
-        _, scaled = normalize_rewards(scaler, rollout, hparams.reward_norm_gamma)
-        batch, scaler, _ = make_batch(config, hparams, agent, params, None, scaler, rollout)
-        np.testing.assert_allclose(scaler.stats.var, want["reward_norm_var"], **CLOSE)
+        rollout = make_rollout(data, k, ppg, state)
+        _, raw = make_batch(raw_ppg, hparams, state, rollout)
+        _, scaled = normalize_rewards(state.reward_scaler, rollout, hparams.reward_norm_gamma)
+        state, batch = make_batch(ppg, hparams, state, rollout)
+        np.testing.assert_allclose(state.reward_scaler.stats.var, want["reward_norm_var"], **CLOSE)
         np.testing.assert_allclose(time_major(scaled), want["normalized_rewards"], **CLOSE)
         np.testing.assert_allclose(time_major(rollout.log_probs), want["log_probs"], **CLOSE)
         np.testing.assert_allclose(time_major(batch.old_values), want["values"], **CLOSE)
         np.testing.assert_allclose(time_major(raw.advantages), want["raw_advantages"], **CLOSE)
         np.testing.assert_allclose(time_major(batch.advantages), want["advantages"], **CLOSE)
         np.testing.assert_allclose(time_major(batch.value_targets), want["value_targets"], **CLOSE)
-        params, opt_states, metrics = learn_from_batch(
-            config, hparams, agent, params, opt_states, None, batch,
-            hparams.learning_rate, jax.random.key(k),
-        )  # fmt: skip
+        state, metrics = policy_phase(ppg, hparams, state, batch, jax.random.key(k))
+        state = state.replace(iteration=state.iteration + 1)
         np.testing.assert_allclose(metrics["policy_loss"], want["loss_pi"], **CLOSE)
         np.testing.assert_allclose(metrics["value_loss"], want["loss_vf"], **CLOSE)
         np.testing.assert_allclose(metrics["entropy"], want["entropy"], **CLOSE)
-        records.append(AuxBuffer(batch.obs, batch.starts, batch.memory, batch.value_targets))
-    assert_params_close(params, load_params(data, "params_after_policy_phase"), **CLOSE)
+        records.append(AuxBuffer.of(batch))
+    assert_params_close(state.params, load_params(data, "params_after_policy_phase"), **CLOSE)
 
     buffer = jax.tree.map(lambda *x: jnp.stack(x), *records)
-    old = old_policies(config, agent, params, None, buffer)
+    old = old_policies(ppg, state, buffer)
     shape = data["aux/old_logits"].shape
     np.testing.assert_allclose(old.log_probs.reshape(shape), data["aux/old_logits"], **CLOSE)
-    params, _, by_epoch = auxiliary_phase(
-        config, hparams, agent, params, opt_states["aux"], None, buffer,
-        hparams.aux_learning_rate, jax.random.key(9),
-    )  # fmt: skip
+    state, by_epoch = aux_epochs(ppg, hparams, state, buffer, jax.random.key(9))
+    params = state.params
     names = ("clone_kl", "aux_value_loss", "aux_phase_value_loss")
     losses = np.stack([by_epoch[name] for name in names], axis=1)
     np.testing.assert_allclose(losses, data["aux/losses_clone_aux_value"], **CLOSE)

@@ -5,26 +5,26 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from ppg_jax.algorithm.initial_state import init
+from ppg_jax.algorithm.ppg import build
 from ppg_jax.algorithm.rollout import (
-    collect_rollout,
+    collect,
     estimate_values,
     normalize_rewards,
     successor_values,
 )
-from ppg_jax.algorithm.train import build, init
 from ppg_jax.config.config import Config
+from ppg_jax.networks.agent import Unroll
 from ppg_jax.networks.network import POLICY, VALUE
 from ppg_jax.types import Inputs
 from tests import probes
 
 
-def collect(config, key=1):
-    env, agent = build(config)
-    state = init(config, jax.random.key(0))
-    envs, _memory, rollout, episodes = jax.jit(
-        lambda s, k: collect_rollout(config, env, agent, s.params, None, s.envs, s.memory, k)
-    )(state, jax.random.key(key))
-    return agent, state, envs, rollout, episodes
+def act(config, key=1):
+    """The state before a rollout and after it, the rollout and its episodes."""
+    ppg, state = build(config), init(config, jax.random.key(0))
+    collected = jax.jit(lambda s, k: collect(ppg, s, k))(state, jax.random.key(key))
+    return ppg, state, *collected
 
 
 def small(env, **changes):
@@ -33,15 +33,17 @@ def small(env, **changes):
 
 
 def test_rollout_fits_together():
-    agent, state, envs, rollout, episodes = collect(small("CartPole-v1", num_steps=40))
+    ppg, state, after, rollout, episodes = act(small("CartPole-v1", num_steps=40))
     done = rollout.terminated | rollout.truncated
     np.testing.assert_array_equal(rollout.starts[1:], done[:-1])
     np.testing.assert_array_equal(rollout.starts[0], True)
     running = ~done[:-1]
     np.testing.assert_array_equal(rollout.obs[1:][running], rollout.final_obs[:-1][running])
-    np.testing.assert_array_equal(rollout.next_obs, envs.obs)
+    np.testing.assert_array_equal(
+        np.where(done[-1][:, None], after.envs.obs, rollout.final_obs[-1]), after.envs.obs
+    )
     assert episodes.count == done.sum() > 0
-    out = agent.unroll(state.params, None, rollout.inputs, rollout.memory, (POLICY,))
+    out = ppg.agent.unroll(state.network, rollout.inputs, rollout.memory, Unroll((POLICY,)))
     np.testing.assert_allclose(
         rollout.log_probs, out.policy.log_prob(rollout.actions), rtol=1e-5, atol=1e-6
     )
@@ -52,37 +54,35 @@ def test_successors_of_truncated_steps_are_final_observations(limit):
     # From no truncation at all to one at every step, which takes several rounds of B.
     env_params = {"max_steps_in_episode": limit}
     config = small("Pendulum-v1", env_params=env_params)
-    agent, state, _, rollout, _ = collect(config)
-    values, states = estimate_values(config, agent, state.params, None, rollout)
-    found = jax.jit(lambda p: successor_values(agent, p, None, rollout, values, states))(
-        state.params
-    )
+    ppg, state, _, rollout, _ = act(config)
+    values, states = estimate_values(ppg, state, rollout)
+    found = jax.jit(lambda s: successor_values(ppg, s, rollout, values, states))(state)
     final = Inputs(rollout.final_obs, rollout.starts)
-    want = agent.unroll(state.params, None, final, rollout.memory, (VALUE,)).values
+    want = ppg.agent.unroll(state.network, final, rollout.memory, Unroll((VALUE,))).values
     np.testing.assert_allclose(found, want, rtol=1e-5, atol=1e-6)
 
 
 def test_terminated_steps_need_no_successor():
     config = small(probes.ConstantReward())
-    agent, state, _, rollout, _ = collect(config)
+    ppg, state, _, rollout, _ = act(config)
     assert rollout.terminated.all()
-    values, states = estimate_values(config, agent, state.params, None, rollout)
-    found = successor_values(agent, state.params, None, rollout, values, states)
+    values, states = estimate_values(ppg, state, rollout)
+    found = successor_values(ppg, state, rollout, values, states)
     assert jnp.isfinite(found).all()
 
 
 def test_values_in_blocks_are_values():
     config = small("CartPole-v1", num_minibatches=4)
-    agent, state, _, rollout, _ = collect(config)
-    values, states = estimate_values(config, agent, state.params, None, rollout)
-    want = agent.unroll(state.params, None, rollout.inputs, rollout.memory, (VALUE,)).values
+    ppg, state, _, rollout, _ = act(config)
+    values, states = estimate_values(ppg, state, rollout)
+    want = ppg.agent.unroll(state.network, rollout.inputs, rollout.memory, Unroll((VALUE,))).values
     np.testing.assert_allclose(values, want, rtol=1e-5, atol=1e-6)
     assert states.keys() == {"value_net"}
 
 
 def test_reward_sums_continue_from_rollout_to_rollout():
     config = small(probes.DelayedReward(), num_steps=5)  # ends in the middle of an episode
-    _, state, _, rollout, _ = collect(config)
+    _, state, _, rollout, _ = act(config)
     once, _ = normalize_rewards(state.reward_scaler, rollout, 0.5)
     follow = rollout.replace(starts=rollout.starts.at[0].set(False))
     twice, scaled = normalize_rewards(once, follow, 0.5)

@@ -5,7 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ppg_jax.algorithm.train import init, train_phases, train_tail
+from ppg_jax.algorithm.initial_state import init
+from ppg_jax.algorithm.train import train_phases, train_tail
 from ppg_jax.config.config import Config
 from tests import probes
 

@@ -9,8 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from ppg_jax.algorithm.initial_state import init
 from ppg_jax.algorithm.metrics import phase_metrics
-from ppg_jax.algorithm.train import init, make_train, train_phases, train_tail
+from ppg_jax.algorithm.train import make_train, train_phases, train_tail
 from ppg_jax.config.config import Config
 from ppg_jax.config.fields import ConfigError
 from ppg_jax.envs.suites.gymnax import available_envs

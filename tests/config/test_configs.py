@@ -5,7 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ppg_jax.algorithm.train import build, init, train_phases, train_tail
+from ppg_jax.algorithm.initial_state import init
+from ppg_jax.algorithm.ppg import build
+from ppg_jax.algorithm.train import train_phases, train_tail
 from ppg_jax.config.yaml_files import available_configs, configs_folder, find_config, load_config
 from ppg_jax.envs.spaces import random_action
 
@@ -45,7 +47,7 @@ def test_it_is_headed_by_its_command(name):
 
 def first_two_observations(config, same_action):
     """Of 64 episodes: what each shows at first, and after a step; ``[64, ...]`` each."""
-    env, _ = build(config)
+    env = build(config).env
     keys = jax.random.split(jax.random.key(0), 64)
     first, states = jax.vmap(env.reset)(keys)
     action_keys = jnp.broadcast_to(keys[0], keys.shape) if same_action else keys

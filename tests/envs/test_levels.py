@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from ppg_jax.algorithm.train import build
+from ppg_jax.algorithm.ppg import build
 from ppg_jax.config.config import Config
 from ppg_jax.config.fields import ConfigError
 from ppg_jax.envs.suites.gymnax import make_env
@@ -35,7 +35,7 @@ def test_all_levels_are_never_alike():
 
 
 def test_a_configuration_asks_for_them():
-    env, _ = build(Config(num_levels=4))
+    env = build(Config(num_levels=4)).env
     obs = jax.vmap(env.reset)(jax.random.split(jax.random.key(3), 64))[0]
     assert len({tuple(x) for x in np.asarray(obs).tolist()}) == 4
 

@@ -10,12 +10,13 @@ import pytest
 from gymnax.environments import spaces as gymnax_spaces
 
 from ppg_jax import Config, ConfigError, load_run, make_train, run
-from ppg_jax.algorithm.train import build
+from ppg_jax.algorithm.ppg import build
 from ppg_jax.envs.make import make_training_env
 from ppg_jax.envs.spaces import MultiDiscrete, read_action_space
 from ppg_jax.envs.suites.gymnax import make_env
 from ppg_jax.functional.running_stats import init_stats, update_stats
-from ppg_jax.networks.agent import make_agent
+from ppg_jax.networks.agent import Unroll, make_agent
+from ppg_jax.types import Inputs, NetworkState
 from tests import probes
 
 S = gymnasium.spaces
@@ -271,7 +272,8 @@ def test_pictures_with_their_channels_first_are_recognised(normalize):
     keys = jax.random.split(jax.random.key(3), 4)
     for first in (False, True):
         config = Config(env=Picture(first), network={"hidden_sizes": (8,), "channels": (4,)})
-        env, agent = build(config)
+        ppg = build(config)
+        env, agent = ppg.env, ppg.agent
         assert agent.network.encoder == "cnn"
         assert agent.network.image_layout == ("channels_first" if first else "channels_last")
         obs = jax.vmap(env.reset)(keys)[0][None]
@@ -280,10 +282,9 @@ def test_pictures_with_their_channels_first_are_recognised(normalize):
         stats = update_stats(init_stats(env.observation.shape), obs) if normalize else None
 
         def loss(params, agent=agent, stats=stats, obs=obs):
-            from ppg_jax.types import Inputs
-
             inputs = Inputs(obs=obs, starts=jnp.ones((1, 4), bool))
-            out = agent.unroll(params, stats, inputs, agent.initial_memory(4), ("value_head",))
+            how = Unroll(("value_head",))
+            out = agent.unroll(NetworkState(params, stats), inputs, agent.initial_memory(4), how)
             return jnp.square(out.values).sum(), out.values
 
         grad, values = jax.jit(jax.grad(loss, has_aux=True))(params)
@@ -306,13 +307,13 @@ def test_pictures_with_their_channels_first_are_recognised(normalize):
 )  # fmt: skip
 def test_where_channels_are(shape, layout, first):
     env = Sees(S.Box(0, 255, shape, np.uint8), jnp.zeros(shape, jnp.uint8))
-    _, agent = build(Config(env=env, network={"image_layout": layout, "encoder": "mlp"}))
+    agent = build(Config(env=env, network={"image_layout": layout, "encoder": "mlp"})).agent
     assert agent.network.image_layout == ("channels_first" if first else "channels_last")
 
 
 def test_a_grid_of_numbers_is_no_picture_of_many_channels():
     env = Sees(S.Box(0, 1, (5, 7, 7)), jnp.zeros((5, 7, 7)))
-    _, agent = build(Config(env=env))
+    agent = build(Config(env=env)).agent
     assert agent.network.image_layout == "channels_last"
 
 

@@ -15,7 +15,7 @@ import pytest
 import ppg_jax
 from ppg_jax.config.config import Config
 from ppg_jax.config.fields import ConfigError
-from ppg_jax.execution import backend
+from ppg_jax.execution import backend, layout
 from ppg_jax.execution.dispatch import collect, deal, in_turns, over_rows, repeat
 from ppg_jax.execution.layout import Layout, choose_layout, lay_out
 
@@ -225,7 +225,7 @@ def test_choice_on_an_accelerator(rows, devices, expected, monkeypatch):
 def test_rows_whose_phases_do_not_fit_run_in_chunks(memory, changes, expected, monkeypatch):
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
     monkeypatch.setattr(jax, "local_device_count", lambda: 1)
-    monkeypatch.setattr(parallel, "_device_memory", lambda: memory)
+    monkeypatch.setattr(layout, "_device_memory", lambda: memory)
     sizes = {"env": "CartPole-v1", "num_envs": 64, "num_steps": 128, "n_pi": 16}
     assert layout_for(16, **sizes, **changes) == expected
 

@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 
 from ppg_jax.algorithm.gradients import pair_gradient
-from ppg_jax.algorithm.train import build, init, make_train, train_phases
+from ppg_jax.algorithm.initial_state import init
+from ppg_jax.algorithm.ppg import build
+from ppg_jax.algorithm.train import make_train, train_phases
 from ppg_jax.config.config import Config
 from ppg_jax.functional.gradient_conflict import adapted_scale, balanced_weights, cosine, project
 
@@ -62,7 +64,7 @@ def small(**changes):
 def gradients(conflict):
     """Of two losses whose gradients on the shared part are known: opposite but for one entry."""
     config = small(network={"hidden_sizes": (8,), "memory": "gru"})
-    _, agent = build(config)
+    agent = build(config).agent
     params = jax.jit(init, static_argnums=0)(config, jax.random.key(0)).params
     shared = agent.shared_part(params)
     signs = jax.tree.map(lambda x: jnp.where(jnp.arange(x.size) == 0, 1.0, -1.0), shared)

@@ -8,13 +8,15 @@ import numpy as np
 import pytest
 from jax.flatten_util import ravel_pytree
 
-from ppg_jax.algorithm.train import build, init, make_train
+from ppg_jax.algorithm.initial_state import init
+from ppg_jax.algorithm.ppg import build
+from ppg_jax.algorithm.train import make_train
 from ppg_jax.config.yaml_files import load_config
 from ppg_jax.kernels.skip_zeros import WIDTHS, live_product, none_live, sort_components
 from ppg_jax.networks import agent as agent_module
-from ppg_jax.networks.agent import Agent
+from ppg_jax.networks.agent import Agent, Unroll
 from ppg_jax.networks.network import POLICY, VALUE
-from ppg_jax.types import Inputs, Recalled
+from ppg_jax.types import Inputs, NetworkState, Recalled
 
 F, W = 160, 5
 
@@ -119,22 +121,24 @@ BREAKOUT = load_config("minatar/breakout").replace(
 @pytest.mark.parametrize(("arch", "recall"), [("dual", ("action", "reward")), ("detach", ())])
 def test_networks_say_the_same_of_sorted_observations(arch, recall):
     config = BREAKOUT.replace(arch=arch, network={"encoder": "mlp", "recall": recall})
-    env, agent = build(config)
+    ppg = build(config)
+    env, agent = ppg.env, ppg.agent
     state = jax.jit(init, static_argnums=0)(config, jax.random.key(0))
     lead = (3, 8)
     obs = jax.random.uniform(jax.random.key(1), (*lead, *env.observation.shape)) < 0.1
     starts = jnp.ones(lead, bool)
     recalled = Recalled(jnp.ones(lead, jnp.int32), 0.5 * jnp.ones(lead)) if recall else None
-    live, sorted_obs = agent.sort_observations(agent.unsorted(None), obs)
+    order, sorted_obs = agent.store(state.network.replace(obs_order=agent.initial_order(None)), obs)
 
     @functools.partial(jax.value_and_grad, has_aux=True)
-    def learn(params, obs, live):
+    def learn(params, obs, order):
         inputs = Inputs(obs, starts, recalled)
-        out = agent.unroll(params, None, inputs, state.memory, (POLICY, VALUE), live=live)
+        network = NetworkState(params, None, order)
+        out = agent.unroll(network, inputs, state.memory, Unroll((POLICY, VALUE)))
         return (out.values**2 + out.policy.entropy()).sum(), out.values
 
     learn = jax.jit(learn)
-    got, want = learn(state.params, sorted_obs, live), learn(state.params, obs, None)
+    got, want = learn(state.params, sorted_obs, order), learn(state.params, obs, None)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), got, want)
 
 
@@ -151,7 +155,7 @@ def test_a_whole_run_is_the_same_to_rounding(monkeypatch):
     state, metrics = jax.jit(make_train(config))(jax.random.key(0))
     # Values, both networks learning, old policies, both networks learning, values again.
     assert widths == [64, 128, 64, 128, 64]
-    monkeypatch.setattr(Agent, "unsorted", lambda *_: None)
+    monkeypatch.setattr(Agent, "initial_order", lambda *_: None)
     plain_state, plain = jax.jit(make_train(config))(jax.random.key(0))
     assert set(metrics) == set(plain)
     for name in metrics:
@@ -181,6 +185,5 @@ def test_a_seed_does_not_depend_on_its_neighbours():
 def test_other_observations_stay_as_they_are(changes):
     config = BREAKOUT.replace(**changes)
     state = jax.eval_shape(lambda key: init(config, key), jax.random.key(0))
-    _, agent = build(config)
-    assert agent.unsorted(state.obs_stats) is None
-    assert build(BREAKOUT)[1].unsorted(None) is not None
+    assert build(config).agent.initial_order(state.obs_stats) is None
+    assert build(BREAKOUT).agent.initial_order(None) is not None

@@ -13,11 +13,11 @@ from ppg_jax.config.fields import ConfigError
 from ppg_jax.config.network import NetworkConfig
 from ppg_jax.functional.running_stats import init_stats, update_stats
 from ppg_jax.kernels.convolution import conv_by_lax, conv_by_patches, max_pool
-from ppg_jax.networks.agent import Agent
+from ppg_jax.networks.agent import Agent, Unroll
 from ppg_jax.networks.encoders import resolve_network
 from ppg_jax.networks.layers import NARROW, Dense, make_initializer, narrow_product, normed_columns
 from ppg_jax.networks.network import AUX_VALUE, POLICY, VALUE, previous_step
-from ppg_jax.types import ActionSpec, Inputs, ObservationSpec, Recalled, no_step
+from ppg_jax.types import ActionSpec, Inputs, NetworkState, ObservationSpec, Recalled, no_step
 
 KEY = jax.random.key(0)
 
@@ -216,7 +216,7 @@ def test_two_networks_together_are_each_alone():
     def loss(params, *calls):
         total = 0.0
         for wanted in calls:
-            out = a.unroll(params, None, Inputs(obs, starts), memory, wanted)
+            out = a.unroll(NetworkState(params), Inputs(obs, starts), memory, Unroll(wanted))
             total += 0.0 if out.policy is None else jnp.square(out.policy.log_probs).sum()
             total += 0.0 if out.values is None else jnp.square(out.values - 1.0).sum()
         return total
@@ -238,8 +238,9 @@ def test_a_step_is_an_unrolled_sequence_of_one():
     a = agent(VECTOR)
     params, memory, obs = init(a), a.initial_memory(3), jax.random.normal(KEY, (3, 4))
     starts = jnp.zeros(3, bool)
-    one = a.step(params, None, Inputs(obs, starts), memory, (POLICY, VALUE))
-    many = a.unroll(params, None, Inputs(obs[None], starts[None]), memory, (POLICY, VALUE))
+    network, heads = NetworkState(params), (POLICY, VALUE)
+    one = a.step(network, Inputs(obs, starts), memory, heads)
+    many = a.unroll(network, Inputs(obs[None], starts[None]), memory, Unroll(heads))
     np.testing.assert_array_equal(one.values, many.values[0])
     np.testing.assert_array_equal(one.policy.log_probs, many.policy.log_probs[0])
 
@@ -288,6 +289,6 @@ def test_the_step_before_as_numbers_for_every_action_space(action, given, want):
         @jax.jit
         def values(recalled, a=a, obs=obs, params=params, memory=memory):
             inputs = Inputs(obs, nothing.done, recalled)
-            return a.unroll(params, None, inputs, memory, (VALUE,)).values
+            return a.unroll(NetworkState(params), inputs, memory, Unroll((VALUE,))).values
 
         assert not np.allclose(values(nothing), values(step))

@@ -1,24 +1,24 @@
 """Recurrent PPG: a whole phase against a slow oracle, successors, routing, inputs, minibatches."""
 
-import functools
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ppg_jax.algorithm.aux_phase import auxiliary_phase
+from ppg_jax.algorithm.aux_phase import aux_phase
 from ppg_jax.algorithm.optimizer import apply_gradients
-from ppg_jax.algorithm.policy_phase import learn_from_batch
-from ppg_jax.algorithm.rollout import collect_rollout, make_batch
-from ppg_jax.algorithm.train import build, make_train, train_phases
+from ppg_jax.algorithm.policy_phase import policy_phase
+from ppg_jax.algorithm.ppg import build
+from ppg_jax.algorithm.rollout import collect, make_batch
 from ppg_jax.algorithm.train import init as init_eagerly
+from ppg_jax.algorithm.train import make_train, train_phases
 from ppg_jax.config.config import Config
 from ppg_jax.functional import losses
 from ppg_jax.functional.gae import generalized_advantages
+from ppg_jax.networks.agent import Unroll
 from ppg_jax.networks.memory import last_state
 from ppg_jax.networks.network import AUX_VALUE, POLICY, VALUE
-from ppg_jax.types import AuxBuffer, Inputs
+from ppg_jax.types import AuxBuffer, Inputs, NetworkState
 
 init = jax.jit(init_eagerly, static_argnums=0)
 CLOSE = {"rtol": 2e-4, "atol": 2e-6}
@@ -44,16 +44,17 @@ class Oracle:
 
     def __init__(self, config):
         self.config = config
-        self.env, self.agent = build(config)
+        self.ppg = build(config)
+        self.agent = self.ppg.agent
         # A step is compiled once; in one program with its gradients the loops compile for long.
-        self.unroll = jax.jit(self.agent.unroll, static_argnames=("wanted", "detach_value"))
+        self.unroll = jax.jit(self.agent.unroll, static_argnames="how")
 
     def run(self, params, inputs, memory, wanted, detach=False):
         """Outputs of every step, and the memories after it."""
         outs, memories = [], []
         for t in range(inputs.starts.shape[0]):
             now = jax.tree.map(lambda x, t=t: x[t][None], inputs)
-            out = self.unroll(params, None, now, memory, wanted, detach_value=detach)
+            out = self.unroll(NetworkState(params), now, memory, how=Unroll(wanted, detach))
             memory = memory | {name: last_state(s) for name, s in out.states.items()}
             outs.append(out.replace(states={}))
             memories.append(memory)
@@ -66,7 +67,8 @@ class Oracle:
         for t, memory in enumerate(memories):
             recalled = jax.tree.map(lambda x, t=t: x[t], rollout.final_recalled)
             seen = Inputs(rollout.final_obs[t], jnp.zeros(self.config.num_envs, bool), recalled)
-            successors.append(self.agent.step(params, None, seen, memory, (VALUE,)).values)
+            out_after = self.agent.step(NetworkState(params), seen, memory, (VALUE,))
+            successors.append(out_after.values)
         advantages, targets = generalized_advantages(
             rollout.rewards, out.values, jnp.stack(successors), rollout.terminated,
             rollout.truncated, self.config.hparams.gamma, self.config.hparams.gae_lambda,
@@ -124,23 +126,16 @@ def test_a_whole_phase_is_the_oracle_s(memory, arch):
     """Rollouts, advantages, policy phase and auxiliary phase, from the behaviour's memories."""
     config = small(memory, arch=arch, num_steps=6, total_timesteps=48)
     oracle = Oracle(config)
-    env, agent = oracle.env, oracle.agent
+    ppg = oracle.ppg
     state = init(config, jax.random.key(0))
     slow, slow_opt, hparams = state.params, state.opt_states["policy"], config.hparams
 
     @jax.jit
     def iteration(state, key):
-        envs, memory, rollout, _ = collect_rollout(
-            config, env, agent, state.params, None, state.envs, state.memory, key
-        )
-        batch, _, states = make_batch(config, hparams, agent, state.params, None, None, rollout)
-        params, opt_states, _ = learn_from_batch(
-            config, hparams, agent, state.params, state.opt_states, None, batch, 1e-2, key
-        )
-        after = state.replace(
-            params=params, opt_states=opt_states, envs=envs, memory=memory | states
-        )
-        return after, rollout, batch
+        state, rollout, _ = collect(ppg, state, key)
+        state, batch = make_batch(ppg, hparams, state, rollout)
+        state, _ = policy_phase(ppg, hparams, state, batch, key)
+        return state.replace(iteration=state.iteration + 1), rollout, batch
 
     rollouts, records, targets = [], [], []
     for k in range(config.n_pi):
@@ -151,18 +146,12 @@ def test_a_whole_phase_is_the_oracle_s(memory, arch):
         assert_close(state.params, slow)
         rollouts.append(rollout)
         targets.append(target)
-        records.append(
-            AuxBuffer(batch.obs, batch.starts, batch.memory, batch.value_targets, batch.recalled)
-        )
+        records.append(AuxBuffer.of(batch))
     assert rollouts[0].truncated.any()
     buffer = jax.tree.map(lambda *x: jnp.stack(x), *records)
     aux = state.opt_states["aux"]
-    params, _, _ = jax.jit(
-        lambda p, o: auxiliary_phase(
-            config, hparams, agent, p, o, None, buffer, 1e-2, jax.random.key(9)
-        )
-    )(state.params, aux)
-    assert_close(params, oracle.aux_steps(slow, aux, rollouts, targets))
+    after, _ = jax.jit(lambda s: aux_phase(ppg, hparams, s, buffer, jax.random.key(9)))(state)
+    assert_close(after.params, oracle.aux_steps(slow, aux, rollouts, targets))
 
 
 def test_memories_go_on_from_rollout_to_rollout():
@@ -170,19 +159,16 @@ def test_memories_go_on_from_rollout_to_rollout():
     rates = {"learning_rate": 0.0, "aux_learning_rate": 0.0}
     long = small("lstm", num_steps=16, n_pi=1, hparams=rates)
     short = small("lstm", num_steps=8, n_pi=2, hparams=rates)
-    env, agent = build(long)
     state = init(long, jax.random.key(0))
     keys = jax.random.split(jax.random.key(1), 2)
 
-    @functools.partial(jax.jit, static_argnums=0)
-    def collect(config, envs, memory, key):
-        return collect_rollout(config, env, agent, state.params, None, envs, memory, key)
-
-    envs, memory, first, _ = collect(short, state.envs, state.memory, keys[0])
-    assert all(np.any(x) for x in jax.tree.leaves(memory["policy_net"]))
-    _, _, second, _ = collect(short, envs, memory, keys[1])
+    ppg = build(short)
+    play = jax.jit(lambda s, k: collect(ppg, s, k))
+    after, first, _ = play(state, keys[0])
+    assert all(np.any(x) for x in jax.tree.leaves(after.memory["policy_net"]))
+    _, second, _ = play(after, keys[1])
     both = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), first.inputs, second.inputs)
-    out = agent.unroll(state.params, None, both, state.memory, (POLICY,))
+    out = build(long).agent.unroll(state.network, both, state.memory, Unroll((POLICY,)))
     actions = jnp.concatenate([first.actions, second.actions])
     found = jnp.concatenate([first.log_probs, second.log_probs])
     np.testing.assert_allclose(out.policy.log_prob(actions), found, rtol=1e-5, atol=1e-6)
@@ -225,41 +211,28 @@ def test_losses_reach_the_memories_they_should(arch):
     config = small(
         "gru", arch=arch, normalize_advantages="off", hparams=only_values | {"gamma": 0.0}
     )
-    env, agent = build(config)
-    batch = _batch_without_advantages(config, env, agent, before)
-    learn = jax.jit(
-        lambda b: learn_from_batch(
-            config, config.hparams, agent, before.params, before.opt_states, None, b, 1e-2,
-            jax.random.key(0),
-        )
-    )  # fmt: skip
-    params, _, _ = learn(batch)
-    assert moved(before.params, params) == own
+    ppg, hparams, key = build(config), config.hparams, jax.random.key(0)
+    batch = _batch_without_advantages(ppg, before)
+    learnt, _ = jax.jit(lambda s, b: policy_phase(ppg, hparams, s, b, key))(before, batch)
+    assert moved(before.params, learnt.params) == own
 
 
-def _batch_without_advantages(config, env, agent, state):
+def _batch_without_advantages(ppg, state):
     """The policy's loss is 0 then, and what moves is the value loss's doing."""
 
     @jax.jit
-    def collect():
-        _, _, rollout, _ = collect_rollout(
-            config, env, agent, state.params, None, state.envs, state.memory, jax.random.key(1)
-        )
-        return make_batch(config, config.hparams, agent, state.params, None, None, rollout)[0]
+    def play():
+        after, rollout, _ = collect(ppg, state, jax.random.key(1))
+        return make_batch(ppg, ppg.config.hparams, after, rollout)[1]
 
-    batch = collect()
+    batch = play()
     return batch.replace(advantages=jnp.zeros_like(batch.advantages))
 
 
 def test_recalled_steps_are_the_steps_before():
     config = small("lstm")
-    env, agent = build(config)
-    state = init(config, jax.random.key(0))
-    _, _, rollout, _ = jax.jit(
-        lambda s: collect_rollout(
-            config, env, agent, s.params, None, s.envs, s.memory, jax.random.key(1)
-        )
-    )(state)
+    ppg, state = build(config), init(config, jax.random.key(0))
+    _, rollout, _ = jax.jit(lambda s: collect(ppg, s, jax.random.key(1)))(state)
     starts, recalled = np.asarray(rollout.starts), rollout.recalled
     assert starts[1:].any()
     assert not starts[1:].all()
@@ -278,7 +251,7 @@ def test_networks_see_what_is_recalled_and_nothing_else():
     for recall in ([], ["action"], ["reward", "done"]):
         network = {"memory": "none", "hidden_sizes": (8,), "recall": recall}
         config = small("none", network=network)
-        _, agent = build(config)
+        agent = build(config).agent
         state = init(config, jax.random.key(0))
         inputs = state.envs.inputs
         kernel = state.params["policy_net"]["encoder"]["dense_0"]["kernel"]
@@ -287,9 +260,8 @@ def test_networks_see_what_is_recalled_and_nothing_else():
         )
 
         def logits(inputs, agent=agent, state=state):
-            return jax.jit(agent.step, static_argnums=4)(
-                state.params, None, inputs, state.memory, (POLICY,)
-            ).policy.log_probs
+            step = jax.jit(agent.step, static_argnums=3)
+            return step(state.network, inputs, state.memory, (POLICY,)).policy.log_probs
 
         for field in ("actions", "rewards", "done"):
             value = getattr(inputs.recalled, field, None)

@@ -14,7 +14,8 @@ from gymnax.environments.classic_control.cartpole import CartPole
 
 import ppg_jax
 from ppg_jax import Config, ConfigError, evaluate, load_run, resume, run
-from ppg_jax.algorithm.train import init
+from ppg_jax.algorithm.initial_state import init
+from ppg_jax.algorithm.ppg import build
 from ppg_jax.cli.main import main
 from ppg_jax.config.fields import FrozenMapping
 from ppg_jax.envs.suites.gymnax import make_env
@@ -46,7 +47,7 @@ def saved(request, tmp_path_factory):
 
 
 def observations(saved, number):
-    env, _ = ppg_jax.train.build(saved.config)
+    env = build(saved.config).env
     keys = jax.random.split(jax.random.key(5), number)
     return jax.vmap(env.reset)(keys)[0].astype(env.given.dtype)
 
@@ -367,7 +368,7 @@ def test_no_time_limit_by_a_parameter(limit):
     env = make_env("CartPole-v1", FrozenMapping({"max_steps_in_episode": limit}))
     assert env.max_episode_steps is None
     config = Config(env_params={"max_steps_in_episode": limit})
-    assert ppg_jax.train.build(config)[0].max_episode_steps is None
+    assert build(config).env.max_episode_steps is None
 
 
 def test_part_of_a_step_is_one():

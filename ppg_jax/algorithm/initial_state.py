@@ -1,0 +1,64 @@
+"""A run before its first step."""
+
+import chex
+import jax
+import jax.numpy as jnp
+
+from ppg_jax.algorithm.checks import check_key, traced_in_32_bits
+from ppg_jax.algorithm.optimizer import init_optimizer
+from ppg_jax.algorithm.ppg import PPG, build
+from ppg_jax.config import Config
+from ppg_jax.envs import random_action, reset_envs, step_envs
+from ppg_jax.functional import RunningStats, init_stats, update_stats
+from ppg_jax.types import EnvsState, RewardScaler, TrainState
+
+
+@traced_in_32_bits
+def init(config: Config, key: chex.PRNGKey) -> TrainState:
+    """A run before its first step.
+
+    Args:
+      config: what to train.
+      key: everything random in the run follows from it.
+
+    Raises:
+      ConfigError: the environment or the networks cannot be made.
+    """
+    check_key(key)
+    ppg = build(config)
+    params_key, env_key, run_key, stats_key = jax.random.split(key, 4)
+    params = ppg.agent.init(params_key)
+    stats = _random_obs_stats(ppg, stats_key) if config.normalize_observations else None
+    names = ["policy"] + ["value"] * (config.e_pi != config.e_v) + ["aux"] * (config.e_aux > 0)
+    scaler = RewardScaler(stats=init_stats(), sums=jnp.zeros(config.num_envs, jnp.float32))
+    return TrainState(
+        params=params,
+        opt_states={name: init_optimizer(params) for name in names},
+        envs=reset_envs(ppg.env, env_key, config.num_envs, ppg.agent.network.recall),
+        memory=ppg.agent.initial_memory(config.num_envs),
+        reward_scaler=scaler if config.normalize_rewards else None,
+        obs_stats=stats,
+        seen_obs_stats=stats,
+        key=run_key,
+        iteration=jnp.int32(0),
+        beta_scale=jnp.float32(1.0) if config.adapt_beta_clone else None,
+    )
+
+
+def _random_obs_stats(ppg: PPG, key: chex.PRNGKey) -> RunningStats:
+    """Statistics of one rollout's worth of random actions, in environments of their own.
+
+    The first phase needs some: its policy would see raw observations, cut to [-10, 10].
+    """
+    config, env = ppg.config, ppg.env
+    reset_key, play_key = jax.random.split(key)
+
+    def step(envs: EnvsState, key: chex.PRNGKey):
+        action_key, env_key = jax.random.split(key)
+        action_keys = jax.random.split(action_key, config.num_envs)
+        actions = jax.vmap(lambda k: random_action(env.action, k))(action_keys)
+        return step_envs(env, env_key, envs, actions)[0], envs.obs
+
+    envs = reset_envs(env, reset_key, config.num_envs)
+    _, observations = jax.lax.scan(step, envs, jax.random.split(play_key, config.num_steps))
+    return update_stats(init_stats(env.observation.shape), observations)

@@ -1,0 +1,42 @@
+"""What is static about a training: made once, outside of everything that is traced."""
+
+import dataclasses
+import functools
+from typing import Any
+
+from ppg_jax.config import Config, check_config, same_environment
+from ppg_jax.envs import Environment, make_training_env
+from ppg_jax.functional import in_32_bits
+from ppg_jax.networks import Agent, make_agent
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class PPG:
+    """A configuration with its environment and its networks. Hashed by identity.
+
+    Attributes:
+      config: sizes, epochs and options.
+      env: one environment, stepped purely.
+      agent: the networks of ``config.arch``.
+    """
+
+    config: Config
+    env: Environment
+    agent: Agent
+
+
+def build(config: Config) -> PPG:
+    """The environment and the networks of a configuration; the same call gives the same object.
+
+    Raises:
+      ConfigError: they do not exist or do not fit each other.
+    """
+    check_config(config)
+    return _build(config, same_environment(config))
+
+
+@functools.lru_cache(maxsize=64)
+def _build(config: Config, _: Any) -> PPG:
+    with in_32_bits():  # as it is traced later
+        env = make_training_env(config)
+        return PPG(config, env, make_agent(config, env.observation, env.action))
