@@ -23,7 +23,7 @@ from ppg_jax.algorithm.train import train_phases
 from ppg_jax.config.config import Config
 from ppg_jax.config.fields import ConfigError
 from ppg_jax.execution.backend import compiler_options
-from ppg_jax.execution.dispatch import deal, in_turns, over_rows, repeat
+from ppg_jax.execution.dispatch import over_replicas, repeat, run_batches, shard
 from ppg_jax.execution.layout import Layout
 
 
@@ -33,12 +33,12 @@ class Phases:
     def __init__(self, config: Config, layout: Layout, *, donate: bool = True) -> None:
         self.config, self.layout = config, layout
         self._hparams = repeat(jax.tree.map(jnp.float32, config.hparams), layout)
-        keys = deal(jax.random.split(jax.random.key(config.seed), layout.rows), layout)
+        keys = shard(jax.random.split(jax.random.key(config.seed), layout.replicas), layout)
         options = compiler_options()
-        begin = jax.jit(over_rows(lambda _, key: init(config, key), layout))
+        begin = jax.jit(over_replicas(lambda _, key: init(config, key), layout))
         start = begin.lower(self._hparams[0], keys[0]).compile()
-        self._states = in_turns(start, self._hparams, keys, layout)
-        phase = over_rows(lambda h, s: train_phases(config, h, s, 1), layout)
+        self._states = run_batches(start, self._hparams, keys, layout)
+        phase = over_replicas(lambda h, s: train_phases(config, h, s, 1), layout)
         began = time.perf_counter()
         donated = (1,) if donate else ()
         program = jax.jit(phase, donate_argnums=donated, compiler_options=options)
@@ -48,15 +48,15 @@ class Phases:
         self.compile_seconds = time.perf_counter() - began - self.trace_seconds
         used = self._compiled.memory_analysis()
         held = used.argument_size_in_bytes + used.output_size_in_bytes - used.alias_size_in_bytes
-        in_all = held * layout.turns + used.temp_size_in_bytes * layout.workers
+        in_all = held * layout.num_batches + used.temp_size_in_bytes * layout.workers
         self.memory_mib = in_all / 2**20
         say(f"{config.env_name} by {layout}: compiled in {self.compile_seconds:.1f} s")
-        self.steps = layout.rows * config.n_pi * config.steps_per_iteration
+        self.steps = layout.replicas * config.n_pi * config.steps_per_iteration
         self()
 
     def __call__(self) -> float:
         began = time.perf_counter()
-        done = in_turns(self._compiled, self._hparams, self._states, self.layout)
+        done = run_batches(self._compiled, self._hparams, self._states, self.layout)
         self._states = [state for state, _ in done]
         return time.perf_counter() - began
 

@@ -24,7 +24,7 @@ def once(name: str, seeds: int, ours: bool) -> dict[str, Any]:
     from ppg_jax.algorithm.train import build
     from ppg_jax.config.yaml_files import load_config
     from ppg_jax.execution import segments
-    from ppg_jax.execution.dispatch import deal, repeat
+    from ppg_jax.execution.dispatch import repeat, shard
     from ppg_jax.execution.layout import lay_out
 
     if not ours:
@@ -33,7 +33,7 @@ def once(name: str, seeds: int, ours: bool) -> dict[str, Any]:
     layout = lay_out(config, seeds)
     build(config)  # imports gymnax and tries the environment: once a process, whatever is compiled
     hparams, *_ = repeat(jax.tree.map(jax.numpy.float32, config.hparams), layout)
-    state: Any = deal(jax.random.split(jax.random.key(config.seed), seeds), layout)[0]
+    state: Any = shard(jax.random.split(jax.random.key(config.seed), seeds), layout)[0]
     programs = [program for program, *_ in segments.programs(config, layout, shared=True)]
     began = time.perf_counter()
     segments.compile_all(programs, layout, hparams, state)

@@ -25,7 +25,7 @@ from ppg_jax.cli.main import main as ppg_jax
 from ppg_jax.config.config import Config
 from ppg_jax.config.yaml_files import load_config
 from ppg_jax.execution.backend import compiler_options
-from ppg_jax.execution.dispatch import deal, in_turns, over_rows
+from ppg_jax.execution.dispatch import over_replicas, run_batches, shard
 from ppg_jax.execution.layout import lay_out
 
 
@@ -35,14 +35,14 @@ class Bare:
     def __init__(self, config: Config) -> None:
         self._layout = layout = lay_out(config, config.seeds)
         train = make_train(config)
-        rows = over_rows(lambda _, key: train(key), layout)
-        self._keys = deal(jax.random.split(jax.random.key(config.seed), config.seeds), layout)
+        rows = over_replicas(lambda _, key: train(key), layout)
+        self._keys = shard(jax.random.split(jax.random.key(config.seed), config.seeds), layout)
         program = jax.jit(rows, compiler_options=compiler_options())
         self._compiled = program.lower(None, self._keys[0]).compile()
 
     def __call__(self) -> float:
         began = time.perf_counter()
-        in_turns(self._compiled, [None] * len(self._keys), self._keys, self._layout)
+        run_batches(self._compiled, [None] * len(self._keys), self._keys, self._layout)
         return time.perf_counter() - began
 
 

@@ -54,7 +54,7 @@ class Traced:
         from ppg_jax.algorithm.train import init, train_phases
 
         self.config, self.layout, self.donate = config, layout, donate
-        self.steps = layout.rows * config.n_pi * config.steps_per_iteration
+        self.steps = layout.replicas * config.n_pi * config.steps_per_iteration
         jax.eval_shape(
             lambda key: train_phases(config, config.hparams, init(config, key), 1),
             jax.random.key(0),

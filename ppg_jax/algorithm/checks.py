@@ -20,7 +20,7 @@ def check_given(hparams: Any, state: Any) -> None:
     check_hparams(hparams)
     if not isinstance(state, TrainState):
         raise ConfigError(
-            f"state: {type(state).__name__} will not do; it should be a TrainState, of "
+            f"state: {type(state).__name__} is invalid; it should be a TrainState, of "
             "ppg_jax.init(config, key) or an earlier call"
         )
 
@@ -36,7 +36,7 @@ def check_key(key: Any) -> None:
     if not (typed and shape == ()) and not (dtype == "uint32" and len(shape or ()) == 1):
         what = type(key).__name__ if shape is None else f"{dtype} of shape {shape}"
         raise ConfigError(
-            f"key: {what} will not do; it should be one key, of jax.random.key(0); map over several"
+            f"key: {what} is invalid; it should be one key, of jax.random.key(0); map over several"
         )
 
 

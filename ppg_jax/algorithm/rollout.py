@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from ppg_jax.algorithm.ppg import PPG
 from ppg_jax.config import Hyperparams
-from ppg_jax.envs import Chances, draw_chances, take_step
+from ppg_jax.envs import Randomness, draw_randomness, take_step
 from ppg_jax.functional import (
     discounted_sums,
     fast_key,
@@ -45,12 +45,12 @@ def collect(
     """
     config, env, agent, network = ppg.config, ppg.env, ppg.agent, state.network
 
-    def step(carry: tuple[EnvsState, dict[str, Any]], drawn: tuple[Any, Chances]):
+    def step(carry: tuple[EnvsState, dict[str, Any]], drawn: tuple[Any, Randomness]):
         envs, memory = carry
-        noise, chances = drawn
+        noise, randomness = drawn
         out = agent.step(network, envs.inputs, memory, (POLICY,))
         actions = out.policy.choose(noise)
-        after, result = take_step(env, chances, envs, actions)
+        after, result = take_step(env, randomness, envs, actions)
         seen = envs.obs, envs.recalled
         return (after, memory | out.states), (seen, out.policy, actions, result)
 
@@ -59,9 +59,9 @@ def collect(
     action_key, env_key = jax.random.split(fast_key(key))
     action_keys, env_keys = (jax.random.split(k, config.num_steps) for k in (action_key, env_key))
     noise = jax.vmap(lambda k: agent.noise(k, config.num_envs))(action_keys)
-    chances = jax.vmap(lambda k: draw_chances(env, k, config.num_envs))(env_keys)
+    randomness = jax.vmap(lambda k: draw_randomness(env, k, config.num_envs))(env_keys)
     (envs, memory), (seen, policies, actions, steps) = jax.lax.scan(
-        step, (state.envs, state.memory), (noise, chances)
+        step, (state.envs, state.memory), (noise, randomness)
     )
     done = steps.terminated | steps.truncated
     obs, recalled = seen

@@ -45,9 +45,9 @@ def main(argv: list[str]) -> int:
     argv, changes = take_free_mappings(argv)
     args = parse(_EvalCommand, argv, "ppg-jax eval")
     if args.episodes < 1:
-        raise ConfigError(f"episodes: {args.episodes} will not do; it should be at least 1")
+        raise ConfigError(f"episodes: {args.episodes} is invalid; it should be at least 1")
     if not 0 <= args.seed < 2**32:
-        raise ConfigError(f"seed: {args.seed} will not do; it should be from 0 to 4294967295")
+        raise ConfigError(f"seed: {args.seed} is invalid; it should be from 0 to 4294967295")
     for name in ("num_levels", "first_level"):
         text = getattr(args, name)
         if text:

@@ -61,7 +61,7 @@ def _problem(shown: str) -> str:
         given = re.search(r"'([^']*)'$|: '([^']*)'", bad[2])
         what = repr(next(x for x in given.groups() if x is not None)) if given else "that"
         return (
-            f"{bad[1]}: {what} will not do; it should be {kind}" if kind else f"{bad[1]}: {bad[2]}"
+            f"{bad[1]}: {what} is invalid; it should be {kind}" if kind else f"{bad[1]}: {bad[2]}"
         )
     missing = re.findall(r"(?<![\w-])(--[a-z-]+|[A-Z]{3,}) (?:[A-Z]+ )?[^()]*\(required\)", text)
     if missing:
@@ -233,5 +233,5 @@ def take_free_mappings(argv: list[str]) -> tuple[list[str], dict[str, Any]]:
         try:
             found.setdefault(section, {})[name] = read_value(text)
         except ConfigError as error:
-            raise ConfigError(f"{option}: {text[:60]!r} will not do: {error}") from None
+            raise ConfigError(f"{option}: {text[:60]!r} is invalid: {error}") from None
     return rest, found

@@ -34,10 +34,10 @@ class _RenderCommand:
 def main(argv: list[str]) -> int:
     args = parse(_RenderCommand, argv, "ppg-jax render")
     if args.max_steps < 1:
-        raise ConfigError(f"max_steps: {args.max_steps} will not do; it should be at least 1")
+        raise ConfigError(f"max_steps: {args.max_steps} is invalid; it should be at least 1")
     file = Path(args.file) if args.file else args.directory / "episode.gif"
     if file.suffix != ".gif":
-        raise ConfigError(f"file: {str(file)!r} will not do; its name should end in .gif")
+        raise ConfigError(f"file: {str(file)!r} is invalid; its name should end in .gif")
     from ppg_jax.cli.saved import load_to_play, lost_seeds
     from ppg_jax.execution import use_compilation_cache
 

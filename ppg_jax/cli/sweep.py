@@ -118,7 +118,7 @@ def read_spec(path: Path) -> dict[str, Any]:
     }
     for name, (kind, words) in wanted.items():
         if name in spec and not isinstance(spec[name], kind):
-            raise ConfigError(f"{path}: {name}: {spec[name]!r} will not do; it should be {words}")
+            raise ConfigError(f"{path}: {name}: {spec[name]!r} is invalid; it should be {words}")
     beside = path.parent / spec.setdefault("config", "cartpole")
     if beside.suffix == ".yaml" and beside.is_file():
         spec["config"] = str(beside)

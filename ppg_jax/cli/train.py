@@ -52,7 +52,7 @@ def main(argv: list[str]) -> int:
     base = read_config(_run_config(first.resume) if first.resume else first.config)
     args = parse(_train_command(base), argv, "ppg-jax train")
     if args.resume and args.out:
-        raise ConfigError(f"out: {args.out} will not do; a resumed run stays in its own folder")
+        raise ConfigError(f"out: {args.out} is invalid; a resumed run stays in its own folder")
     changes = merge(changed_fields(args.fields, base), free)
 
     from ppg_jax.execution import use_compilation_cache

@@ -30,5 +30,5 @@ def check_hparams(hparams: Any) -> None:
 def _check_kind(name: str, value: Any, kind: type, source: str) -> None:
     if not isinstance(value, kind):
         raise ConfigError(
-            f"{name}: {type(value).__name__} will not do; it should be {kind.__name__}, of {source}"
+            f"{name}: {type(value).__name__} is invalid; it should be {kind.__name__}, of {source}"
         )

@@ -260,7 +260,7 @@ def config_from_dict(fields: Mapping[str, Any]) -> Config:
       ConfigError: an unknown name or a bad value.
     """
     if not isinstance(fields, Mapping):
-        raise ConfigError(f"config: {type(fields).__name__} will not do; it should be a mapping")
+        raise ConfigError(f"config: {type(fields).__name__} is invalid; it should be a mapping")
     for name in fields:
         if not isinstance(name, str):
             raise ConfigError(f"config: the key {name!r} is no name")

@@ -39,7 +39,7 @@ def _size_problems(c: Any) -> Iterator[str]:
     if c.num_levels is None and c.first_level:
         yield f"first_level: {c.first_level} does not go without num_levels; set that too"
     if c.num_levels is not None and c.first_level + c.num_levels > 2**31:
-        yield f"first_level: {c.first_level} will not do; levels are numbered below {2**31}"
+        yield f"first_level: {c.first_level} is invalid; levels are numbered below {2**31}"
     if c.chunk_size is not None and c.strategy not in ("auto", "chunk"):
         yield (
             f"chunk_size: {c.chunk_size} does not go with strategy {c.strategy}; set strategy to "

@@ -15,11 +15,11 @@ def with_environment(config: Config, changes: dict[str, Any]) -> Config:
     """The configuration with another setting of the same environment; mappings are merged.
 
     Raises:
-      ConfigError: a change is not one of the environment's fields, or will not do.
+      ConfigError: a change is not one of the environment's fields, or is invalid.
     """
     for name in changes:
         if name not in ENV_FIELDS:
-            raise ConfigError(f"{name}: will not do here; {', '.join(ENV_FIELDS)} may change")
+            raise ConfigError(f"{name}: cannot be changed here; {', '.join(ENV_FIELDS)} may change")
     if changes.get("num_levels", 0) is None:  # all levels have no first one
         changes = {"first_level": 0} | changes
     merged = {

@@ -141,7 +141,7 @@ def check_whole(name: str, value: Any, least: int, most: int | None = None) -> i
     if whole and value >= least and (most is None or value <= most):
         return int(value)
     limit = f"at least {least}" if most is None else f"from {least} to {most}"
-    raise ConfigError(f"{name}: {value!r} will not do; it should be a whole number, {limit}")
+    raise ConfigError(f"{name}: {value!r} is invalid; it should be a whole number, {limit}")
 
 
 SECTIONS = ("network", "hparams", "env_params", "env_kwargs")
@@ -170,7 +170,7 @@ def one_line(error: pydantic.ValidationError, kind: type) -> str:
             lines[where] = f"{where}: unknown field{_meant(where, kind)}"
             continue
         reason = _WORDS.get(item["type"], item["msg"].removeprefix("Value error, "))
-        problem = f"{where}: {item['input']!r} will not do; {_decapitalize(reason)}"
+        problem = f"{where}: {item['input']!r} is invalid; {_decapitalize(reason)}"
         lines.setdefault(where, problem if where else reason)
     # Of a list with a bad entry pydantic also says that nothing is left of it.
     inner = {where.rpartition(".")[0] for where in lines if where.rpartition(".")[2].isdigit()}
@@ -230,7 +230,7 @@ def nested(fields: Mapping[str, Any]) -> dict[str, Any]:
                 section = {f.name: getattr(section, f.name) for f in dataclasses.fields(section)}
                 section.pop(tail, None)
             if not isinstance(section, Mapping):
-                raise ConfigError(f"{head}: {section!r} will not do; it should be a mapping")
+                raise ConfigError(f"{head}: {section!r} is invalid; it should be a mapping")
             if tail in section:
                 raise ConfigError(f"{name}: stands twice, with its section and inside it; keep one")
             plain[head] = {**section, tail: value}

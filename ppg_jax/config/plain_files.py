@@ -18,7 +18,7 @@ def as_path(name: str, value: Any) -> Path:
       ConfigError: it is something else.
     """
     if not isinstance(value, str | os.PathLike):
-        raise ConfigError(f"{name}: {value!r} will not do; it should be a path")
+        raise ConfigError(f"{name}: {value!r} is invalid; it should be a path")
     return Path(value)
 
 

@@ -154,7 +154,7 @@ def load_config(name: str | Path, **changes: Any) -> Config:
         by field.
 
     Raises:
-      ConfigError: there is no such configuration, or a value in it will not do.
+      ConfigError: there is no such configuration, or a value in it is invalid.
     """
     return config_from_dict(merge(read_config(name), changes))
 

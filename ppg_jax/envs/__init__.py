@@ -9,24 +9,31 @@ from ppg_jax.envs.drawing import animate, check_drawable
 from ppg_jax.envs.make import make_training_env
 from ppg_jax.envs.spaces import MultiDiscrete, random_action
 from ppg_jax.envs.suites.gymnax import available_envs, make_env
-from ppg_jax.envs.vector import Chances, VectorStep, draw_chances, reset_envs, step_envs, take_step
+from ppg_jax.envs.vector import (
+    Randomness,
+    VectorStep,
+    draw_randomness,
+    reset_envs,
+    step_envs,
+    take_step,
+)
 from ppg_jax.envs.wrappers.levels import Levels
 from ppg_jax.envs.wrappers.partial_observation import PartlyObserved
 from ppg_jax.envs.wrappers.tasks import Tasks
 
 __all__ = [
-    "Chances",
     "Environment",
     "Levels",
     "MultiDiscrete",
     "PartlyObserved",
+    "Randomness",
     "StepResult",
     "Tasks",
     "VectorStep",
     "animate",
     "available_envs",
     "check_drawable",
-    "draw_chances",
+    "draw_randomness",
     "make_env",
     "make_training_env",
     "random_action",

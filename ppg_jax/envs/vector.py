@@ -15,7 +15,7 @@ HEAVY = 4096
 """Numbers in all environments' states and observations from which resets are worth avoiding."""
 
 
-class Chances(NamedTuple):
+class Randomness(NamedTuple):
     """What chance holds for one step of B environments, whatever they do.
 
     Attributes:
@@ -87,7 +87,7 @@ def reset_envs(
     )
 
 
-def draw_chances(env: Environment, key: chex.PRNGKey, num_envs: int) -> Chances:
+def draw_randomness(env: Environment, key: chex.PRNGKey, num_envs: int) -> Randomness:
     """Everything random about one step that does not depend on what environments do.
 
     So it can be drawn for many steps at once, outside their loop: it is mostly small operations,
@@ -100,33 +100,33 @@ def draw_chances(env: Environment, key: chex.PRNGKey, num_envs: int) -> Chances:
     """
     step_keys, reset_keys = jax.random.split(fast_key(key), (2, num_envs))
     light = num_envs * sum(x.size for x in jax.tree.leaves(jax.eval_shape(env.reset, key))) < HEAVY
-    return Chances(step_keys, reset_keys, jax.vmap(env.reset)(reset_keys) if light else None)
+    return Randomness(step_keys, reset_keys, jax.vmap(env.reset)(reset_keys) if light else None)
 
 
 def step_envs(
     env: Environment, key: chex.PRNGKey, envs: EnvsState, actions: chex.Array
 ) -> tuple[EnvsState, VectorStep]:
-    """``take_step`` with the chances of a random key."""
-    return take_step(env, draw_chances(env, key, envs.starts.shape[0]), envs, actions)
+    """``take_step`` with the randomness of a random key."""
+    return take_step(env, draw_randomness(env, key, envs.starts.shape[0]), envs, actions)
 
 
 def take_step(
-    env: Environment, chances: Chances, envs: EnvsState, actions: chex.Array
+    env: Environment, randomness: Randomness, envs: EnvsState, actions: chex.Array
 ) -> tuple[EnvsState, VectorStep]:
     """Steps every environment and begins a new episode where one ended.
 
     Args:
       env: the environment.
-      chances: of this step.
+      randomness: of this step.
       envs: B environments.
       actions: the policy's, ``[B, ...]``.
 
     Returns:
       The environments after the step, and what the step gave.
     """
-    result = jax.vmap(env.step)(chances.step, envs.env, actions)
+    result = jax.vmap(env.step)(randomness.step, envs.env, actions)
     done = result.terminated | result.truncated
-    obs, state = _begin_episodes(env, chances, done, (result.obs, result.state))
+    obs, state = _begin_episodes(env, randomness, done, (result.obs, result.state))
     returns, lengths = envs.returns + result.reward, envs.lengths + 1
     begins = jnp.broadcast_to(jnp.asarray(result.begins, jnp.bool_), done.shape)
     made = Recalled(actions=actions, rewards=result.reward, done=begins)
@@ -164,7 +164,7 @@ def _wanted(before: Recalled | None, recalled: Recalled) -> Recalled | None:
 
 
 def _begin_episodes(
-    env: Environment, chances: Chances, done: chex.Array, stepped: tuple[chex.Array, Any]
+    env: Environment, randomness: Randomness, done: chex.Array, stepped: tuple[chex.Array, Any]
 ) -> tuple[chex.Array, Any]:
     """Observations and states ``[B, ...]`` with a fresh episode where ``done``.
 
@@ -172,11 +172,11 @@ def _begin_episodes(
     often as the episodes that ended need: mostly not at all. Elsewhere, and where a loop would cost
     more than it saves, all environments are reset and the fresh ones chosen. Both give the same.
     """
-    num_envs, keys = done.shape[0], chances.reset
+    num_envs, keys = done.shape[0], randomness.reset
     some = num_envs // 4
 
-    if chances.fresh is not None:
-        return _choose(done, chances.fresh, stepped)
+    if randomness.fresh is not None:
+        return _choose(done, randomness.fresh, stepped)
     if jax.default_backend() != "cpu" or some == 0:
         return _choose(done, jax.vmap(env.reset)(keys), stepped)
     rank = jnp.cumsum(done) - 1  # of an environment among those whose episode ended

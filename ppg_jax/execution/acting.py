@@ -68,7 +68,7 @@ def to_env(config: Config, actions: Any) -> Any:
         return env.to_env(actions)
     if actions.shape[1:] != shape or not actions.ndim:
         raise ConfigError(
-            f"actions: shape {actions.shape} will not do; raw ones have {shape}, or that with a "
+            f"actions: shape {actions.shape} is invalid; raw ones have {shape}, or that with a "
             "leading axis"
         )
     return jax.vmap(env.to_env)(actions)
@@ -99,7 +99,7 @@ def _as_array(name: str, value: Any) -> jax.Array:
         return array
     except (TypeError, ValueError) as error:
         reason = " ".join(str(error).split())[:200]
-        raise ConfigError(f"{name}: {type(value).__name__} will not do: {reason}") from None
+        raise ConfigError(f"{name}: {type(value).__name__} is invalid: {reason}") from None
 
 
 def _observations(env: Environment, obs: Any) -> tuple[chex.Array, tuple[int, ...]]:
@@ -117,7 +117,7 @@ def _observations(env: Environment, obs: Any) -> tuple[chex.Array, tuple[int, ..
     if len(like) == 1 and found != tree:  # nested lists are arrays too
         leaves, found = [obs], tree
     if found != tree:
-        raise ConfigError(f"obs: {found} will not do; the environment gives {tree}")
+        raise ConfigError(f"obs: {found} is invalid; the environment gives {tree}")
     leaves = [_as_array("obs", leaf) for leaf in leaves]
     shapes = [leaf.shape for leaf in leaves]
     given = jax.tree.unflatten(tree, leaves)
@@ -127,12 +127,12 @@ def _observations(env: Environment, obs: Any) -> tuple[chex.Array, tuple[int, ..
     if [shape[1:] for shape in shapes] != wanted or len(batch) != 1 or not all(shapes):
         one = len(wanted) == 1
         raise ConfigError(
-            f"obs: shape {shapes[0] if one else shapes} will not do; it should be "
+            f"obs: shape {shapes[0] if one else shapes} is invalid; it should be "
             f"{wanted[0] if one else wanted}, or that with a leading axis"
         )
     (lead,) = batch
     if lead == (0,):
-        raise ConfigError(f"obs: shape {shapes[0]} will not do; it holds no observation")
+        raise ConfigError(f"obs: shape {shapes[0]} is invalid; it holds no observation")
     return jax.vmap(env.store)(given), lead
 
 
@@ -145,7 +145,7 @@ def _starts(step: Step, lead: tuple[int, ...]) -> chex.Array:
     begins = step.memory is None if step.starts is None else step.starts
     starts = _as_array("starts", begins).astype(jnp.bool_)
     if starts.shape not in ((), lead):
-        raise ConfigError(f"starts: shape {starts.shape} will not do; it should be {lead}")
+        raise ConfigError(f"starts: shape {starts.shape} is invalid; it should be {lead}")
     return jnp.broadcast_to(starts, lead)
 
 
@@ -175,7 +175,7 @@ def _recalled(
     if blank is None or previous is None:
         return blank
     if not isinstance(previous, Mapping):
-        raise ConfigError(f"previous: {type(previous).__name__} will not do; it should be a dict")
+        raise ConfigError(f"previous: {type(previous).__name__} is invalid; it should be a dict")
     fields = {"action": "actions", "reward": "rewards", "done": "done"}
     given = {}
     for name in agent.network.recall or ():
@@ -204,7 +204,7 @@ def export_policy(
     listed = isinstance(platforms, Sequence) and not isinstance(platforms, str)
     if not listed or not platforms or any(name not in PLATFORMS for name in platforms):
         raise ConfigError(
-            f"platforms: {platforms!r} will not do; it should be a list of {', '.join(PLATFORMS)}"
+            f"platforms: {platforms!r} is invalid; it should be a list of {', '.join(PLATFORMS)}"
         )
     ppg = build(config)
     env, agent = ppg.env, ppg.agent
@@ -243,5 +243,5 @@ def check_seed(config: Config, seed: Any) -> int:
         return check_whole("seed", seed, 0, config.seeds - 1)
     except ConfigError:
         raise ConfigError(
-            f"seed: {seed!r} will not do; the run has seeds 0 to {config.seeds - 1}"
+            f"seed: {seed!r} is invalid; the run has seeds 0 to {config.seeds - 1}"
         ) from None

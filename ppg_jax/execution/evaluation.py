@@ -1,5 +1,6 @@
 """Playing a trained policy, without learning."""
 
+import functools
 from typing import Any
 
 import chex
@@ -11,7 +12,7 @@ from ppg_jax.algorithm import build, check_key, traced_in_32_bits
 from ppg_jax.config import Config, ConfigError, check_config, check_whole
 from ppg_jax.envs import Environment, reset_envs, step_envs
 from ppg_jax.execution.backend import compiler_options
-from ppg_jax.execution.dispatch import collect, deal, in_turns, over_rows
+from ppg_jax.execution.dispatch import gather, over_replicas, run_batches, shard
 from ppg_jax.execution.layout import Layout
 from ppg_jax.execution.program_cache import kept
 from ppg_jax.functional import RunningStats
@@ -214,9 +215,9 @@ def evaluate_seeds(
 
     keys = jax.random.split(jax.random.key(seed), config.seeds)
     mapped = _playing(config, layout, num_episodes, greedy, max_steps)
-    turns = deal((params, obs_stats, keys), layout)
+    turns = shard((params, obs_stats, keys), layout)
     program = mapped.lower(None, turns[0]).compile()
-    played = collect(in_turns(program, [None] * layout.turns, turns, layout), layout)
+    played = gather(run_batches(program, [None] * layout.num_batches, turns, layout), layout)
     returns, lengths, ended = map(np.asarray, played)
     return returns, lengths, ended
 
@@ -228,4 +229,25 @@ def _playing(
     def play(_: None, one: tuple[Any, Any, chex.PRNGKey]):
         return evaluate_tasks(config, *one, episodes, greedy=greedy, max_steps=max_steps)
 
-    return jax.jit(over_rows(play, layout), compiler_options=compiler_options())
+    return jax.jit(over_replicas(play, layout), compiler_options=compiler_options())
+
+
+@kept
+def evaluation_program(config: Config, layout: Layout, episodes: int, greedy: bool) -> Any:
+    """``evaluate`` of a batch of seeds, jitted.
+
+    Its arguments are None and ``(params, obs_stats, keys)``, leaves ``[layout.batch_size, ...]``.
+    """
+
+    def play(_: None, one: tuple[Any, Any, chex.PRNGKey]):
+        return evaluate(config, *one, episodes, greedy=greedy)
+
+    return jax.jit(over_replicas(play, layout), compiler_options=compiler_options())
+
+
+@functools.lru_cache(maxsize=4)
+def recording_program(config: Config, greedy: bool, max_steps: int) -> Any:
+    """``record_episode(params, obs_stats, key)``, jitted and kept for the next episode."""
+    return jax.jit(
+        lambda p, s, k: record_episode(config, p, s, k, greedy=greedy, max_steps=max_steps)
+    )

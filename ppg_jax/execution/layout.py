@@ -13,36 +13,36 @@ from ppg_jax.algorithm import build
 from ppg_jax.config import Config, ConfigError
 
 VMAP_LIMIT = 128
-"""Rows that ``auto`` lets an accelerator run together at most; more go in chunks."""
+"""Replicas that ``auto`` lets an accelerator run together at most; more go in chunks."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Layout:
-    """Where and how rows run.
+    """Where and how replicas run.
 
     Attributes:
-      strategy: ``vmap`` (together), ``map`` (in turn) or ``chunk`` (in turn, some together).
-      devices: how many of JAX's share the rows; each runs its part by the strategy.
-      chunk_size: rows that run together on a device.
-      rows: how many there are.
-      workers: turns that run at a time, each called by a thread of its own; 1 but on CPU.
+      strategy: ``vmap`` (together), ``map`` (one after another) or ``chunk`` (one after another, some together).
+      devices: how many of JAX's share the replicas; each runs its part by the strategy.
+      chunk_size: replicas that run together on a device.
+      replicas: how many there are.
+      workers: batches that run at a time, each called by a thread of its own; 1 but on CPU.
     """
 
     strategy: Literal["vmap", "map", "chunk"]
     devices: int
     chunk_size: int
-    rows: int
+    replicas: int
     workers: int = 1
 
     @property
-    def turn(self) -> int:
-        """Rows that one call takes, on all devices."""
+    def batch_size(self) -> int:
+        """Replicas that one call takes, on all devices."""
         return self.chunk_size * self.devices
 
     @property
-    def turns(self) -> int:
-        """How often a turn runs until all rows have; the last may not be full."""
-        return math.ceil(self.rows / self.turn)
+    def num_batches(self) -> int:
+        """How often a batch runs until all replicas have; the last may not be full."""
+        return math.ceil(self.replicas / self.batch_size)
 
     def __str__(self) -> str:
         how = f"{self.strategy} of {self.chunk_size}" if self.strategy == "chunk" else self.strategy
@@ -52,29 +52,29 @@ class Layout:
 
 
 def by_threads(config: Config) -> bool:
-    """Whether rows are shared by threads that call the program, instead of by JAX's devices.
+    """Whether replicas are shared by threads that call the program, instead of by JAX's devices.
 
-    So it is on CPU, where JAX computes on all cores whatever devices it counts. Rows in a ``vmap``
+    So it is on CPU, where JAX computes on all cores whatever devices it counts. Replicas in a ``vmap``
     are one call, which only devices can share.
     """
     return jax.default_backend() == "cpu" and config.strategy != "vmap"
 
 
-def choose_layout(config: Config, rows: int, cores: int | None = None) -> Layout:
-    """How a number of rows of a configuration run on this machine.
+def choose_layout(config: Config, replicas: int, cores: int | None = None) -> Layout:
+    """How a number of replicas of a configuration run on this machine.
 
     What the configuration leaves open is chosen so:
 
-    - on CPU ``map``: one row fills a core, and batching over parameters only makes its matrix
+    - on CPU ``map``: one replica fills a core, and batching over parameters only makes its matrix
       products, convolutions and working set worse (``benchmarks/seeds.py``). As many threads call
       the program as there are cores; only a ``vmap`` is spread over JAX's devices.
     - elsewhere ``vmap`` on as many devices as shorten the work, since small networks leave most of
-      an accelerator idle; where a device had more than ``VMAP_LIMIT`` rows, or more than its memory
+      an accelerator idle; where a device had more than ``VMAP_LIMIT`` replicas, or more than its memory
       may hold, ``chunk``.
 
     Args:
       config: what to train.
-      rows: how many trainings.
+      replicas: how many trainings.
       cores: of the CPU; default as many as JAX counts devices.
 
     Raises:
@@ -87,24 +87,24 @@ def choose_layout(config: Config, rows: int, cores: int | None = None) -> Layout
         strategy = "chunk"
     devices = workers = 1
     if by_threads(config):
-        workers = min(config.devices or cores or jax.local_device_count(), rows)
+        workers = min(config.devices or cores or jax.local_device_count(), replicas)
     else:
-        devices = min(config.devices or jax.local_device_count(), rows)
-        if config.devices is None:  # nine rows keep eight devices no less long than five
-            devices = math.ceil(rows / math.ceil(rows / devices))
-    share = math.ceil(rows / devices / workers)
+        devices = min(config.devices or jax.local_device_count(), replicas)
+        if config.devices is None:  # nine replicas keep eight devices no less long than five
+            devices = math.ceil(replicas / math.ceil(replicas / devices))
+    share = math.ceil(replicas / devices / workers)
     together = _most_together(config) if strategy in ("auto", "chunk") else 1
     if strategy == "auto":
         strategy = "vmap" if share <= together else "chunk"
     size = {"map": 1, "vmap": share, "chunk": min(config.chunk_size or together, share)}[strategy]
     if strategy == "chunk":  # as equal as they can be
         size = math.ceil(share / math.ceil(share / size))
-    layout = Layout(strategy, devices, size, rows, workers)
-    return dataclasses.replace(layout, workers=min(workers, layout.turns))
+    layout = Layout(strategy, devices, size, replicas, workers)
+    return dataclasses.replace(layout, workers=min(workers, layout.num_batches))
 
 
 def _most_together(config: Config) -> int:
-    """Rows to run together on a device: what they store of a phase fills at most half of it."""
+    """Replicas to run together on a device: what they store of a phase fills at most half of it."""
     memory = _device_memory()
     if memory is None:
         return VMAP_LIMIT
@@ -146,7 +146,7 @@ def _cores() -> int:
     return os.cpu_count() or 1
 
 
-def lay_out(config: Config, rows: int) -> Layout:
+def lay_out(config: Config, replicas: int) -> Layout:
     """``choose_layout`` after CPU cores have become devices.
 
     Always: the cache tells programs apart by how many devices there are, and a later call in the
@@ -167,6 +167,6 @@ def lay_out(config: Config, rows: int) -> Layout:
         )
     if (config.devices or 1) > available:
         raise ConfigError(
-            f"devices: {config.devices} will not do; {what}, and null takes all that are of use"
+            f"devices: {config.devices} is invalid; {what}, and null takes all that are of use"
         )
-    return choose_layout(config, rows, cores)
+    return choose_layout(config, replicas, cores)

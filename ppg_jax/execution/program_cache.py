@@ -20,7 +20,7 @@ def kept(make: Callable[..., Any]) -> Callable[..., Any]:
 
     JAX keeps what it traced and compiled of a jitted function as long as that lives, by shapes and
     by its own settings, until ``jax.clear_caches()``. So the same function is all it takes. What
-    does not shape a program (seeds, hyperparameters, how many turns there are and how many threads
+    does not shape a program (seeds, hyperparameters, how many batches there are and how many threads
     call them) is left out of what is compared; ``make`` gets it in a neutral form.
 
     Args:
@@ -32,21 +32,21 @@ def kept(make: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(make)
     def find(config: Config, layout: Layout, *rest: Any) -> Any:
-        return remembered(_around(config, layout), _shaping(config), _turn(layout), *rest)
+        return remembered(_around(config, layout), _shaping(config), _batch(layout), *rest)
 
     return find
 
 
 def _shaping(config: Config) -> Config:
-    """The configuration without what is traced or does not touch a turn's program."""
+    """The configuration without what is traced or does not touch a batch's program."""
     return config.replace(
         hparams=Hyperparams(), seed=0, seeds=1, strategy="map", chunk_size=None, devices=None
     )
 
 
-def _turn(layout: Layout) -> Layout:
-    """The layout of one turn."""
-    return dataclasses.replace(layout, rows=layout.turn, workers=1)
+def _batch(layout: Layout) -> Layout:
+    """The layout of one batch."""
+    return dataclasses.replace(layout, replicas=layout.batch_size, workers=1)
 
 
 def _around(config: Config, layout: Layout) -> tuple[Any, ...]:

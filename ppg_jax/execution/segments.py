@@ -1,4 +1,4 @@
-"""The host's loop: compile a run's programs, call them in turn, hand out metrics in between."""
+"""The host's loop: compile a run's programs, call them one after another, hand out metrics in between."""
 
 import dataclasses
 import math
@@ -14,7 +14,7 @@ import numpy as np
 from ppg_jax.algorithm import init, train_phases, train_tail
 from ppg_jax.config import Config, Hyperparams
 from ppg_jax.execution.backend import compiler_options
-from ppg_jax.execution.dispatch import deal, in_turns, over_rows, placed, repeat
+from ppg_jax.execution.dispatch import over_replicas, placed, repeat, run_batches, shard
 from ppg_jax.execution.layout import Layout
 from ppg_jax.execution.program_cache import kept
 from ppg_jax.functional import marked_as_nan
@@ -25,13 +25,13 @@ SEGMENTS = 100  # about how often a run comes back to the host
 
 @dataclasses.dataclass(frozen=True)
 class Segment:
-    """A part of a run that was one call of a compiled program for every turn of rows.
+    """A part of a run that was one call of a compiled program for every batch of replicas.
 
     Attributes:
-      metrics: by name, each ``[rows, iterations of the segment]``.
+      metrics: by name, each ``[replicas, iterations of the segment]``.
       phases: that the run has behind it, all segments so far.
       at_phase_end: no iterations of an unfinished phase stand behind the last of these.
-      states: after it, of each turn, leaves ``[layout.turn, ...]``; gone when the next segment is
+      states: after it, of each batch, leaves ``[layout.batch_size, ...]``; gone when the next segment is
         asked for.
       compile_seconds: tracing and compiling, in all so far.
       run_seconds: running, in all so far.
@@ -50,7 +50,7 @@ class Start:
     """Where a run begins, if not at its beginning.
 
     Attributes:
-      state: leaves ``[rows, ...]``.
+      state: leaves ``[replicas, ...]``.
       phases: behind it.
       compile_seconds: that it took to get there.
       run_seconds: likewise.
@@ -86,32 +86,32 @@ def train_segments(
     shared: bool,
     pace: Pace = Pace(),  # frozen
 ) -> Iterator[Segment]:
-    """Trains every row, segment by segment.
+    """Trains every replica, segment by segment.
 
     Args:
       config: what to train.
-      layout: how the rows run.
-      hparams: scalars, or leaves ``[rows]``.
-      start: keys ``[rows]``, or where to go on.
-      shared: the hyperparameters are scalars, the same for all rows.
+      layout: how the replicas run.
+      hparams: scalars, or leaves ``[replicas]``.
+      start: keys ``[replicas]``, or where to go on.
+      shared: the hyperparameters are scalars, the same for all replicas.
       pace: how it is cut.
     """
     hparams = jax.tree.map(jax.numpy.float32, hparams)
-    per_turn = repeat(hparams, layout) if shared else deal(hparams, layout)
+    per_batch = repeat(hparams, layout) if shared else shard(hparams, layout)
     phases, compiling, running = 0, 0.0, 0.0
     fresh = not isinstance(start, Start)
     if isinstance(start, Start):
         phases, compiling, running = start.phases, start.compile_seconds, start.run_seconds
-    states = deal(start.state if isinstance(start, Start) else start, layout)
+    states = shard(start.state if isinstance(start, Start) else start, layout)
     began = time.perf_counter()
     parts = programs(config, layout, shared, done=None if fresh else phases, pace=pace)
-    compiled = compile_all([part[0] for part in parts], layout, per_turn[0], states[0])
+    compiled = compile_all([part[0] for part in parts], layout, per_batch[0], states[0])
     compiling += time.perf_counter() - began
     pace.compiled()
     for program, (_, calls, phases_per_call) in zip(compiled, parts, strict=True):
         for _ in range(calls):
             began = time.perf_counter()
-            done = in_turns(program, per_turn, states, layout)
+            done = run_batches(program, per_batch, states, layout)
             states = [state for state, _ in done]
             running += time.perf_counter() - began
             phases += phases_per_call
@@ -122,16 +122,16 @@ def train_segments(
 
 
 def _whole(parts: list[dict[str, jax.Array]], layout: Layout) -> MetricArrays:
-    """Metrics of all rows, of those of the turns."""
+    """Metrics of all replicas, of those of the batches."""
 
     def whole(name: str) -> np.ndarray:
-        return np.concatenate([np.asarray(part[name]) for part in parts])[: layout.rows]
+        return np.concatenate([np.asarray(part[name]) for part in parts])[: layout.replicas]
 
     return {name: marked_as_nan(whole(name)) for name in parts[0]}
 
 
 def compile_all(programs: list[Any], layout: Layout, hparams: Any, state: Any) -> list[Any]:
-    """Programs that are called in turn, each with the state that the one before returns.
+    """Programs that are called one after another, each with the state that the one before returns.
 
     While XLA compiles one, Python traces the next. Traced in the caller's thread, to which JAX's
     settings (``jax.default_matmul_precision`` and the like) may belong.
@@ -160,7 +160,7 @@ def programs(
 
     Args:
       config: what to train.
-      layout: how the rows run.
+      layout: how the replicas run.
       shared: as in ``train_segments``.
       done: phases that the state to go on from has behind it; None: there is no state yet.
       pace: how the run is cut.
@@ -194,7 +194,7 @@ def _tail(config: Config, layout: Layout, shared: bool) -> Any:
 
 def _jitted(fn: Callable[..., Any], layout: Layout, shared: bool, in_place: bool = True) -> Any:
     return jax.jit(
-        over_rows(fn, layout, shared=shared),
+        over_replicas(fn, layout, shared=shared),
         donate_argnums=(1,) if in_place else (),
         compiler_options=compiler_options(),
     )

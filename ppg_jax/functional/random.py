@@ -111,7 +111,7 @@ def permutations(key: chex.PRNGKey, num_items: int, count: int) -> chex.Array:
       ValueError: too many items.
     """
     if num_items > 2**24:
-        raise ValueError(f"num_items: {num_items} will not do; it should be at most {2**24}")
+        raise ValueError(f"num_items: {num_items} is invalid; it should be at most {2**24}")
     item_bits = max(1, (num_items - 1).bit_length())
     rounds = 1 if item_bits <= 14 else math.ceil(33 / (32 - item_bits))
     mask = np.uint32((1 << item_bits) - 1)

@@ -3,7 +3,7 @@
 All input and output of a run happens here. Nothing here knows the command line.
 """
 
-from ppg_jax.runs.checkpoints.storage import one_line
+from ppg_jax.runs.checkpoints import one_line
 from ppg_jax.runs.files import write_whole
 from ppg_jax.runs.folder import METRICS, SWEEP, new_folder, write_figure, write_summary
 from ppg_jax.runs.interrupts import StoppedError, StopRequest

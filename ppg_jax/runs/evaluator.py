@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import chex
 import jax
 import numpy as np
 
@@ -16,13 +15,10 @@ from ppg_jax.config import Config, ConfigError, read_plain, with_environment
 from ppg_jax.execution import (
     Layout,
     Segment,
-    collect,
-    compiler_options,
-    deal,
-    evaluate,
-    in_turns,
-    kept,
-    over_rows,
+    evaluation_program,
+    gather,
+    run_batches,
+    shard,
 )
 from ppg_jax.runs.files import TextLog
 
@@ -53,7 +49,7 @@ class Evaluating:
     def __post_init__(self) -> None:
         for name, value in (("evaluate_every", self.every), ("eval_episodes", self.episodes)):
             if value is not None and (not isinstance(value, int) or value < 1):
-                raise ConfigError(f"{name}: {value!r} will not do; it should be at least 1")
+                raise ConfigError(f"{name}: {value!r} is invalid; it should be at least 1")
 
     def evaluator(
         self, config: Config, layout: Layout, folder: Path | None, done: int
@@ -95,7 +91,7 @@ class Evaluator:
             places["all levels"] = with_environment(config, {"num_levels": None})
         places |= {name: with_environment(config, dict(x)) for name, x in plan.elsewhere.items()}
         self._programs = {
-            (policy, name): _playing(place, layout, plan.episodes, policy == "greedy")
+            (policy, name): evaluation_program(place, layout, plan.episodes, policy == "greedy")
             for policy, (name, place) in itertools.product(("stochastic", "greedy"), places.items())
         }
         self._compiled: dict[tuple[str, str], Any] = {}
@@ -120,7 +116,7 @@ class Evaluator:
         if not (due and segment.at_phase_end):
             return
         key = jax.random.fold_in(jax.random.key(self._config.seed), segment.phases)
-        keys = deal(jax.random.split(key, self._config.seeds), self._layout)
+        keys = shard(jax.random.split(key, self._config.seeds), self._layout)
         turns = [
             (state.params, state.obs_stats, some)
             for state, some in zip(segment.states, keys, strict=True)
@@ -128,8 +124,8 @@ class Evaluator:
         fresh = []
         for policy, where in self._programs:
             program = self._program(policy, where, turns[0])
-            played = in_turns(program, [None] * len(turns), turns, self._layout)
-            returns, lengths, ended = map(np.asarray, collect(played, self._layout))
+            played = run_batches(program, [None] * len(turns), turns, self._layout)
+            returns, lengths, ended = map(np.asarray, gather(played, self._layout))
             for seed in range(self._config.seeds):
                 row = (
                     segment.phases,
@@ -152,14 +148,6 @@ class Evaluator:
         if which not in self._compiled:
             self._compiled[which] = self._programs[which].lower(None, turn).compile()
         return self._compiled[which]
-
-
-@kept
-def _playing(config: Config, layout: Layout, episodes: int, greedy: bool) -> Any:
-    def play(_: None, one: tuple[Any, Any, chex.PRNGKey]):
-        return evaluate(config, *one, episodes, greedy=greedy)
-
-    return jax.jit(over_rows(play, layout), compiler_options=compiler_options())
 
 
 def _csv(rows: Sequence[Row]) -> str:

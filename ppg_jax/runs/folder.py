@@ -52,7 +52,7 @@ def new_folder(
     with contextlib.ExitStack() as stack:
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            stack.enter_context(held(folder))
+            stack.enter_context(folder_lock(folder))
             if any(not (p.name == LOCK or p.match(TEMPORARY)) for p in folder.iterdir()):
                 raise FileExistsError
             write_new(folder / CONFIG, _config_text(config))
@@ -119,7 +119,7 @@ def folder_config(folder: Path, env: Any = None) -> Config:
 
 
 @contextlib.contextmanager
-def held(folder: Path) -> Iterator[None]:
+def folder_lock(folder: Path) -> Iterator[None]:
     """Keeps other processes from training into the same folder meanwhile.
 
     The lock goes with the process, however that ends. Where file systems know no locks, nothing

@@ -19,7 +19,7 @@ class StopRequest:
 
     Such signals are Ctrl-C, SIGTERM and, unless ``nohup`` had it ignored, SIGHUP.
     Signals reach Python in its main thread and between two of its instructions, so what takes long
-    has to run in another (``parallel.in_turns``). Away from the main thread, where Python takes no
+    has to run in another (``run_batches``). Away from the main thread, where Python takes no
     signals, everything is as it is without.
 
     Args:

@@ -11,8 +11,7 @@ import numpy as np
 from ppg_jax.config import Config, ConfigError
 from ppg_jax.execution import Pace, Segment
 from ppg_jax.report import final_returns
-from ppg_jax.runs.checkpoints.checkpoints import Checkpoints
-from ppg_jax.runs.checkpoints.storage import one_line
+from ppg_jax.runs.checkpoints import Checkpoints, one_line
 from ppg_jax.runs.evaluator import Evaluator
 from ppg_jax.runs.folder import METRICS
 from ppg_jax.runs.loggers import CsvLogger, Logger, make_logger
@@ -39,7 +38,7 @@ class Saving:
             value = getattr(self, name)
             if value is not None and not (_is_number(value) and value >= least):
                 option = name if name == "keep" else f"checkpoint_{name}"
-                raise ConfigError(f"{option}: {value!r} will not do; it should be at least {least}")
+                raise ConfigError(f"{option}: {value!r} is invalid; it should be at least {least}")
 
 
 def _is_number(value: object) -> bool:

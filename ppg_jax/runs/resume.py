@@ -20,12 +20,12 @@ from ppg_jax.execution import (
     kept_programs,
     lay_out,
 )
-from ppg_jax.runs.checkpoints.checkpoints import Checkpoints, DamagedError
+from ppg_jax.runs.checkpoints import Checkpoints, DamagedError
 from ppg_jax.runs.evaluator import Evaluating
 from ppg_jax.runs.folder import (
     METRICS,
     folder_config,
-    held,
+    folder_lock,
     write_config,
 )
 from ppg_jax.runs.loggers import Logger, UnfitMetricsError, read_metrics
@@ -40,7 +40,7 @@ LAYOUT_FIELDS = ("strategy", "chunk_size", "devices")
 
 
 @dataclasses.dataclass(frozen=True)
-class GoingOn:
+class StartingPoint:
     """Where a run goes on.
 
     Attributes:
@@ -97,16 +97,16 @@ def _check_same(before: Mapping[str, Any], after: Config, what: str) -> None:
     ]
     if steps != wanted and scheduled:
         raise ConfigError(
-            f"total_timesteps: {wanted} will not do; {' and '.join(scheduled)} depends on it, so "
+            f"total_timesteps: {wanted} is invalid; {' and '.join(scheduled)} depends on it, so "
             f"it stays {steps}"
         )
     if wanted < steps:
         raise ConfigError(
-            f"total_timesteps: {wanted} will not do; the run has {steps}, and a run may only grow"
+            f"total_timesteps: {wanted} is invalid; the run has {steps}, and a run may only grow"
         )
 
 
-def where_to_go_on(config: Config, folder: Path, checkpoints: Checkpoints) -> GoingOn:
+def starting_point(config: Config, folder: Path, checkpoints: Checkpoints) -> StartingPoint:
     """The newest state that can be gone on from. Nothing is changed.
 
     Args:
@@ -133,10 +133,10 @@ def where_to_go_on(config: Config, folder: Path, checkpoints: Checkpoints) -> Go
             notes = [f"warning: {line}" for line in skipped]
             notes.append(f"going on after phase {phases} of {config.num_phases}")
             start = Start(saved.state, phases, saved.compile_seconds, saved.run_seconds)
-            return GoingOn(start, metrics, tuple(notes))
+            return StartingPoint(start, metrics, tuple(notes))
     if skipped:
         raise ConfigError(f"DIR: {checkpoints.folder} holds no whole checkpoint: {skipped[0]}")
-    return GoingOn(None, None, ("no checkpoint yet: from the beginning",))
+    return StartingPoint(None, None, ("no checkpoint yet: from the beginning",))
 
 
 def _check_made_with(made_with: Mapping[str, Any] | None, config: Config, phases: int) -> None:
@@ -150,7 +150,7 @@ def _check_made_with(made_with: Mapping[str, Any] | None, config: Config, phases
         _check_same(made_with, config, what)
     if phases > config.num_phases:
         raise ConfigError(
-            f"total_timesteps: {config.total_timesteps} will not do; there is a checkpoint of "
+            f"total_timesteps: {config.total_timesteps} is invalid; there is a checkpoint of "
             f"phase {phases}, and that makes {config.num_phases}"
         )
 
@@ -210,20 +210,20 @@ def resume(
     shown = (console or Console()) if progress else None
     with contextlib.ExitStack() as stack:
         stack.enter_context(kept_programs(cache))
-        stack.enter_context(held(folder))
+        stack.enter_context(folder_lock(folder))
         checkpoints = Checkpoints(folder, saving.keep)
         display = stack.enter_context(make_display(shown, config))
-        going_on = where_to_go_on(config, folder, checkpoints)
-        for line in going_on.notes:
+        begin_at = starting_point(config, folder, checkpoints)
+        for line in begin_at.notes:
             display.note(line)
-        evaluator = evaluating.evaluator(config, layout, folder, going_on.phases)
+        evaluator = evaluating.evaluator(config, layout, folder, begin_at.phases)
         # Up to here nothing was changed: whatever is refused leaves the folder as it was.
         checkpoints.clear_half_written()
-        checkpoints.set_aside_after(going_on.phases)
+        checkpoints.set_aside_after(begin_at.phases)
         write_config(folder, config)
         recorder = Recorder(
             config, display, folder=folder, loggers=log, saving=saving, checkpoints=checkpoints,
-            evaluator=evaluator, before=going_on.metrics,
+            evaluator=evaluator, before=begin_at.metrics,
         )  # fmt: skip
-        begin = going_on.start if going_on.start is not None else seed_keys(config)
+        begin = begin_at.start if begin_at.start is not None else seed_keys(config)
         return train_from(config, layout, begin, folder, display, recorder)

@@ -12,7 +12,7 @@ from ppg_jax.execution import (
     kept_programs,
     lay_out,
 )
-from ppg_jax.runs.checkpoints.checkpoints import Checkpoints
+from ppg_jax.runs.checkpoints import Checkpoints
 from ppg_jax.runs.evaluator import Evaluating
 from ppg_jax.runs.folder import (
     new_folder,
@@ -77,7 +77,7 @@ def run(
       Metrics, final states and timings.
 
     Raises:
-      ConfigError: something in the configuration, ``out`` or the options will not do.
+      ConfigError: something in the configuration, ``out`` or the options is invalid.
     """
     check_config(config)
     if seeds is not None:

@@ -28,7 +28,7 @@ from ppg_jax.execution import (
     export_policy,
     initial_memory,
     lay_out,
-    record_episode,
+    recording_program,
     to_env,
 )
 from ppg_jax.report import (
@@ -40,8 +40,7 @@ from ppg_jax.report import (
     table_html,
     to_dataframe,
 )
-from ppg_jax.runs.checkpoints.parameters import load_parameters
-from ppg_jax.runs.checkpoints.storage import LARGEST_TEXT
+from ppg_jax.runs.checkpoints import LARGEST_TEXT, load_parameters
 from ppg_jax.runs.files import write_whole
 from ppg_jax.runs.folder import METRICS, folder_config
 from ppg_jax.runs.loggers import read_metrics
@@ -263,7 +262,7 @@ class SavedRun:
           several episodes, one of these is the whole task.
 
         Raises:
-          ConfigError: a change is none of these, or will not do.
+          ConfigError: a change is none of these, or is invalid.
         """
         returns, lengths, ended = self.evaluate_tasks(
             episodes, greedy=greedy, seed=seed, max_steps=max_steps, **changes
@@ -323,12 +322,12 @@ class SavedRun:
         check_whole("episode", episode, 0, 2**32 - 1)
         path = as_path("file", file)
         if path.suffix != ".gif":
-            raise ConfigError(f"file: {str(path)!r} will not do; its name should end in .gif")
+            raise ConfigError(f"file: {str(path)!r} is invalid; its name should end in .gif")
         if not path.parent.is_dir():
             raise ConfigError(f"file: {path.parent} is no folder; make it first")
         env = build(self.config).env
         check_drawable(env.name)
-        play = _recording(self.config, greedy, max_steps)
+        play = recording_program(self.config, greedy, max_steps)
         states, rewards, ended = play(*self._of(seed), jax.random.key(episode))
         ended = np.asarray(ended)
         length = int(ended.argmax()) + 1 if ended.any() else max_steps
@@ -357,14 +356,6 @@ class SavedRun:
     def _of(self, seed: int) -> tuple[Any, Any]:
         number = check_seed(self.config, seed)
         return jax.tree.map(lambda x: x[number], self.parameters)
-
-
-@functools.lru_cache(maxsize=4)
-def _recording(config: Config, greedy: bool, max_steps: int) -> Any:
-    """``record_episode`` compiled, so that the next episode begins at once."""
-    return jax.jit(
-        lambda p, s, k: record_episode(config, p, s, k, greedy=greedy, max_steps=max_steps)
-    )
 
 
 def load_run(directory: str | Path, env: Any = None) -> SavedRun:

@@ -15,14 +15,14 @@ from ppg_jax.execution import (
     Segment,
     Start,
     by_threads,
-    collect,
-    deal,
+    gather,
+    shard,
     train_segments,
 )
 from ppg_jax.report import (
     first_bad_iteration,
 )
-from ppg_jax.runs.checkpoints.parameters import save_parameters
+from ppg_jax.runs.checkpoints import save_parameters
 from ppg_jax.runs.evaluator import Evaluating
 from ppg_jax.runs.folder import (
     finite_or_none,
@@ -91,7 +91,7 @@ def train_from(
         result = Result(
             config=config,
             metrics=metrics,
-            state=collect(segment.states, layout),
+            state=gather(segment.states, layout),
             compile_seconds=segment.compile_seconds,
             run_seconds=segment.run_seconds,
             first_bad_iteration=first_bad_iteration(metrics, config),
@@ -131,7 +131,7 @@ def _train_until_stopped(
         recorder.close()
     if isinstance(start, Start) and segment is None:  # it had nothing left to do
         spent = start.compile_seconds, start.run_seconds
-        segment = Segment({}, start.phases, True, deal(start.state, layout), *spent)
+        segment = Segment({}, start.phases, True, shard(start.state, layout), *spent)
     assert segment is not None
     return segment
 

@@ -24,7 +24,7 @@ from ppg_jax.config import (
     check_config,
     did_you_mean,
 )
-from ppg_jax.execution import Layout, Pace, Segment, collect, kept_programs, lay_out, train_segments
+from ppg_jax.execution import Layout, Pace, Segment, gather, kept_programs, lay_out, train_segments
 from ppg_jax.report import (
     algorithm_name,
     final_returns,
@@ -155,7 +155,7 @@ def sweep(
       The settings, and metrics ``[H, S, iterations]`` in their order.
 
     Raises:
-      ConfigError: a name or a value will not do.
+      ConfigError: a name or a value is invalid.
     """
     check_config(config)
     if seeds is not None:
@@ -219,7 +219,7 @@ def _result(
         config=config,
         settings=settings,
         metrics={name: unflatten(x) for name, x in metrics.items()},
-        state=jax.tree.map(unflatten, collect(segment.states, layout)),
+        state=jax.tree.map(unflatten, gather(segment.states, layout)),
         compile_seconds=segment.compile_seconds,
         run_seconds=segment.run_seconds,
         first_bad_iteration=[bad[i : i + shape[1]] for i in range(0, len(bad), shape[1])],
@@ -290,7 +290,7 @@ def make_settings(
       ConfigError: no values, unknown names, or columns of different lengths.
     """
     if not isinstance(values, Mapping) or not values:
-        raise ConfigError(f"values: {values!r} will not do; it should map names to lists")
+        raise ConfigError(f"values: {values!r} is invalid; it should map names to lists")
     columns: dict[str, list[Any]] = {}
     for given, column in values.items():
         name = _name(given)
@@ -323,7 +323,7 @@ def _name(name: Any) -> str:
 def _column(name: str, column: Any) -> list[Any]:
     listed = column.tolist() if hasattr(column, "tolist") else column
     if isinstance(listed, str) or not isinstance(listed, Sequence) or not listed:
-        raise ConfigError(f"{name}: {column!r} will not do; it should be a list of numbers")
+        raise ConfigError(f"{name}: {column!r} is invalid; it should be a list of numbers")
     return list(listed)
 
 

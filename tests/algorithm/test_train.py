@@ -232,21 +232,21 @@ def test_an_environment_object_and_a_registered_one_train_alike():
 
 
 GIVEN_WRONG = [
-    (lambda c, s: make_train({}), "config: dict will not do"),
-    (lambda c, s: make_train("cartpole"), "config: str will not do"),
+    (lambda c, s: make_train({}), "config: dict is invalid"),
+    (lambda c, s: make_train("cartpole"), "config: str is invalid"),
     (lambda c, s: make_train(c, env=3), "env: "),
-    (lambda c, s: make_train(c)(jax.random.key(0), {"gamma": 0.9}), "hparams: dict will not do"),
-    (lambda c, s: make_train(c)(0), "key: int will not do"),
+    (lambda c, s: make_train(c)(jax.random.key(0), {"gamma": 0.9}), "hparams: dict is invalid"),
+    (lambda c, s: make_train(c)(0), "key: int is invalid"),
     (lambda c, s: make_train(c)(jax.random.split(jax.random.key(0), 3)), "key: .*shape \\(3,\\)"),
-    (lambda c, s: init({}, jax.random.key(0)), "config: dict will not do"),
-    (lambda c, s: init(c, None), "key: NoneType will not do"),
-    (lambda c, s: train_phases("x", c.hparams, s, 1), "config: str will not do"),
-    (lambda c, s: train_phases(c, c, s, 1), "hparams: Config will not do"),
-    (lambda c, s: train_phases(c, c.hparams, s.params, 1), "state: dict will not do"),
-    (lambda c, s: train_phases(c, c.hparams, s, 0), "n: 0 will not do"),
-    (lambda c, s: train_phases(c, c.hparams, s, 1.5), "n: 1.5 will not do"),
-    (lambda c, s: train_tail(c.hparams, c.hparams, s), "config: Hyperparams will not do"),
-    (lambda c, s: train_tail(c, None, s), "hparams: NoneType will not do"),
+    (lambda c, s: init({}, jax.random.key(0)), "config: dict is invalid"),
+    (lambda c, s: init(c, None), "key: NoneType is invalid"),
+    (lambda c, s: train_phases("x", c.hparams, s, 1), "config: str is invalid"),
+    (lambda c, s: train_phases(c, c, s, 1), "hparams: Config is invalid"),
+    (lambda c, s: train_phases(c, c.hparams, s.params, 1), "state: dict is invalid"),
+    (lambda c, s: train_phases(c, c.hparams, s, 0), "n: 0 is invalid"),
+    (lambda c, s: train_phases(c, c.hparams, s, 1.5), "n: 1.5 is invalid"),
+    (lambda c, s: train_tail(c.hparams, c.hparams, s), "config: Hyperparams is invalid"),
+    (lambda c, s: train_tail(c, None, s), "hparams: NoneType is invalid"),
 ]
 
 

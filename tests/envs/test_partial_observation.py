@@ -64,10 +64,10 @@ def test_a_lost_number_is_none():
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"hide_components": [4]}, "hide_components: 4 will not do; .* components 0 to 3"),
-        ({"hide_components": [-1]}, "hide_components.0: -1 will not do"),
-        ({"drop_observations": 1.5}, "drop_observations: 1.5 will not do"),
-        ({"episodes_per_task": 0}, "episodes_per_task: 0 will not do"),
+        ({"hide_components": [4]}, "hide_components: 4 is invalid; .* components 0 to 3"),
+        ({"hide_components": [-1]}, "hide_components.0: -1 is invalid"),
+        ({"drop_observations": 1.5}, "drop_observations: 1.5 is invalid"),
+        ({"episodes_per_task": 0}, "episodes_per_task: 0 is invalid"),
     ],
 )
 def test_what_cannot_be_hidden_is_said(fields, message):

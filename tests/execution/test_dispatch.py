@@ -1,4 +1,4 @@
-"""Rows in every layout: the same results, in order, on the devices that were asked for."""
+"""Replicas in every layout: the same results, in order, on the devices that were asked for."""
 
 import importlib
 import itertools
@@ -16,50 +16,50 @@ import ppg_jax
 from ppg_jax.config.config import Config
 from ppg_jax.config.fields import ConfigError
 from ppg_jax.execution import backend, layout
-from ppg_jax.execution.dispatch import collect, deal, in_turns, over_rows, repeat
+from ppg_jax.execution.dispatch import gather, over_replicas, repeat, run_batches, shard
 from ppg_jax.execution.layout import Layout, choose_layout, lay_out
 
 
-def layout_for(rows, cores=3, **changes):
-    return choose_layout(Config(seeds=rows, **changes), rows, cores)
+def layout_for(replicas, cores=3, **changes):
+    return choose_layout(Config(seeds=replicas, **changes), replicas, cores)
 
 
-def on_mesh(strategy, devices, rows):
-    """Rows by a mesh, as on accelerators."""
-    devices = min(devices, rows)
-    share = -(-rows // devices)
+def on_mesh(strategy, devices, replicas):
+    """Replicas by a mesh, as on accelerators."""
+    devices = min(devices, replicas)
+    share = -(-replicas // devices)
     size = {"map": 1, "vmap": share, "chunk": min(2, share)}[strategy]
-    return Layout(strategy, devices, size, rows)
+    return Layout(strategy, devices, size, replicas)
 
 
-def row(factor, x):
+def replica(factor, x):
     """Something with a product, a loop and two outputs."""
     total, steps = jax.lax.scan(lambda c, _: (0.5 * c + x @ x, c), factor, None, length=3)
     return {"total": total, "steps": steps}
 
 
-def mapped(fn, layout, first, rows, *, shared, **options):
-    """``fn`` of every row, as a run maps it."""
-    firsts = repeat(first, layout) if shared else deal(first, layout)
-    turns = deal(rows, layout)
-    program = jax.jit(over_rows(fn, layout, shared=shared), **options)
-    compiled = program.lower(firsts[0], turns[0]).compile()
-    return in_turns(compiled, firsts, turns, layout)
+def mapped(fn, layout, first, replicas, *, shared, **options):
+    """``fn`` of every replica, as a run maps it."""
+    firsts = repeat(first, layout) if shared else shard(first, layout)
+    batches = shard(replicas, layout)
+    program = jax.jit(over_replicas(fn, layout, shared=shared), **options)
+    compiled = program.lower(firsts[0], batches[0]).compile()
+    return run_batches(compiled, firsts, batches, layout)
 
 
 @pytest.mark.parametrize("shared", [True, False])
 @pytest.mark.parametrize(
-    ("strategy", "devices", "rows"),
+    ("strategy", "devices", "replicas"),
     list(itertools.product(["vmap", "map", "chunk"], [1, 2], [1, 2, 5, 7])),
 )
-def test_every_layout_gives_the_same(strategy, devices, rows, shared):
-    layout = on_mesh(strategy, devices, rows)
-    x = jax.random.normal(jax.random.key(0), (rows, 4))
-    factor = jnp.float32(2) if shared else jnp.arange(rows, dtype=jnp.float32)
-    out = collect(mapped(row, layout, factor, x, shared=shared), layout)
-    expected = [row(factor if shared else factor[i], x[i]) for i in range(rows)]
+def test_every_layout_gives_the_same(strategy, devices, replicas, shared):
+    layout = on_mesh(strategy, devices, replicas)
+    x = jax.random.normal(jax.random.key(0), (replicas, 4))
+    factor = jnp.float32(2) if shared else jnp.arange(replicas, dtype=jnp.float32)
+    out = gather(mapped(replica, layout, factor, x, shared=shared), layout)
+    expected = [replica(factor if shared else factor[i], x[i]) for i in range(replicas)]
     for name, found in out.items():
-        assert found.shape[0] == rows
+        assert found.shape[0] == replicas
         assert len(found.devices()) == 1
         np.testing.assert_allclose(found, [e[name] for e in expected], rtol=1e-6)
 
@@ -71,48 +71,48 @@ def test_rows_may_be_written_over(strategy, devices, shared):
     """Random keys too; each by its own, whatever was written before it."""
     layout = on_mesh(strategy, devices, 7)
     keys = jax.random.split(jax.random.key(0), 7)
-    rows = {"key": keys, "x": jnp.arange(7, dtype=jnp.float32)}
+    replicas = {"key": keys, "x": jnp.arange(7, dtype=jnp.float32)}
     first = jnp.float32(2) if shared else jnp.arange(7, dtype=jnp.float32)
 
-    def grow(first, row):
-        new = {"key": jax.random.fold_in(row["key"], 1), "x": first * row["x"] + 1}
-        return new, {"was": row["x"]}
+    def grow(first, replica):
+        new = {"key": jax.random.fold_in(replica["key"], 1), "x": first * replica["x"] + 1}
+        return new, {"was": replica["x"]}
 
     expected_keys = jax.random.key_data(jax.vmap(lambda key: jax.random.fold_in(key, 1))(keys))
     expected_x = np.asarray(first) * np.arange(7) + 1
-    done = mapped(grow, layout, first, rows, shared=shared, donate_argnums=1)
-    out, rest = collect(done, layout)
+    done = mapped(grow, layout, first, replicas, shared=shared, donate_argnums=1)
+    out, rest = gather(done, layout)
     np.testing.assert_array_equal(rest["was"], np.arange(7))
     np.testing.assert_array_equal(out["x"], expected_x)
     np.testing.assert_array_equal(jax.random.key_data(out["key"]), expected_keys)
 
 
 def test_turns_run_at_a_time_in_threads_of_their_own():
-    """As many as there are workers, each turn once, in their places."""
+    """As many as there are workers, each batch once, in their places."""
     together = threading.Barrier(2, timeout=20)
 
-    def program(first, turn):
+    def program(first, batch):
         together.wait()  # alone, it would wait in vain
-        return first * turn
+        return first * batch
 
     layout = Layout("map", 1, 1, 6, workers=2)
-    assert in_turns(program, [10] * 6, list(range(6)), layout) == [0, 10, 20, 30, 40, 50]
+    assert run_batches(program, [10] * 6, list(range(6)), layout) == [0, 10, 20, 30, 40, 50]
 
 
 @pytest.mark.parametrize(("workers", "failing"), [(1, 3), (2, 0), (2, 1)])
 def test_what_a_turn_raises_ends_the_others_soon(workers, failing):
-    """At once, though another thread's turn goes on; and turns not begun are left out."""
+    """At once, though another thread's batch goes on; and batches not begun are left out."""
     begun, go_on = [], threading.Event()
 
-    def program(_, turn):
-        begun.append(turn)
-        if turn == failing:
-            raise ValueError(f"turn {turn}")
+    def program(_, batch):
+        begun.append(batch)
+        if batch == failing:
+            raise ValueError(f"batch {batch}")
         assert workers == 1 or go_on.wait(20)
 
     before = threading.active_count()
-    with pytest.raises(ValueError, match=rf"^turn {failing}$"):
-        in_turns(program, [None] * 50, range(50), Layout("map", 1, 1, 50, workers))
+    with pytest.raises(ValueError, match=rf"^batch {failing}$"):
+        run_batches(program, [None] * 50, range(50), Layout("map", 1, 1, 50, workers))
     go_on.set()
     wait_until(lambda: threading.active_count() <= before)
     assert len(begun) <= failing + 2
@@ -130,8 +130,8 @@ def wait_until(true):
 def test_nobody_waits_for_the_program_after_ctrl_c(workers):
     begun, go_on = [], threading.Event()
 
-    def program(_, turn):
-        begun.append(turn)
+    def program(_, batch):
+        begun.append(batch)
         assert go_on.wait(20)
 
     def interrupt():
@@ -143,7 +143,7 @@ def test_nobody_waits_for_the_program_after_ctrl_c(workers):
     threading.Thread(target=interrupt).start()
     began = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
-        in_turns(program, [None] * 50, range(50), Layout("map", 1, 1, 50, workers))
+        run_batches(program, [None] * 50, range(50), Layout("map", 1, 1, 50, workers))
     assert time.monotonic() - began < 15
     go_on.set()
     wait_until(lambda: threading.active_count() <= before)
@@ -152,14 +152,14 @@ def test_nobody_waits_for_the_program_after_ctrl_c(workers):
 
 def test_rows_lie_on_their_devices():
     layout = on_mesh("map", 2, 5)
-    out, *_ = mapped(row, layout, jnp.float32(1), jnp.ones((5, 4)), shared=True)
+    out, *_ = mapped(replica, layout, jnp.float32(1), jnp.ones((5, 4)), shared=True)
     assert out["total"].sharding.spec == jax.sharding.PartitionSpec("seed")
     shards = {shard.device: shard.data.shape for shard in out["total"].addressable_shards}
     assert shards == dict.fromkeys(jax.devices()[:2], (1,))
 
 
 @pytest.mark.parametrize(
-    ("rows", "changes", "expected"),
+    ("replicas", "changes", "expected"),
     [
         (1, {}, Layout("map", 1, 1, 1, 1)),
         (2, {}, Layout("map", 1, 1, 2, 2)),
@@ -178,9 +178,9 @@ def test_rows_lie_on_their_devices():
         (10, {"strategy": "chunk", "devices": 2, "chunk_size": 4}, Layout("chunk", 1, 3, 10, 2)),
     ],
 )
-def test_choice_on_a_cpu_with_three_cores_and_two_devices(rows, changes, expected, monkeypatch):
+def test_choice_on_a_cpu_with_three_cores_and_two_devices(replicas, changes, expected, monkeypatch):
     monkeypatch.setattr(jax, "local_device_count", lambda: 2)
-    assert layout_for(rows, **changes) == expected
+    assert layout_for(replicas, **changes) == expected
 
 
 def test_threads_do_not_depend_on_when_jax_began(monkeypatch):
@@ -192,7 +192,7 @@ def test_threads_do_not_depend_on_when_jax_began(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("rows", "devices", "expected"),
+    ("replicas", "devices", "expected"),
     [
         (1, 1, Layout("vmap", 1, 1, 1)),
         (128, 1, Layout("vmap", 1, 128, 128)),
@@ -202,10 +202,10 @@ def test_threads_do_not_depend_on_when_jax_began(monkeypatch):
         (3, 8, Layout("vmap", 3, 1, 3)),
     ],
 )
-def test_choice_on_an_accelerator(rows, devices, expected, monkeypatch):
+def test_choice_on_an_accelerator(replicas, devices, expected, monkeypatch):
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
     monkeypatch.setattr(jax, "local_device_count", lambda: devices)
-    assert layout_for(rows) == expected
+    assert layout_for(replicas) == expected
 
 
 @pytest.mark.parametrize(
@@ -231,7 +231,7 @@ def test_rows_whose_phases_do_not_fit_run_in_chunks(memory, changes, expected, m
 
 
 @pytest.mark.parametrize(
-    ("layout", "turns"),
+    ("layout", "batches"),
     [
         (Layout("map", 1, 1, 3), [[0], [1], [2]]),
         (Layout("map", 2, 1, 5), [[0, 1], [2, 3], [4, 0]]),
@@ -240,10 +240,10 @@ def test_rows_whose_phases_do_not_fit_run_in_chunks(memory, changes, expected, m
         (Layout("chunk", 2, 3, 10), [[0, 1, 2, 3, 4, 5], [6, 7, 8, 9, 0, 0]]),
     ],
 )
-def test_rows_are_dealt_out_and_collected(layout, turns):
-    rows = jnp.arange(layout.rows)
-    assert [turn.tolist() for turn in deal(rows, layout)] == turns
-    assert collect(deal(rows, layout), layout).tolist() == rows.tolist()
+def test_rows_are_dealt_out_and_collected(layout, batches):
+    replicas = jnp.arange(layout.replicas)
+    assert [batch.tolist() for batch in shard(replicas, layout)] == batches
+    assert gather(shard(replicas, layout), layout).tolist() == replicas.tolist()
 
 
 def test_layouts_are_shown():
@@ -257,15 +257,15 @@ def test_layouts_are_shown():
     ("strategy", "what"), [("vmap", r"JAX has 2 here \(CPU"), ("auto", r"\d+ can work here")]
 )
 def test_more_devices_than_there_are(strategy, what):
-    with pytest.raises(ConfigError, match=rf"^devices: 999 will not do; {what}.*, and null takes"):
+    with pytest.raises(ConfigError, match=rf"^devices: 999 is invalid; {what}.*, and null takes"):
         lay_out(Config(devices=999, seeds=2000, strategy=strategy), 2000)
 
 
 def test_auto_never_vmaps_on_cpu():
     """Where jaxlib 0.10 deadlocks; ``vmap`` has to be asked for."""
-    for rows in (1, 2, 3, 8, 64, 129, 5000):
+    for replicas in (1, 2, 3, 8, 64, 129, 5000):
         for chunk_size in (None, 4):
-            assert layout_for(rows, chunk_size=chunk_size).strategy == "map"
+            assert layout_for(replicas, chunk_size=chunk_size).strategy == "map"
 
 
 @pytest.mark.parametrize("release", ["0.10.0", "0.10.2"])

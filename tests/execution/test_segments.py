@@ -7,14 +7,14 @@ import jax.numpy as jnp
 import pytest
 
 from ppg_jax.config.config import Config
-from ppg_jax.execution.dispatch import collect, deal, in_turns, over_rows, repeat
+from ppg_jax.execution.dispatch import gather, over_replicas, repeat, run_batches, shard
 from ppg_jax.execution.layout import Layout
 from ppg_jax.execution.segments import compile_all, programs
 
 
 @pytest.mark.parametrize("layout", [Layout("map", 1, 1, 4), Layout("map", 2, 1, 4)])
 def test_programs_compiled_before_the_first_has_run(layout):
-    """Each takes what the one before gives: random keys, and rows on their devices."""
+    """Each takes what the one before gives: random keys, and replicas on their devices."""
 
     def first(factor, key):
         return {"key": key, "x": factor * jax.random.uniform(key, (3,))}, {}
@@ -23,15 +23,15 @@ def test_programs_compiled_before_the_first_has_run(layout):
         new = {"key": jax.random.fold_in(state["key"], 1), "x": state["x"] + factor}
         return new, {"sum": state["x"].sum()}
 
-    steps = [jax.jit(over_rows(fn, layout)) for fn in (first, second, second)]
+    steps = [jax.jit(over_replicas(fn, layout)) for fn in (first, second, second)]
     keys = jax.random.split(jax.random.key(0), 4)
     factors = repeat(jnp.float32(2.0), layout)
-    states = deal(keys, layout)
+    states = shard(keys, layout)
     for program in compile_all(steps, layout, factors[0], states[0]):
-        done = in_turns(program, factors, states, layout)
+        done = run_batches(program, factors, states, layout)
         states = [state for state, _ in done]
     expected = 2.0 * jax.vmap(lambda key: jax.random.uniform(key, (3,)))(keys)
-    state, metrics = collect(done, layout)
+    state, metrics = gather(done, layout)
     assert jnp.allclose(state["x"], expected + 4.0)
     assert jnp.allclose(metrics["sum"], (expected + 2.0).sum(1))
 
@@ -46,7 +46,7 @@ def test_the_caller_s_settings_hold():
         precisions.append(jax.config.jax_default_matmul_precision)
         return x @ x, {}
 
-    program = jax.jit(over_rows(fn, layout))
+    program = jax.jit(over_replicas(fn, layout))
     with jax.default_matmul_precision("highest"):
         compile_all([program], layout, 0, jnp.ones((1, 4, 4)))
     assert set(threads) == {threading.current_thread()}
@@ -54,7 +54,7 @@ def test_the_caller_s_settings_hold():
 
 
 def test_training_writes_over_its_state():
-    """A turn's new state takes the memory of the one before."""
+    """A batch's new state takes the memory of the one before."""
     config = Config(num_envs=4, num_steps=8, n_pi=1, total_timesteps=32, num_minibatches=2,
                     num_aux_minibatches=2)  # fmt: skip
     layout = Layout("map", 1, 1, 3)

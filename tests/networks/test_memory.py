@@ -260,9 +260,9 @@ def test_gradients_stop_where_a_segment_begins(name):
         ({"bptt_steps": 5}, "bptt_steps: 5 does not divide the 16 steps .* use 4 or 8"),
         ({"burn_in": 4, "bptt_steps": 8}, "bptt_steps: 8 does not divide the 12 steps"),
         ({"burn_in": 4, "network": {}}, "burn_in: 4 does nothing without a memory"),
-        ({"network": {"memory": "ltsm"}}, "network.memory: 'ltsm' will not do.*'lstm'"),
-        ({"network": {"recall": ["acton"]}}, "network.recall.0: 'acton' will not do.*'action'"),
-        ({"network": {"memory": "gru", "memory_size": 0}}, "network.memory_size: 0 will not do"),
+        ({"network": {"memory": "ltsm"}}, "network.memory: 'ltsm' is invalid.*'lstm'"),
+        ({"network": {"recall": ["acton"]}}, "network.recall.0: 'acton' is invalid.*'action'"),
+        ({"network": {"memory": "gru", "memory_size": 0}}, "network.memory_size: 0 is invalid"),
         ({"adapt_beta_clone": True, "e_aux": 0}, "adapt_beta_clone: true needs an auxiliary phase"),
     ],
 )

@@ -52,7 +52,7 @@ def edit(folder, **changes):
 
 @pytest.mark.parametrize("steps", [4 * 8 * 4, 4 * 8 * 12])
 def test_a_run_does_not_shrink(stopped, steps):  # noqa: F811
-    words = [f"total_timesteps: {steps} will not do; the run has 416, and a run may only grow"]
+    words = [f"total_timesteps: {steps} is invalid; the run has 416, and a run may only grow"]
     refused(stopped, words, total_timesteps=steps)
     edit(stopped, total_timesteps=steps)  # by hand: the checkpoint knows better
     refused(stopped, words)
@@ -61,7 +61,7 @@ def test_a_run_does_not_shrink(stopped, steps):  # noqa: F811
 def test_the_command_line_refuses_it_too(stopped, capsys):  # noqa: F811
     before = contents(stopped)
     assert main(["train", "--resume", str(stopped), "--total-timesteps", "64"]) == 2
-    assert "error: total_timesteps: 64 will not do" in capsys.readouterr().err
+    assert "error: total_timesteps: 64 is invalid" in capsys.readouterr().err
     assert contents(stopped) == before
 
 

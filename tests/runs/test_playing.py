@@ -117,7 +117,7 @@ def test_what_cannot_be_exported_is_one_line(saved, tmp_path):
         ({"platforms": ["cpu", "abacus"]}, "platforms: "),
         ({"platforms": "cpu"}, "platforms: 'cpu'"),
         ({"platforms": []}, "platforms: "),
-        ({"seed": 1}, "seed: 1 will not do; the run has seeds 0 to 0"),
+        ({"seed": 1}, "seed: 1 is invalid; the run has seeds 0 to 0"),
     ):
         with pytest.raises(ConfigError, match=words):
             saved.export(tmp_path / "x", **options)
@@ -150,7 +150,7 @@ WRONG = {
     "export to a number": (lambda s: s.export(3), "path: 3"),
     "no platforms": (lambda s: s.export("x", platforms=None), "platforms: None"),
     "no place": (lambda s: load_run(3), "DIR: 3"),
-    "film": (lambda s: s.render("x.mp4"), "file: 'x.mp4' will not do; its name should end in .gif"),
+    "film": (lambda s: s.render("x.mp4"), "file: 'x.mp4' is invalid; its name should end in .gif"),
     "no folder": (lambda s: s.render("no/such/x.gif"), "file: no/such is no folder"),
     "episode": (lambda s: s.render("x.gif", episode=-1), "episode: -1"),
     "seed text": (lambda s: s.policy(np.zeros(4), jax.random.key(0), seed="a"), "seed: 'a'"),
@@ -169,7 +169,7 @@ WRONG = {
     "starts text": (lambda s: s.policy(np.zeros(4), jax.random.key(0), starts="a"), "starts: str"),
     "starts": (
         lambda s: s.policy(np.zeros((3, 4)), jax.random.key(0), starts=np.zeros(2)),
-        r"starts: shape \(2,\) will not do; it should be \(3,\)",
+        r"starts: shape \(2,\) is invalid; it should be \(3,\)",
     ),
     "key 3": (lambda s: s.policy(np.zeros(4), 3), "key: int"),
     "key text": (lambda s: s.policy(np.zeros(4), "a"), "key: str"),

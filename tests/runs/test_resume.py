@@ -23,7 +23,7 @@ from ppg_jax.execution.segments import Pace, train_segments
 from ppg_jax.runs.checkpoints.checkpoints import Checkpoints
 from ppg_jax.runs.checkpoints.storage import not_of_orbax, one_line
 from ppg_jax.runs.files import TextLog
-from ppg_jax.runs.folder import held
+from ppg_jax.runs.folder import folder_lock
 from ppg_jax.runs.interrupts import StoppedError, StopRequest
 from tests import probes
 
@@ -186,7 +186,7 @@ def test_no_run_is_one_line(tmp_path):
 
 
 def test_a_folder_is_held_by_one_process(stopped):
-    with held(stopped), pytest.raises(ConfigError, match="another process trains there"):
+    with folder_lock(stopped), pytest.raises(ConfigError, match="another process trains there"):
         resume(stopped, progress=False)
 
 
@@ -254,7 +254,7 @@ def test_metrics_that_cannot_be_written_for_a_while_are_not_lost(whole, tmp_path
 
 @pytest.mark.parametrize("name", ["every", "minutes"])
 def test_options_are_checked(name):
-    with pytest.raises(ConfigError, match=f"checkpoint_{name}: -1 will not do"):
+    with pytest.raises(ConfigError, match=f"checkpoint_{name}: -1 is invalid"):
         run(small(), progress=False, **{f"checkpoint_{name}": -1})
 
 

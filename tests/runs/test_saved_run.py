@@ -65,7 +65,7 @@ def test_its_policy_acts(trained):
     greedy = [loaded.policy(o, jax.random.key(i), seed=1, greedy=True) for i, o in enumerate(obs)]
     again = loaded.policy(obs, jax.random.key(9), seed=1, greedy=True)
     np.testing.assert_array_equal(again, greedy)
-    with pytest.raises(ConfigError, match="seed: 2 will not do; the run has seeds 0 to 1"):
+    with pytest.raises(ConfigError, match="seed: 2 is invalid; the run has seeds 0 to 1"):
         loaded.policy(obs, jax.random.key(0), seed=2)
     with pytest.raises(ConfigError, match=r"obs: shape \(3,\)"):
         loaded.policy(obs[0, :3], jax.random.key(0))

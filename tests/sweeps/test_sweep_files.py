@@ -59,10 +59,10 @@ def test_a_grid_from_a_file(tmp_path, capsys):
         ("{values: {n_envs: [8]}}", "n_envs: is no hyperparameter; did you mean num_envs?"),
         ("{values: {qqq: [8]}}", "qqq: is no hyperparameter; the names are learning_rate, "),
         ("{values: {network.memory: [lstm]}}", "network.memory: shapes the program"),
-        ("{values: {gamma: [0.9]}, zipped: 3}", "zipped: 3 will not do"),
+        ("{values: {gamma: [0.9]}, zipped: 3}", "zipped: 3 is invalid"),
         ("{values: {gamma: [0.9]}, config: nowhere}", "config: 'nowhere'"),
         ("{values: {gamma: [7]}}", "hparams.gamma: 7"),
-        ("{values: 3}", "values: 3 will not do"),
+        ("{values: 3}", "values: 3 is invalid"),
         ("[1]", "list"),
     ],
 )

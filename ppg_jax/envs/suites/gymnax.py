@@ -168,7 +168,7 @@ def _with_params(env: Any, params: Any, changes: Mapping[str, Any]) -> Any:
             given = np.asarray(None)
         if given.dtype.kind not in "bif" or given.shape != default.shape:
             wanted = f"an array {default.shape}" if default.shape else "a number"
-            raise ConfigError(f"env_params.{name}: {value!r} will not do; it should be {wanted}")
+            raise ConfigError(f"env_params.{name}: {value!r} is invalid; it should be {wanted}")
         arrays[name] = jnp.asarray(given, default.dtype) if default.shape else value
     return params.replace(**arrays)
 
@@ -190,7 +190,7 @@ def _with_time_limit(params: Any) -> tuple[Any, int | None]:
         steps = math.nan
     if not steps >= 1:
         raise ConfigError(
-            f"env_params.{TIME_LIMIT}: {value!r} will not do; it should be at least 1, or none"
+            f"env_params.{TIME_LIMIT}: {value!r} is invalid; it should be at least 1, or none"
         )
     if steps >= NO_LIMIT:
         return params.replace(**{TIME_LIMIT: NO_LIMIT}), None

@@ -44,7 +44,7 @@ class PartlyObserved(Wrapper):
         if wrong:
             some = "a single number" if scalar else f"components 0 to {size - 1}"
             raise ConfigError(
-                f"hide_components: {wrong[0]} will not do; observations of {env.name} have {some}"
+                f"hide_components: {wrong[0]} is invalid; observations of {env.name} have {some}"
             )
         shown = np.ones(size, np.bool_)
         shown[list(hide_components)] = False

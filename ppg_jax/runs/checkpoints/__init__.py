@@ -15,3 +15,13 @@ __all__ = [
     "one_line",
     "save_parameters",
 ]
+
+
+__all__ = [
+    "LARGEST_TEXT",
+    "Checkpoints",
+    "DamagedError",
+    "load_parameters",
+    "one_line",
+    "save_parameters",
+]
