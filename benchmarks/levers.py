@@ -13,19 +13,16 @@ from typing import Any
 
 import common
 import jax
-import jax.numpy as jnp
 from common import Phases, changed, finish, in_turn, one_phase, options, ratio
 from report import rows_of
 
-from ppg_jax.algorithm import aux_phase, minibatch, optimizer, policy_phase, rollout, train
+from ppg_jax.algorithm import minibatch, policy_phase, rollout, train
 from ppg_jax.algorithm.ppg import PPG
 from ppg_jax.config.config import Config
 from ppg_jax.config.fields import ConfigError
 from ppg_jax.config.yaml_files import load_config
 from ppg_jax.envs import vector
 from ppg_jax.execution.layout import choose_layout
-from ppg_jax.functional import random as prng
-from ppg_jax.networks import layers
 from ppg_jax.networks.agent import Agent, Unroll
 from ppg_jax.networks.network import VALUE
 from ppg_jax.types import TrainState
@@ -51,17 +48,9 @@ def plain_permutations(key: Any, num_items: int, count: int) -> Any:
     return jax.lax.map(lambda k: jax.random.permutation(k, num_items), keys)
 
 
-def norm_by_sums(tree: Any) -> Any:
-    return jnp.sqrt(sum(jnp.sum(jnp.square(x)) for x in jax.tree.leaves(tree)))
-
-
 def products_apart(*given: Any) -> Any:
     names = given[-1]
     return {name: {} for name in names}
-
-
-def transposed(sequences: Any, memory: Any) -> Any:
-    return jax.tree.map(lambda x: jnp.moveaxis(x, 0, 1), sequences)
 
 
 def associative_advantages(
@@ -116,25 +105,14 @@ LEVERS: dict[str, Callable[[Config], Undone]] = {
         c, [(rollout, "estimate_values", values_by_step)], True
     ),
     "resets only where needed": lambda c: (c, [(vector, "HEAVY", sys.maxsize)], True),
-    "unrolled Threefry": lambda c: (
-        c, [(m, "fast_key", lambda key: key) for m in (vector, rollout, prng)], True
-    ),
     "permutations by plain sorts": lambda c: (
         c, [(minibatch, "permutations", plain_permutations)], True
     ),
-    "norms as dot products": lambda c: (
-        c, [(m, "global_norm", norm_by_sums) for m in (optimizer, policy_phase, aux_phase)], True
-    ),
-    "norms of large leaves side by side": lambda c: (c, [(optimizer, "LONG", sys.maxsize)], True),
     "first layers of both networks as one product": lambda c: (
         c, [(Agent, "_first_products", products_apart)], True
     ),
     "skipping what observations never set": lambda c: (
         c, [(Agent, "initial_order", lambda *_: None)], True
-    ),
-    "narrow heads column by column": lambda c: (c, [(layers, "NARROW", 0)], True),
-    "auxiliary minibatches not transposed": lambda c: (
-        c, [(m, "steps_first", transposed) for m in (minibatch, aux_phase)], True
     ),
     "GAE by an unrolled loop, not an associative scan": lambda c: (
         c, [(rollout, "generalized_advantages", associative_advantages)], True

@@ -6,15 +6,15 @@ from typing import Any
 import chex
 import jax
 import jax.numpy as jnp
+import optax
 
 from ppg_jax.algorithm.gradients import LossPair, pair_gradient
 from ppg_jax.algorithm.minibatch import (
     after_burn_in,
     epoch_indices,
-    steps_first,
     take_sequences,
 )
-from ppg_jax.algorithm.optimizer import apply_gradients, global_norm, scheduled
+from ppg_jax.algorithm.optimizer import apply_gradients, scheduled
 from ppg_jax.algorithm.ppg import PPG
 from ppg_jax.algorithm.rollout import estimate_values
 from ppg_jax.config import Hyperparams
@@ -54,7 +54,7 @@ def old_policies(ppg: PPG, state: TrainState, buffer: AuxBuffer) -> Distribution
     def evaluate(index: chex.Array) -> Distribution:
         part = take_sequences(buffer, index)
         out = ppg.agent.unroll(state.network, part.inputs, part.memory, unroll)
-        return steps_first(out.policy, buffer.memory)
+        return jax.tree.map(lambda x: jnp.moveaxis(x, 1, 0), out.policy)
 
     policies = jax.lax.map(evaluate, order)
     return jax.tree.map(lambda x: x.reshape(sequences, *x.shape[2:]), policies)
@@ -108,11 +108,11 @@ def aux_epochs(
     def step(carry: tuple[Any, Any], index: chex.Array):
         params, opt_state = carry
         part = take_sequences(buffer, index)
-        old = steps_first(jax.tree.map(lambda x: x[index], old_policy), buffer.memory)
+        old = jax.tree.map(lambda x: jnp.moveaxis(x[index], 1, 0), old_policy)
         grads, metrics, angle = pair_gradient(
             config.gradient_conflict, agent, lambda p: loss(p, part, old), params
         )
-        metrics |= {"aux_grad_norm": global_norm(grads)}
+        metrics |= {"aux_grad_norm": optax.tree.norm(grads)}
         metrics |= {f"aux_{name}": x for name, x in angle.items()}
         params, opt_state = apply_gradients(hparams, rate, params, opt_state, grads)
         return (params, opt_state), metrics

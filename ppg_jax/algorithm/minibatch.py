@@ -48,25 +48,15 @@ def take_samples(batch: Batch, index: chex.Array) -> Batch:
 def take_sequences(buffer: AuxBuffer, index: chex.Array) -> AuxBuffer:
     """Some (iteration, environment) sequences: ``[N, T, B, ...] -> [T, M, ...]``.
 
-    ``index`` counts them iteration first: ``iteration * B + environment``. Networks without memory
-    get ``[M, T, ...]`` (``steps_first``).
+    ``index`` counts them iteration first: ``iteration * B + environment``.
     """
     num_envs = buffer.starts.shape[2]
     iteration, env = index // num_envs, index % num_envs
-    taken = jax.tree.map(lambda x: x[iteration, :, env], buffer.replace(memory=()))
     memory: Any = jax.tree.map(lambda x: x[iteration, env], buffer.memory)
-    return steps_first(taken, buffer.memory).replace(memory=memory)
-
-
-def steps_first(sequences: Any, memory: Any) -> Any:
-    """Leaves ``[M, T, ...] -> [T, M, ...]``, or back, for networks that have a memory.
-
-    To others steps are samples in any order, and transposing costs more than gathering: they keep
-    theirs.
-    """
-    if not jax.tree.leaves(memory):
-        return sequences
-    return jax.tree.map(lambda x: jnp.moveaxis(x, 0, 1), sequences)
+    taken = jax.tree.map(
+        lambda x: jnp.moveaxis(x[iteration, :, env], 1, 0), buffer.replace(memory=())
+    )
+    return taken.replace(memory=memory)
 
 
 Sequences = TypeVar("Sequences", Batch, AuxBuffer)

@@ -9,9 +9,6 @@ import optax
 
 from ppg_jax.config import Hyperparams
 
-LONG = 4096
-"""Elements from which a leaf's squares are summed in two steps."""
-
 
 def init_optimizer(params: Any) -> optax.OptState:
     """Adam's moments, all zero."""
@@ -33,23 +30,6 @@ def scheduled(rate: chex.Numeric, schedule: str, done: chex.Array, total: int) -
     return rate * jnp.maximum(0.0, 1.0 - done / total)
 
 
-def global_norm(tree: Any) -> chex.Array:
-    """Euclidean norm over all leaves, scalar.
-
-    A small leaf is a dot product with itself: XLA on CPU makes four operations of a square and a
-    sum. A large one is summed side by side first: in one long sum every addition waits for the one
-    before.
-    """
-    return jnp.sqrt(sum(map(_sum_of_squares, jax.tree.leaves(tree)), jnp.float32(0.0)))
-
-
-def _sum_of_squares(x: chex.Array) -> chex.Array:
-    if x.size > LONG and x.size % 16 == 0:
-        # More than 32 to a sum, or both sums as one, and XLA goes about it in a slower way.
-        return jax.lax.optimization_barrier(jnp.square(x.reshape(16, -1)).sum(0)).sum()
-    return jnp.vdot(x, x, precision=jax.lax.Precision.HIGHEST)
-
-
 def apply_gradients(
     hparams: Hyperparams,
     learning_rate: chex.Numeric,
@@ -63,7 +43,7 @@ def apply_gradients(
       New parameters and optimizer state.
     """
     limit = jnp.where(hparams.max_grad_norm > 0, hparams.max_grad_norm, jnp.inf)
-    shrink = jnp.minimum(1.0, limit / (global_norm(grads) + 1e-12))
+    shrink = jnp.minimum(1.0, limit / (optax.tree.norm(grads) + 1e-12))
     grads = jax.tree.map(lambda g: g * shrink, grads)
     adam = optax.scale_by_adam(eps=hparams.adam_eps)
     with jax.numpy_dtype_promotion("standard"):  # optax relies on it, whatever the user has set

@@ -12,7 +12,6 @@ from ppg_jax.config import Hyperparams
 from ppg_jax.envs import Randomness, draw_randomness, take_step
 from ppg_jax.functional import (
     discounted_sums,
-    fast_key,
     generalized_advantages,
     normalize_advantages,
     scale_rewards,
@@ -56,7 +55,7 @@ def collect(
 
     # What is random is drawn for all steps at once, and what needs no loop stands behind it: on
     # small networks each operation in it costs more than its arithmetic.
-    action_key, env_key = jax.random.split(fast_key(key))
+    action_key, env_key = jax.random.split(key)
     action_keys, env_keys = (jax.random.split(k, config.num_steps) for k in (action_key, env_key))
     noise = jax.vmap(lambda k: agent.noise(k, config.num_envs))(action_keys)
     randomness = jax.vmap(lambda k: draw_randomness(env, k, config.num_envs))(env_keys)

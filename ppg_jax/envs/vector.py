@@ -8,7 +8,6 @@ import jax
 import jax.numpy as jnp
 
 from ppg_jax.envs.base import Environment
-from ppg_jax.functional import fast_key
 from ppg_jax.types import EnvsState, EpisodeStats, Recalled, no_step
 
 HEAVY = 4096
@@ -76,7 +75,7 @@ def reset_envs(
       recall: what networks will be told of the step before: some of ``action``, ``reward``,
         ``done``.
     """
-    obs, state = jax.vmap(env.reset)(jax.random.split(fast_key(key), num_envs))
+    obs, state = jax.vmap(env.reset)(jax.random.split(key, num_envs))
     return EnvsState(
         env=state,
         obs=obs,
@@ -98,7 +97,7 @@ def draw_randomness(env: Environment, key: chex.PRNGKey, num_envs: int) -> Rando
       key: random key of the step.
       num_envs: B.
     """
-    step_keys, reset_keys = jax.random.split(fast_key(key), (2, num_envs))
+    step_keys, reset_keys = jax.random.split(key, (2, num_envs))
     light = num_envs * sum(x.size for x in jax.tree.leaves(jax.eval_shape(env.reset, key))) < HEAVY
     return Randomness(step_keys, reset_keys, jax.vmap(env.reset)(reset_keys) if light else None)
 

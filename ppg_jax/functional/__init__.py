@@ -16,7 +16,7 @@ from ppg_jax.functional.hidden_constants import hide_from_compiler
 from ppg_jax.functional.losses import explained_variance, normalize_advantages, squared_error
 from ppg_jax.functional.missing import marked_as_nan, missing
 from ppg_jax.functional.precision import in_32_bits
-from ppg_jax.functional.random import fast_key, permutations
+from ppg_jax.functional.random import permutations
 from ppg_jax.functional.running_stats import (
     RunningStats,
     discounted_sums,
@@ -37,7 +37,6 @@ __all__ = [
     "cosine",
     "discounted_sums",
     "explained_variance",
-    "fast_key",
     "generalized_advantages",
     "hide_from_compiler",
     "in_32_bits",

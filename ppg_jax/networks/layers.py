@@ -58,30 +58,13 @@ class Dense(nn.Module):
         kernel = self.param("kernel", self.kernel_init, (x.shape[-1], self.features))
         bias = self.param("bias", nn.initializers.zeros_init(), (self.features,))
         if product is None:
-            product = narrow_product(x, kernel.astype(x.dtype))
+            product = x @ kernel.astype(x.dtype)
         return product + on_last_axis(bias.astype(x.dtype), product.ndim)
 
 
 def on_last_axis(x: chex.Array, ndim: int) -> chex.Array:
     """``x [W]`` as ``[1, ..., W]``: what is broadcast is to be seen, by JAX's own check too."""
     return jax.lax.expand_dims(x, range(ndim - 1))
-
-
-NARROW = 6
-"""Columns up to which a kernel is multiplied column by column on CPU."""
-
-
-def narrow_product(x: chex.Array, kernel: chex.Array) -> chex.Array:
-    """``x [..., F] @ kernel [F, W]``; the kernels of heads, a few columns wide, by columns on CPU.
-
-    XLA on CPU multiplies matrices this narrow by plain loops: over 1,024 samples the gradient of a
-    head for three actions takes as long as that of a 64x64 layer. By columns it is matrix-vector
-    products and a sum of outer ones, and takes a third of it.
-    """
-    width = kernel.shape[1]
-    if not 1 < width <= NARROW or jax.default_backend() != "cpu":
-        return x @ kernel
-    return jnp.stack([x @ kernel[:, i] for i in range(width)], axis=-1)
 
 
 class Conv(nn.Module):

@@ -45,9 +45,3 @@ def test_sequences_of_an_auxiliary_buffer():
     part = take_sequences(AuxBuffer(labels, labels, memory, labels), jnp.array([5, 0]))
     np.testing.assert_array_equal(part.obs, np.stack([labels[1, :, 1], labels[0, :, 0]], 1))
     np.testing.assert_array_equal(part.memory["policy_net"], [5, 0])
-
-
-def test_without_memory_sequences_stay_first():
-    labels = jnp.arange(N * T * B).reshape(N, T, B)
-    part = take_sequences(AuxBuffer(labels, labels, {"policy_net": ()}, labels), jnp.array([5, 0]))
-    np.testing.assert_array_equal(part.obs, np.stack([labels[1, :, 1], labels[0, :, 0]]))

@@ -9,8 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from ppg_jax.algorithm import train
 from ppg_jax.algorithm.initial_state import init
 from ppg_jax.algorithm.metrics import phase_metrics
+from ppg_jax.algorithm.ppg import build
 from ppg_jax.algorithm.train import make_train, train_phases, train_tail
 from ppg_jax.config.config import Config
 from ppg_jax.config.fields import ConfigError
@@ -257,3 +259,30 @@ def test_what_is_given_wrong_is_said_in_a_line(call, said):
     with pytest.raises(ConfigError, match=f"^{said}") as caught:
         call(config, state)
     assert "\n" not in str(caught.value)
+
+
+def test_rollout_shuffling_and_auxiliary_phase_draw_from_keys_of_their_own(monkeypatch):
+    """Three keys an iteration, all different, and other ones in every iteration."""
+    config = small()
+    keys = {"collect": [], "policy_phase": [], "aux_phase": []}
+
+    def spy(name, result):
+        def called(*args):
+            keys[name].append(tuple(jax.random.key_data(args[-1]).tolist()))
+            return result(*args)
+
+        monkeypatch.setattr(train, name, called)
+
+    spy("collect", lambda ppg, state, key: (state, None, None))
+    spy("policy_phase", lambda ppg, hparams, state, batch, key: (state, {}))
+    spy("aux_phase", lambda ppg, hparams, state, buffer, key: (state, {}))
+    monkeypatch.setattr(train, "make_batch", lambda ppg, hparams, state, rollout: (state, None))
+    monkeypatch.setattr(train, "rollout_metrics", lambda *_: {})
+    monkeypatch.setattr(train.AuxBuffer, "of", lambda batch: jnp.zeros(()))
+    state = jax.jit(init, static_argnums=0)(config, KEY)
+    with jax.disable_jit():
+        for _ in range(2):
+            state, _ = train.phase(build(config), config.hparams, state)
+    assert [len(drawn) for drawn in keys.values()] == [4, 4, 2]
+    drawn = [key for some in keys.values() for key in some]
+    assert len(set(drawn)) == len(drawn)

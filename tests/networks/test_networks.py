@@ -12,61 +12,13 @@ import pytest
 from ppg_jax.config.fields import ConfigError
 from ppg_jax.config.network import NetworkConfig
 from ppg_jax.functional.running_stats import init_stats, update_stats
-from ppg_jax.kernels.convolution import conv_by_lax, conv_by_patches, max_pool
 from ppg_jax.networks.agent import Agent, Unroll
 from ppg_jax.networks.encoders import resolve_network
-from ppg_jax.networks.layers import NARROW, Dense, make_initializer, narrow_product, normed_columns
+from ppg_jax.networks.layers import Dense, make_initializer, normed_columns
 from ppg_jax.networks.network import AUX_VALUE, POLICY, VALUE, previous_step
 from ppg_jax.types import ActionSpec, Inputs, NetworkState, ObservationSpec, Recalled, no_step
 
 KEY = jax.random.key(0)
-
-
-@pytest.mark.parametrize("width", [1, 2, NARROW, NARROW + 1])
-@pytest.mark.parametrize("lead", [(7,), (5, 3)])
-def test_a_narrow_product_is_a_product(width, lead):
-    """Column by column or not: forward and both gradients are those of ``@``."""
-    keys = jax.random.split(jax.random.key(width), 3)
-    x, kernel = jax.random.normal(keys[0], (*lead, 9)), jax.random.normal(keys[1], (9, width))
-    weights = jax.random.normal(keys[2], (*lead, width))
-
-    def both(product):
-        loss = jax.value_and_grad(lambda x, k: (jnp.tanh(product(x, k)) * weights).sum(), (0, 1))
-        return product(x, kernel), loss(x, kernel)
-
-    chex.assert_trees_all_close(both(narrow_product), both(jnp.matmul), rtol=1e-5, atol=1e-5)
-
-
-@pytest.mark.parametrize("where", ["alone", "scan", "vmap"])
-@pytest.mark.parametrize("padding", [0, 1])
-def test_our_convolutions_are_flax_s(padding, where):
-    """Forward and both gradients; in a loop, and with a kernel for each row."""
-    flax_s = nn.Conv(4, (3, 3), padding=padding, use_bias=False)
-    implementations = {
-        "flax": lambda x, k: flax_s.apply({"params": {"kernel": k}}, x),
-        "lax": lambda x, k: conv_by_lax(x, k, padding),
-        "patches": lambda x, k: conv_by_patches(x, k, padding),
-    }
-    x = jax.random.normal(KEY, (2, 5, 7, 9, 3))
-    kernel = jax.random.normal(jax.random.key(1), (2, 3, 3, 3, 4))
-
-    def outcome(convolve):
-        def both(x, k):
-            out, pull = jax.vjp(convolve, x, k)
-            return out, pull(jnp.sin(out))
-
-        if where == "vmap":
-            return jax.vmap(both)(x, kernel)
-        if where == "scan":
-            return jax.lax.scan(lambda c, xk: (c, both(*xk)), 0, (x, kernel))[1]
-        return both(x[0], kernel[0])
-
-    want = outcome(implementations.pop("flax"))
-    for convolve in implementations.values():
-        for mine, theirs in zip(
-            jax.tree.leaves(outcome(convolve)), jax.tree.leaves(want), strict=True
-        ):
-            np.testing.assert_allclose(mine, theirs, rtol=1e-3, atol=1e-4)
 
 
 def test_parameters_do_not_depend_on_the_implementation():
@@ -80,24 +32,6 @@ def test_parameters_do_not_depend_on_the_implementation():
         np.testing.assert_allclose(
             unroll(by_lax, obs).values, unroll(by_patches, obs).values, rtol=1e-4, atol=1e-5
         )
-
-
-@pytest.mark.parametrize("ties", [False, True])
-@pytest.mark.parametrize("size", [5, 8])
-def test_max_pool_is_xla_s_and_pads_both_sides(size, ties):
-    x = jax.random.normal(KEY, (2, size, size, 3))
-    x = jnp.round(x) if ties else x
-
-    def plain(x):
-        return jax.lax.reduce_window(
-            x, -jnp.inf, jax.lax.max, (1, 3, 3, 1), (1, 2, 2, 1), ((0, 0), (1, 1), (1, 1), (0, 0))
-        )
-
-    np.testing.assert_array_equal(max_pool(x), plain(x))
-    weights = jax.random.normal(jax.random.key(1), plain(x).shape)
-    mine, theirs = (jax.grad(lambda x, p=p: (weights * p(x)).sum())(x) for p in (max_pool, plain))
-    np.testing.assert_allclose(mine, theirs, rtol=1e-6)
-    assert jnp.isnan(max_pool(x.at[0, 2, 2, 0].set(jnp.nan))).any()
 
 
 @pytest.mark.parametrize("encoder", ["mlp", "cnn", "impala"])
@@ -135,8 +69,8 @@ def init(agent):
 def unroll(agent, obs, stats=None, wanted=(POLICY, VALUE, AUX_VALUE), **options):
     params, memory = init(agent), agent.initial_memory(obs.shape[1])
     starts = jnp.zeros(obs.shape[:2], bool)
-    compiled = jax.jit(functools.partial(agent.unroll, wanted=wanted, **options))
-    return compiled(params, stats, Inputs(obs, starts), memory)
+    compiled = jax.jit(functools.partial(agent.unroll, how=Unroll(wanted, **options)))
+    return compiled(NetworkState(params, stats), Inputs(obs, starts), memory)
 
 
 VECTOR = ObservationSpec((4,), jnp.float32)

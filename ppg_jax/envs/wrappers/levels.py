@@ -7,7 +7,6 @@ import jax
 
 from ppg_jax.envs.base import Environment
 from ppg_jax.envs.wrappers.base import Wrapper
-from ppg_jax.functional import fast_key
 
 _ROOT = 0x1E7E1
 """Seed that all levels hang from: a level's number means the same in every run."""
@@ -28,4 +27,4 @@ class Levels(Wrapper):
     def reset(self, key: chex.PRNGKey) -> tuple[chex.Array, Any]:
         """A fresh episode of one of the levels: ``(obs, state)``."""
         level = self._first_level + jax.random.randint(key, (), 0, self._num_levels)
-        return self._env.reset(jax.random.fold_in(fast_key(jax.random.key(_ROOT)), level))
+        return self._env.reset(jax.random.fold_in(jax.random.key(_ROOT), level))
