@@ -1,7 +1,7 @@
-"""PPG itself: rollout, policy phase, auxiliary phase, and the loop over them.
+"""The algorithm: rollout, policy phase, auxiliary phase, and the loop over them.
 
-Pure functions that can be jitted and vmapped. Nothing here jits, prints, reads a clock or a file,
-or asks which device it runs on.
+``train.py`` is the place to begin reading. Everything here is a pure function that can be jitted
+and vmapped. Nothing here prints, reads a clock or a file, or asks which device it runs on.
 """
 
 from ppg_jax.algorithm.checks import check_key, traced_in_32_bits

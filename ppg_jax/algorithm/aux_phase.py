@@ -1,4 +1,4 @@
-"""The auxiliary phase: distils values into the policy network, and holds the policy still."""
+"""The auxiliary phase: distils values into the policy network and keeps the policy the same."""
 
 import dataclasses
 from typing import Any
@@ -26,9 +26,10 @@ from ppg_jax.types import AuxBuffer, Metrics, TrainState
 def auxiliary_objective(
     hparams: Hyperparams, out: AgentOutput, old_policy: Distribution, value_targets: chex.Array
 ) -> tuple[LossPair, Metrics]:
-    """``L_joint + L_value`` in two parts: the cloning KL, and both halved value errors.
+    """``L_joint + L_value`` (arXiv:2009.04416, eq. 3 and the value function's loss).
 
-    (The paper's eq. 3 and the value function's own loss.)
+    Returns:
+      A pair: the cloning KL's loss, and the sum of both value losses. And metrics, unweighted.
     """
     clone_kl = old_policy.kl(out.policy).mean()
     aux_value_loss = 0.5 * squared_error(out.aux_values, value_targets)
@@ -41,7 +42,7 @@ def auxiliary_objective(
 
 
 def old_policies(ppg: PPG, state: TrainState, buffer: AuxBuffer) -> Distribution:
-    """The policy as the phase found it, on every stored observation, a minibatch at a time.
+    """The policy before the auxiliary phase, on all stored observations, by minibatches.
 
     Returns:
       Distribution with batch axes ``[N x B sequences, T - burn_in]``.
@@ -63,11 +64,11 @@ def old_policies(ppg: PPG, state: TrainState, buffer: AuxBuffer) -> Distribution
 def aux_phase(
     ppg: PPG, hparams: Hyperparams, state: TrainState, buffer: AuxBuffer, key: chex.PRNGKey
 ) -> tuple[TrainState, Metrics]:
-    """The auxiliary epochs, and ``beta_clone`` adapted after them where that is asked for.
+    """The auxiliary epochs. After them ``beta_clone`` is adapted, if the configuration says so.
 
     Returns:
-      The state after them, and metrics, scalars: means over the last epoch's minibatches, and the
-      value loss on the phase's newest rollout before and after.
+      The state after the phase, and metrics: scalars. They are means over the last epoch's
+      minibatches, and the value loss on the newest rollout before and after the phase.
     """
     scale = 1.0 if state.beta_scale is None else state.beta_scale
     hparams = dataclasses.replace(hparams, beta_clone=hparams.beta_clone * scale)
@@ -89,7 +90,7 @@ def aux_epochs(
 
     Returns:
       The state with new parameters and auxiliary optimizer state, and metrics ``[e_aux]``: means
-      over each epoch's minibatches, unscaled.
+      over each epoch's minibatches, unweighted.
     """
     config, agent = ppg.config, ppg.agent
     phase_number = (state.iteration - 1) // config.n_pi

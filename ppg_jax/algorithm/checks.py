@@ -1,4 +1,4 @@
-"""Whether what a pure function was given is what it is called."""
+"""Checks of the arguments of public functions."""
 
 import functools
 from collections.abc import Callable
@@ -12,10 +12,10 @@ from ppg_jax.types import TrainState
 
 
 def check_given(hparams: Any, state: Any) -> None:
-    """Whether these are what they are called.
+    """Checks the types of hyperparameters and state.
 
     Raises:
-      ConfigError: one of them is not.
+      ConfigError: one of them has another type.
     """
     check_hparams(hparams)
     if not isinstance(state, TrainState):
@@ -26,10 +26,10 @@ def check_given(hparams: Any, state: Any) -> None:
 
 
 def check_key(key: Any) -> None:
-    """Whether this is one random key.
+    """Checks that this is one random key.
 
     Raises:
-      ConfigError: it is not.
+      ConfigError: it is something else.
     """
     dtype, shape = getattr(key, "dtype", None), getattr(key, "shape", None)
     typed = dtype is not None and jax.dtypes.issubdtype(dtype, jax.dtypes.prng_key)
@@ -41,7 +41,7 @@ def check_key(key: Any) -> None:
 
 
 def traced_in_32_bits(fn: Callable[..., Any]) -> Callable[..., Any]:
-    """``fn(config, ...)`` of this package's public face, in 32 bits whatever the caller's are."""
+    """``fn(config, ...)``, traced in 32 bits even if the caller has switched on 64 bits."""
 
     @functools.wraps(fn)
     def traced(config: Config, *args: Any, **kwargs: Any) -> Any:

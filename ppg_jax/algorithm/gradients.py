@@ -1,4 +1,4 @@
-"""The gradient of a policy's and a value function's loss together, where they share parameters."""
+"""The gradient of a policy loss plus a value loss, where both reach the same parameters."""
 
 from collections.abc import Callable
 from typing import Any
@@ -12,7 +12,7 @@ from ppg_jax.networks import Agent
 from ppg_jax.types import Metrics
 
 LossPair = tuple[chex.Array, chex.Array]
-"""The policy's loss and the value function's, scalars."""
+"""The policy loss and the value loss, scalars."""
 
 
 def pair_gradient(
@@ -21,22 +21,21 @@ def pair_gradient(
     loss_fn: Callable[[Any], tuple[LossPair, Metrics]],
     params: Any,
 ) -> tuple[Any, Metrics, Metrics]:
-    """Gradient of the sum of two losses, their conflict measured and resolved on request.
+    """Gradient of the sum of two losses. On request their conflict is measured and resolved.
 
-    What encoder and memory of a shared network get is up to ``conflict``; heads, and a value
-    network of its own, always take the plain sum. All but ``off`` go through the networks backwards
-    twice.
+    ``conflict`` decides about the gradient of a shared encoder and memory. Heads, and a separate
+    value network, always get the plain sum. All modes but ``off`` backpropagate twice.
 
     Args:
-      conflict: ``off``, ``measure``, ``project`` (``conflict.project``, each by the other) or
-        ``balance`` (``conflict.balanced_weights``).
-      agent: knows what is shared.
-      loss_fn: of the parameters.
+      conflict: ``off``, ``measure``, ``project`` (``functional.project``, each gradient by the
+        other) or ``balance`` (``functional.balanced_weights``).
+      agent: says which parameters are shared.
+      loss_fn: maps parameters to both losses and metrics.
       params: of all networks.
 
     Returns:
-      The gradient, the metrics of ``loss_fn``, and ``grad_cosine`` of the two before any remedy
-      (nothing where conflict is off).
+      The gradient, the metrics of ``loss_fn``, and ``grad_cosine``: the cosine of the two gradients
+      before they were changed (no entry if ``conflict`` is off).
     """
 
     def total(params: Any) -> tuple[chex.Array, Metrics]:

@@ -1,4 +1,4 @@
-"""A run before its first step."""
+"""The training state before the first step."""
 
 import chex
 import jax
@@ -15,11 +15,11 @@ from ppg_jax.types import EnvsState, RewardScaler, TrainState
 
 @traced_in_32_bits
 def init(config: Config, key: chex.PRNGKey) -> TrainState:
-    """A run before its first step.
+    """The training state before the first step.
 
     Args:
       config: what to train.
-      key: everything random in the run follows from it.
+      key: source of all randomness in the run.
 
     Raises:
       ConfigError: the environment or the networks cannot be made.
@@ -46,9 +46,9 @@ def init(config: Config, key: chex.PRNGKey) -> TrainState:
 
 
 def _random_obs_stats(ppg: PPG, key: chex.PRNGKey) -> RunningStats:
-    """Statistics of one rollout's worth of random actions, in environments of their own.
+    """Statistics of a rollout with random actions, in separate environments.
 
-    The first phase needs some: its policy would see raw observations, cut to [-10, 10].
+    Without them the first phase's policy would see raw observations, cut to [-10, 10].
     """
     config, env = ppg.config, ppg.env
     reset_key, play_key = jax.random.split(key)

@@ -1,4 +1,4 @@
-"""What a run measures: the names, and what is measured of a rollout."""
+"""Names of all metrics, and the metrics of a rollout."""
 
 import chex
 import jax.numpy as jnp
@@ -9,7 +9,7 @@ from ppg_jax.types import Batch, EpisodeStats, Metrics
 
 
 def phase_metrics(config: Config) -> tuple[str, ...]:
-    """What is measured once a phase; NaN in the iterations that no auxiliary phase follows."""
+    """Names of the metrics that are measured once a phase, after its auxiliary phase."""
     if not config.e_aux:
         return ()
     names = ["clone_kl", "aux_value_loss", "aux_phase_value_loss", "aux_grad_norm"]
@@ -19,7 +19,7 @@ def phase_metrics(config: Config) -> tuple[str, ...]:
 
 
 def metric_names(config: Config) -> set[str]:
-    """All that a run measures."""
+    """Names of all metrics of a run."""
     names = {"env_steps", "episode_return", "episode_length", "num_episodes", "explained_variance"}
     names |= {"policy_loss", "entropy", "clip_fraction", "approx_kl", "policy_grad_norm"}
     names |= {"value_loss", "value_grad_norm", *phase_metrics(config)}
@@ -30,7 +30,7 @@ def metric_names(config: Config) -> set[str]:
 def rollout_metrics(
     config: Config, iteration: chex.Array, episodes: EpisodeStats, batch: Batch
 ) -> Metrics:
-    """Raw returns and lengths of the episodes that ended (NaN if none), and how values did."""
+    """Raw returns and lengths of the episodes that ended (NaN if none), and explained variance."""
     count = jnp.maximum(episodes.count, 1).astype(jnp.float32)
 
     def mean(total: chex.Array) -> chex.Array:
@@ -46,12 +46,12 @@ def rollout_metrics(
 
 
 def on_last_iteration(config: Config, measured: Metrics) -> Metrics:
-    """What is measured once a phase as metrics ``[n_pi]``: NaN but in the last iteration."""
+    """Metrics of an auxiliary phase as ``[n_pi]``: NaN except in the last iteration."""
     blank = jnp.full(config.n_pi, missing(), jnp.float32)
     return {name: blank.at[-1].set(x) for name, x in measured.items()}
 
 
 def not_measured(config: Config, iterations: int) -> Metrics:
-    """What is measured once a phase, for iterations that no auxiliary phase follows."""
+    """Metrics of an auxiliary phase for iterations without one: all NaN."""
     blank = jnp.full(iterations, missing(), jnp.float32)
     return dict.fromkeys(phase_metrics(config), blank)

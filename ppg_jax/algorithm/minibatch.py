@@ -1,4 +1,4 @@
-"""Drawing minibatches: indices for all epochs at once, gathered where they are used."""
+"""Minibatches: indices are drawn for all epochs at once, samples are gathered when used."""
 
 from typing import Any, TypeVar
 
@@ -14,9 +14,9 @@ from ppg_jax.types import AuxBuffer, Batch
 def epoch_indices(
     key: chex.PRNGKey, num_items: int, num_minibatches: int, epochs: int
 ) -> chex.Array:
-    """A fresh permutation for each epoch, cut into minibatches.
+    """A new permutation for each epoch, cut into minibatches.
 
-    A single minibatch holds everything in any order, so then nothing is shuffled.
+    If there is a single minibatch, nothing is shuffled: the order inside it does not matter.
 
     Returns:
       int32 ``[epochs * num_minibatches, num_items // num_minibatches]``; within an epoch every
@@ -36,7 +36,7 @@ def take_envs(batch: Batch, index: chex.Array) -> Batch:
 
 
 def take_samples(batch: Batch, index: chex.Array) -> Batch:
-    """Single samples, for networks without memory: ``[T, B, ...] -> [1, M, ...]``."""
+    """Single samples, for networks without a memory: ``[T, B, ...] -> [1, M, ...]``."""
     num_envs = batch.starts.shape[1]
     memory = jax.tree.map(lambda x: x[index % num_envs], batch.memory)
     taken = jax.tree.map(
@@ -48,7 +48,7 @@ def take_samples(batch: Batch, index: chex.Array) -> Batch:
 def take_sequences(buffer: AuxBuffer, index: chex.Array) -> AuxBuffer:
     """Some (iteration, environment) sequences: ``[N, T, B, ...] -> [T, M, ...]``.
 
-    ``index`` counts them iteration first: ``iteration * B + environment``.
+    A sequence's index is ``iteration * B + environment``.
     """
     num_envs = buffer.starts.shape[2]
     iteration, env = index // num_envs, index % num_envs
@@ -63,7 +63,7 @@ Sequences = TypeVar("Sequences", Batch, AuxBuffer)
 
 
 def after_burn_in(config: Config, sequences: Sequences) -> Sequences:
-    """The steps that are learnt from: ``[T, M, ...] -> [T - burn_in, M, ...]``."""
+    """The steps that have a loss: ``[T, M, ...] -> [T - burn_in, M, ...]``."""
     if not config.burn_in:
         return sequences
     late = jax.tree.map(lambda x: x[config.burn_in :], sequences.replace(memory=()))

@@ -1,4 +1,4 @@
-"""Adam with a step size and a gradient limit that may be traced."""
+"""Adam whose learning rate and gradient limit may be traced."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ from ppg_jax.config import Hyperparams
 
 
 def init_optimizer(params: Any) -> optax.OptState:
-    """Adam's moments, all zero."""
+    """Adam's state before the first step."""
     return optax.scale_by_adam().init(params)
 
 
@@ -20,10 +20,10 @@ def scheduled(rate: chex.Numeric, schedule: str, done: chex.Array, total: int) -
 
     Args:
       rate: at the start, scalar.
-      schedule: ``constant`` or ``linear`` (to 0 just after the last unit, which itself still
-        learns).
-      done: units (iterations or phases) finished before this one, scalar.
-      total: units of the whole run.
+      schedule: ``constant``, or ``linear`` towards 0. The last iteration or phase still has a
+        positive rate.
+      done: number of iterations or phases before this one, scalar.
+      total: number of iterations or phases of the whole run.
     """
     if schedule == "constant":
         return jnp.asarray(rate, jnp.float32)
@@ -37,7 +37,7 @@ def apply_gradients(
     opt_state: optax.OptState,
     grads: Any,
 ) -> tuple[Any, optax.OptState]:
-    """One Adam step (arXiv:1412.6980) after cutting the global gradient norm.
+    """Clips the gradient's global norm and takes one Adam step (arXiv:1412.6980).
 
     Returns:
       New parameters and optimizer state.
@@ -46,7 +46,9 @@ def apply_gradients(
     shrink = jnp.minimum(1.0, limit / (optax.tree.norm(grads) + 1e-12))
     grads = jax.tree.map(lambda g: g * shrink, grads)
     adam = optax.scale_by_adam(eps=hparams.adam_eps)
-    with jax.numpy_dtype_promotion("standard"):  # optax relies on it, whatever the user has set
+    with jax.numpy_dtype_promotion(
+        "standard"
+    ):  # optax needs it, even if the user chose strict promotion
         directions, opt_state = adam.update(grads, opt_state)
     params = jax.tree.map(lambda p, d: p - learning_rate * d, params, directions)
     return params, opt_state

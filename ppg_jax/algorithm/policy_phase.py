@@ -1,4 +1,4 @@
-"""The policy phase: epochs of the policy and the value loss over one rollout."""
+"""The policy phase: epochs of the policy loss and the value loss over one rollout."""
 
 import dataclasses
 from collections.abc import Callable
@@ -22,7 +22,7 @@ from ppg_jax.types import Batch, Metrics, TrainState
 def policy_objective(
     hparams: Hyperparams, out: AgentOutput, batch: Batch
 ) -> tuple[chex.Array, Metrics]:
-    """``L_pi``: surrogate minus entropy bonus, and its measures."""
+    """``L_pi``: surrogate loss minus entropy bonus, and its metrics."""
     log_probs, entropy = out.policy.log_prob(batch.actions), out.policy.entropy().mean()
     surrogate = losses.policy_loss(
         log_probs, batch.old_log_probs, batch.advantages, hparams.clip_eps, hparams.kl_penalty
@@ -39,7 +39,7 @@ def policy_objective(
 def value_objective(
     hparams: Hyperparams, out: AgentOutput, batch: Batch
 ) -> tuple[chex.Array, Metrics]:
-    """``L_V``: weighted squared error to the rollout's value targets."""
+    """``L_V``: weighted squared error between values and value targets."""
     error = losses.clipped_squared_error(
         out.values, batch.value_targets, batch.old_values, hparams.value_clip_eps
     )
@@ -49,10 +49,10 @@ def value_objective(
 
 @dataclasses.dataclass(frozen=True)
 class Objective:
-    """What a run of epochs learns.
+    """The losses of a group of epochs.
 
     Attributes:
-      heads: whose losses it minimises: ``POLICY``, ``VALUE`` or both.
+      heads: the heads whose losses are minimised: ``POLICY``, ``VALUE`` or both.
       optimizer: the name of its optimizer state.
     """
 
@@ -62,7 +62,7 @@ class Objective:
     def losses(
         self, hparams: Hyperparams, out: AgentOutput, batch: Batch
     ) -> tuple[LossPair, Metrics]:
-        """The policy's and the value function's loss, 0 for the one that is not learnt."""
+        """The policy loss and the value loss; 0 for a loss that these epochs do not have."""
         pair, metrics = {POLICY: jnp.float32(0.0), VALUE: jnp.float32(0.0)}, Metrics()
         for head, objective in ((POLICY, policy_objective), (VALUE, value_objective)):
             if head in self.heads:
@@ -81,12 +81,12 @@ def policy_phase(
 ) -> tuple[TrainState, Metrics]:
     """All policy and value epochs over one rollout.
 
-    With ``e_pi == e_v`` both losses share each step and the ``policy`` optimizer; otherwise all
-    value epochs come first, with the ``value`` optimizer, and then the policy epochs.
+    If ``e_pi == e_v``, each minibatch step minimises both losses with the ``policy`` optimizer.
+    Otherwise all value epochs come first, with the ``value`` optimizer, and then the policy epochs.
 
     Returns:
-      The state with new parameters and optimizer states, and metrics: scalars, each the mean over
-      its minibatch steps.
+      The state with new parameters and optimizer states, and metrics: scalars, means over the
+      minibatch steps.
     """
     config = ppg.config
     runs = [(VALUE_EPOCHS, config.e_v), (POLICY_EPOCHS, config.e_pi)]
@@ -123,7 +123,7 @@ def minibatch_step(
     config, agent = ppg.config, ppg.agent
     take = take_envs if config.minibatch_by == "env" else take_samples
     detach = agent.architecture.detach_policy_phase
-    # Elsewhere no encoder gets both gradients in this phase.
+    # In all other cases no encoder gets both gradients in this phase.
     both = objective is JOINT_EPOCHS and not (agent.architecture.value_net or detach)
     conflict = config.gradient_conflict if both else "off"
     unroll = Unroll(objective.heads, detach, config.burn_in, config.bptt_steps)
@@ -151,7 +151,7 @@ def minibatch_step(
 
 
 def _gradient_norms(agent: Agent, grads: Any, objective: Objective) -> Metrics:
-    """Norms before any cut: of what the policy reads, and of the value network or value head."""
+    """Norms before clipping, of the policy's and of the value function's part of the gradient."""
     parts = {POLICY: grads, VALUE: grads}
     if objective is JOINT_EPOCHS:
         parts[POLICY], parts[VALUE] = agent.split_value_part(grads)

@@ -1,4 +1,4 @@
-"""What is static about a training: made once, outside of everything that is traced."""
+"""The static part of a training. It is made once, outside of traced functions."""
 
 import dataclasses
 import functools
@@ -12,7 +12,7 @@ from ppg_jax.networks import Agent, make_agent
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class PPG:
-    """A configuration with its environment and its networks. Hashed by identity.
+    """A configuration, its environment and its networks. Frozen, and hashed by identity.
 
     Attributes:
       config: sizes, epochs and options.
@@ -26,7 +26,7 @@ class PPG:
 
 
 def build(config: Config) -> PPG:
-    """The environment and the networks of a configuration; the same call gives the same object.
+    """Makes the environment and the networks of a configuration, once for each configuration.
 
     Raises:
       ConfigError: they do not exist or do not fit each other.
@@ -37,6 +37,6 @@ def build(config: Config) -> PPG:
 
 @functools.lru_cache(maxsize=64)
 def _build(config: Config, _: Any) -> PPG:
-    with in_32_bits():  # as it is traced later
+    with in_32_bits():  # training is traced in 32 bits too
         env = make_training_env(config)
         return PPG(config, env, make_agent(config, env.observation, env.action))

@@ -1,4 +1,4 @@
-"""Collecting experience, and turning it into advantages and value targets."""
+"""Rollouts, and the advantages and value targets that are computed from them."""
 
 import math
 from typing import Any
@@ -35,12 +35,13 @@ def collect(
 ) -> tuple[TrainState, Rollout, EpisodeStats]:
     """Acts for T steps in B environments.
 
-    Only the policy runs here. The value function reads the stored observations afterwards, all at
-    once (``estimate_values``).
+    Only the policy runs in this loop. The value function reads the stored observations afterwards,
+    all at once (``estimate_values``).
 
     Returns:
-      The state with the environments, the acting network's memory and the statistics of what was
-      seen after the last step; the rollout; and sums over the episodes that ended in it.
+      state: after the rollout: environments, the policy network's memory, observation statistics.
+      rollout: T steps of B environments.
+      episodes: sums over the episodes that ended.
     """
     config, env, agent, network = ppg.config, ppg.env, ppg.agent, state.network
 
@@ -53,8 +54,9 @@ def collect(
         seen = envs.obs, envs.recalled
         return (after, memory | out.states), (seen, out.policy, actions, result)
 
-    # What is random is drawn for all steps at once, and what needs no loop stands behind it: on
-    # small networks each operation in it costs more than its arithmetic.
+    # Random numbers are drawn for all steps at once, before the loop. Everything else that does not
+    # need the loop comes after it. With small networks each operation in the loop costs more than
+    # its arithmetic.
     action_key, env_key = jax.random.split(key)
     action_keys, env_keys = (jax.random.split(k, config.num_steps) for k in (action_key, env_key))
     noise = jax.vmap(lambda k: agent.noise(k, config.num_envs))(action_keys)
@@ -88,15 +90,14 @@ def collect(
 def estimate_values(
     ppg: PPG, state: TrainState, stored: Rollout | AuxBuffer
 ) -> tuple[chex.Array, dict[str, Any]]:
-    """The value function over stored steps, in as many blocks of time as there are minibatches.
+    """The value function on stored steps, in blocks of time that keep activations small.
 
-    (Or the greatest common divisor, where that does not divide the steps: blocks keep the
-    activations small.)
+    There are as many blocks as minibatches, or the greatest common divisor of that number and T.
 
     Args:
       ppg: sizes and networks.
-      state: what the networks compute with.
-      stored: inputs ``[T, B, ...]``, memories before them.
+      state: parameters, and how observations are read.
+      stored: inputs ``[T, B, ...]``, and memories before the first step.
 
     Returns:
       Values ``[T, B]``, and the memories of the networks that ran after every step, leaves
@@ -125,26 +126,25 @@ def successor_values(
 ) -> chex.Array:
     """``V`` of every step's real successor.
 
-    Mostly that is ``values[t + 1]``. The network runs again only for the last step and for the
-    truncated ones, whose successor is the last observation of the episode: these are gathered
-    with the memories they are met with and evaluated B at a time, as often as this rollout needs,
-    usually once.
+    Mostly that is ``values[t + 1]``. The network runs again only for the last step and for
+    truncated steps, whose successor is the last observation of the episode. These observations are
+    gathered with their memories, and evaluated B at a time. Usually that happens once in a rollout.
 
     Args:
       ppg: the networks.
-      state: what they compute with.
+      state: parameters, and how observations are read.
       rollout: T steps of B environments.
       values: ``V(obs)``, ``[T, B]``.
       memories: after every step, leaves ``[T, B, ...]``, of ``estimate_values``.
 
     Returns:
-      ``[T, B]``; where a step terminated the value means nothing.
+      ``[T, B]``; the value is arbitrary where a step terminated.
     """
     num_steps, num_envs = values.shape
     missing = (rollout.truncated & ~rollout.terminated).at[-1].set(True).reshape(-1)
     final = rollout.final_obs, rollout.final_recalled, memories
     final = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), final)
-    # Ascending; entries beyond the missing ones point outside, where writes are dropped.
+    # Ascending. Entries after the missing ones point outside the array: such writes are dropped.
     where = jnp.nonzero(missing, size=missing.size, fill_value=missing.size)[0]
     starts, unused = jnp.zeros(num_envs, jnp.bool_), ppg.agent.initial_memory(num_envs)
 
@@ -165,7 +165,7 @@ def successor_values(
 def normalize_rewards(
     scaler: RewardScaler, rollout: Rollout, gamma: chex.Numeric
 ) -> tuple[RewardScaler, chex.Array]:
-    """Scales a rollout's rewards by statistics that already include it.
+    """Scales a rollout's rewards by statistics that already include this rollout.
 
     Returns:
       The scaler after the rollout, and rewards ``[T, B]``.
@@ -178,11 +178,11 @@ def normalize_rewards(
 def make_batch(
     ppg: PPG, hparams: Hyperparams, state: TrainState, rollout: Rollout
 ) -> tuple[TrainState, Batch]:
-    """Everything the policy phase learns from, computed once with the behaviour's parameters.
+    """Computes the data of the policy phase, once, with the parameters that acted.
 
     Returns:
-      The state with the reward scaler, and the memories of the networks that estimate values, after
-      this rollout; and the batch.
+      state: after the rollout: reward scaler, memories of the networks that estimate values.
+      batch: what the policy phase learns from.
     """
     scaler, rewards = state.reward_scaler, rollout.rewards
     if scaler is not None:
@@ -210,6 +210,6 @@ def make_batch(
         value_targets=value_targets,
         recalled=rollout.recalled,
     )
-    # The policy network's memory is what acting left, also where it estimates values too.
+    # The policy network's memory stays as it was after acting, even if it estimates values too.
     after = jax.tree.map(lambda x: x[-1], memories) | {POLICY_NET: state.memory[POLICY_NET]}
     return state.replace(reward_scaler=scaler, memory=state.memory | after), batch

@@ -20,7 +20,7 @@ from ppg_jax.types import AuxBuffer, Metrics, TrainState
 
 
 def phase(ppg: PPG, hparams: Hyperparams, state: TrainState) -> tuple[TrainState, Metrics]:
-    """A policy phase of ``n_pi`` iterations, and the auxiliary phase after it.
+    """One phase of PPG: ``n_pi`` iterations of the policy phase, then the auxiliary phase.
 
     Returns:
       The state after both, and metrics ``[n_pi]``.
@@ -37,9 +37,15 @@ def phase(ppg: PPG, hparams: Hyperparams, state: TrainState) -> tuple[TrainState
 def iterations(
     ppg: PPG, hparams: Hyperparams, state: TrainState, n: int, *, keep: bool
 ) -> tuple[TrainState, Metrics, AuxBuffer | None]:
-    """``n`` iterations of the policy phase; the auxiliary buffer is their stacked output.
+    """``n`` iterations of the policy phase: a rollout each, and the epochs over it.
 
-    The statistics of observations catch up with what was seen, and are then frozen.
+    Observation statistics are brought up to date before the first iteration and frozen for the
+    whole phase.
+
+    Returns:
+      state: after the last iteration.
+      metrics: ``[n]``.
+      buffer: the auxiliary phase's data, stacked over iterations; None unless ``keep``.
     """
     state = state.replace(obs_stats=state.seen_obs_stats)
     state = state.replace(obs_order=ppg.agent.initial_order(state.obs_stats))
@@ -58,9 +64,10 @@ def iterations(
 
 
 def iteration_keys(key: chex.PRNGKey, iteration: chex.Array) -> chex.PRNGKey:
-    """Keys for the rollout, the shuffling and (of a phase's last iteration) the auxiliary phase.
+    """Keys for the rollout, for shuffling, and for the auxiliary phase (in its last iteration).
 
-    A function of the iteration's number, so that a run in several calls draws what one draws.
+    They depend on the iteration's number only. So a run in several calls draws the same numbers as
+    a run in one call.
     """
     return jax.random.split(jax.random.fold_in(key, iteration), 3)
 
@@ -71,8 +78,8 @@ def train_phases(
 ) -> tuple[TrainState, Metrics]:
     """Trains for ``n`` whole phases: ``n_pi`` iterations each, and an auxiliary phase.
 
-    Several calls give the same numbers as one. ``config`` and ``n`` are static, the rest may be
-    traced and mapped over.
+    Several calls give the same numbers as one call. ``config`` and ``n`` are static. The other
+    arguments may be traced and vmapped.
 
     Args:
       config: what to train.
@@ -94,7 +101,7 @@ def train_phases(
 def train_tail(
     config: Config, hparams: Hyperparams, state: TrainState
 ) -> tuple[TrainState, Metrics]:
-    """The iterations after the last whole phase, which no auxiliary phase follows.
+    """Trains for the iterations after the last whole phase. They have no auxiliary phase.
 
     Args:
       config: what to train; ``num_tail_iterations`` says how many.
@@ -112,7 +119,7 @@ def train_tail(
 
 
 def make_train(config: Config, env: Any = None) -> Callable[..., tuple[TrainState, Metrics]]:
-    """A whole run as one pure function, to be jitted and vmapped as you like.
+    """A whole run as one pure function. You can jit it and vmap it.
 
     Args:
       config: what to train.

@@ -1,7 +1,7 @@
-"""Equations: one pure function each, arrays in and arrays out.
+"""Equations, each a pure function of arrays.
 
-Here live losses, advantages, distributions, running statistics, gradient conflict and random
-permutations. Nothing here knows an environment, a network, flax or a file.
+This folder holds losses, advantages, distributions, running statistics, gradient conflict and
+random permutations. It never imports an environment, a network, flax or a file.
 """
 
 from ppg_jax.functional.distributions import (

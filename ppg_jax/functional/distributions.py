@@ -16,13 +16,13 @@ _LOG_2PI = math.log(2.0 * math.pi)
 
 
 class Distribution(Protocol):
-    """What the algorithm needs of a policy's output."""
+    """The methods that the algorithm calls on a policy's output."""
 
     def noise(self, key: chex.PRNGKey) -> Any:
-        """What is random about a sample; of the distribution only shapes and dtypes are read."""
+        """The random part of a sample. It depends on the shapes and dtypes only."""
 
     def choose(self, noise: Any) -> chex.Array:
-        """The action that the noise makes of the distribution, ``[..., *event]``."""
+        """The action for given noise, ``[..., *event]``."""
 
     def sample(self, key: chex.PRNGKey) -> chex.Array:
         """One action for each batch entry, ``[..., *event]``."""
@@ -79,7 +79,7 @@ class Categorical(Distribution):
 
 
 def _expectation(log_probs: chex.Array, x: chex.Array) -> chex.Array:
-    """``sum p x`` over the last axis, where impossible outcomes count nothing."""
+    """``sum p x`` over the last axis; impossible outcomes count as 0."""
     possible = log_probs > -jnp.inf
     return jnp.where(possible, jnp.exp(log_probs) * jnp.where(possible, x, 0.0), 0.0).sum(-1)
 

@@ -1,4 +1,4 @@
-"""Generalised advantage estimation that tells a time limit from a terminal state."""
+"""Generalised advantage estimation (GAE) with time limits and terminal states apart."""
 
 import chex
 import jax
@@ -18,8 +18,8 @@ def generalized_advantages(
 
     ``delta_t = r_t + gamma (1 - terminated_t) V(next_t) - V(s_t)`` and
     ``A_t = delta_t + gamma lambda (1 - terminated_t) (1 - truncated_t) A_{t+1}``
-    (Schulman et al., arXiv:1506.02438, with the two ways an episode can end kept apart:
-    a truncated step still bootstraps, from the real final observation).
+    (Schulman et al., arXiv:1506.02438). The two ways in which an episode can end are kept apart: a
+    truncated step still bootstraps, from the real final observation.
 
     Args:
       rewards: rewards of the steps, ``[T, ...]``.

@@ -1,4 +1,4 @@
-"""Two gradients on the same parameters: how far they oppose each other, and what to do about it.
+"""Two gradients of the same parameters: how much they conflict, and two remedies.
 
 A *pair* is the policy's and the value function's gradient, two trees of the same structure.
 """
@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 BALANCE_LIMIT = 10.0
-"""Most that ``balance`` multiplies or divides a gradient by."""
+"""Largest factor by which ``balance`` multiplies or divides a gradient."""
 
 
 def inner(a: Any, b: Any) -> chex.Array:
@@ -38,9 +38,12 @@ def project(a: Any, b: Any) -> Any:
 def balanced_weights(a: Any, b: Any) -> tuple[chex.Array, chex.Array]:
     """Weights that bring two gradients to the mean of their norms, scalars.
 
-    The aim of GradNorm (Chen et al. 2018, arXiv:1711.02257), met at every step instead of learnt.
-    A weight stays within ``BALANCE_LIMIT`` times 1: a gradient that is about to vanish, as a KL
-    divergence's where a phase begins, is not blown up to the size of the other.
+    This is the aim of GradNorm (Chen et al. 2018, arXiv:1711.02257). GradNorm learns the weights;
+    here the aim is reached at every step.
+
+    A weight stays between ``1 / BALANCE_LIMIT`` and ``BALANCE_LIMIT``. Otherwise a gradient close
+    to zero would be scaled up to the size of the other one. The KL's gradient is close to zero when
+    an auxiliary phase begins.
     """
     norms = jnp.sqrt(inner(a, a)), jnp.sqrt(inner(b, b))
     mean = 0.5 * (norms[0] + norms[1])
@@ -51,11 +54,11 @@ def balanced_weights(a: Any, b: Any) -> tuple[chex.Array, chex.Array]:
 
 
 def adapted_scale(scale: chex.Array, kl: chex.Array, target: chex.Numeric) -> chex.Array:
-    """What a penalty on a KL is multiplied by, after that KL was measured.
+    """The new scale of a KL penalty, after that KL was measured.
 
-    ``scale * clip(sqrt(kl / target), 1/2, 2)``: a KL falls with the penalty's weight, by a power
-    between 1 and 2, so that the root neither creeps nor swings. The scale stays in
-    ``[1e-4, 1e4]``, and as it was where the KL is not finite.
+    ``scale * clip(sqrt(kl / target), 1/2, 2)``. A KL falls with its penalty's weight to a power
+    between 1 and 2, so the square root is neither too slow nor unstable. The scale stays in
+    ``[1e-4, 1e4]``. It does not change if the KL is not finite.
     """
     factor = jnp.clip(jnp.sqrt(jnp.maximum(kl, 0.0) / target), 0.5, 2.0)
     return jnp.where(jnp.isfinite(kl), jnp.clip(scale * factor, 1e-4, 1e4), scale)

@@ -1,4 +1,4 @@
-"""The losses of Phasic Policy Gradient, one equation a function (arXiv:2009.04416, section 2)."""
+"""The losses of Phasic Policy Gradient, one function each (arXiv:2009.04416, section 2)."""
 
 import chex
 import jax.numpy as jnp
@@ -93,9 +93,9 @@ def approximate_kl(log_probs: chex.Array, old_log_probs: chex.Array) -> chex.Arr
 
 
 def explained_variance(values: chex.Array, value_targets: chex.Array) -> chex.Array:
-    """``1 - Var(target - V) / Var(target)``: 1 is perfect, 0 no better than a constant.
+    """``1 - Var(target - V) / Var(target)``: 1 is perfect, 0 is no better than a constant.
 
-    Where the targets do not vary nothing is measured: NaN, or ``missing()``.
+    It is ``missing()`` (usually NaN) if all targets are equal.
     """
     variance = value_targets.var()
     residual = (value_targets - values).var()

@@ -1,7 +1,7 @@
-"""What stands in a program's metrics where nothing was measured.
+"""The value that metrics have where nothing was measured.
 
-That is NaN, which ``JAX_DEBUG_NANS`` takes for a mistake and ends the run. So while JAX looks for
-NaN or infinity, the mark is the lowest number that float32 has; the host makes NaN of it again.
+Usually it is NaN. But ``JAX_DEBUG_NANS`` would take that NaN for an error and end the run. So while
+JAX looks for NaN or infinity, the value is the lowest float32. The host replaces it by NaN.
 """
 
 import jax
@@ -11,13 +11,13 @@ LOWEST = float(np.finfo(np.float32).min)
 
 
 def missing() -> float:
-    """The mark, as JAX's settings are while a program is traced."""
+    """The value, chosen by JAX's settings while a program is traced."""
     looked_for = jax.config.jax_debug_nans or jax.config.jax_debug_infs  # type: ignore[attr-defined]
     return LOWEST if looked_for else float("nan")
 
 
 def marked_as_nan(x: np.ndarray) -> np.ndarray:
-    """Metrics as the host hands them out: NaN where nothing was measured."""
+    """Metrics for the user: NaN where nothing was measured."""
     if not np.issubdtype(x.dtype, np.floating):
         return x
     return np.where(x == np.float32(LOWEST), np.float32(np.nan), x)

@@ -1,4 +1,4 @@
-"""The bits that this package computes in, whatever the caller's JAX does."""
+"""32-bit arithmetic, also where the caller has switched on JAX's 64 bits."""
 
 import contextlib
 from collections.abc import Iterator
@@ -8,6 +8,6 @@ import jax
 
 @contextlib.contextmanager
 def in_32_bits() -> Iterator[None]:
-    """What is traced within computes in 32 bits, with ``jax_enable_x64`` too."""
+    """Code that is traced inside computes in 32 bits, even with ``jax_enable_x64``."""
     with jax.enable_x64(False):
         yield

@@ -1,4 +1,4 @@
-"""Running moments, and the reward scale that is made from them."""
+"""Running mean and variance, and the scaling of rewards that uses them."""
 
 import dataclasses
 
@@ -13,7 +13,7 @@ class RunningStats:
     """Mean and variance of everything seen so far.
 
     Attributes:
-      count: how many samples, float32 ``[]``.
+      count: number of samples, float32 ``[]``.
       mean: float32 ``[...]``.
       var: population variance, float32 ``[...]``.
     """
@@ -24,7 +24,7 @@ class RunningStats:
 
 
 def init_stats(shape: tuple[int, ...] = ()) -> RunningStats:
-    """Statistics before any data: mean 0, variance 1, with a count that the first batch drowns."""
+    """Statistics before any data: mean 0, variance 1, and a count close to 0."""
     return RunningStats(
         count=jnp.float32(1e-4),
         mean=jnp.zeros(shape, jnp.float32),
@@ -59,7 +59,7 @@ def update_stats(stats: RunningStats, batch: chex.Array) -> RunningStats:
 
 def standardize(stats: RunningStats, x: chex.Array, clip: float = 10.0) -> chex.Array:
     """``(x - mean) / sqrt(var + 1e-8)``, cut to ``[-clip, clip]``; shape of ``x``, float32."""
-    before = range(x.ndim - stats.mean.ndim)  # what is broadcast is to be seen
+    before = range(x.ndim - stats.mean.ndim)  # explicit, for JAX's rank promotion check
     mean, var = (jax.lax.expand_dims(moment, before) for moment in (stats.mean, stats.var))
     scaled = (x.astype(jnp.float32) - mean) * jax.lax.rsqrt(var + 1e-8)
     return jnp.clip(scaled, -clip, clip)
@@ -68,7 +68,7 @@ def standardize(stats: RunningStats, x: chex.Array, clip: float = 10.0) -> chex.
 def discounted_sums(
     rewards: chex.Array, starts: chex.Array, previous: chex.Array, gamma: chex.Numeric
 ) -> chex.Array:
-    """Forward discounted reward sums ``G_t = r_t + gamma G_{t-1}``, begun anew with each episode.
+    """Forward discounted reward sums ``G_t = r_t + gamma G_{t-1}``, reset at each episode start.
 
     Args:
       rewards: ``[T, B]``.

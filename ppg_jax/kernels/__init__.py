@@ -1,8 +1,8 @@
-"""The same numbers, faster on one backend.
+"""Faster versions of plain operations, mostly for XLA on CPU.
 
-Each file computes something that the plain operation computes too, and holds the plain version
-beside it, as the oracle of its test. Nothing here knows what it is used for: no network, no
-configuration.
+Each one gives the numbers of the plain operation, to rounding. Its test compares it with that
+operation. Code that gains less than 3% does not stay here (``benchmarks/levers.py``). A kernel
+knows nothing of networks or configurations.
 """
 
 from ppg_jax.kernels.convolution import conv_by_lax, conv_by_patches, max_pool, resolve_conv

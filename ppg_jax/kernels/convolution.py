@@ -19,7 +19,7 @@ def shifted_views(x: chex.Array, size: int, stride: int, out: tuple[int, int]) -
 
 
 def resolve_conv(implementation: Literal["auto", "lax", "patches"]) -> Literal["lax", "patches"]:
-    """What ``auto`` means on this machine: patches where JAX runs on CPU, otherwise lax."""
+    """The implementation that ``auto`` stands for: patches on CPU, otherwise lax."""
     if implementation == "auto":
         return "patches" if jax.default_backend() == "cpu" else "lax"
     return implementation
@@ -34,7 +34,7 @@ def conv_by_lax(x: chex.Array, kernel: chex.Array, padding: int) -> chex.Array:
 
 
 def conv_by_patches(x: chex.Array, kernel: chex.Array, padding: int) -> chex.Array:
-    """The same as ``conv_by_lax``, by gathering windows and one matrix product."""
+    """``conv_by_lax`` as one matrix product over all windows."""
     size = kernel.shape[0]
     x = jnp.pad(x, ((0, 0), (padding, padding), (padding, padding), (0, 0)))
     out = x.shape[1] - size + 1, x.shape[2] - size + 1
@@ -45,8 +45,9 @@ def conv_by_patches(x: chex.Array, kernel: chex.Array, padding: int) -> chex.Arr
 def max_pool(x: chex.Array) -> chex.Array:
     """Maximum over 3x3 windows with stride 2, padded by 1 on both sides: ``[N, H, W, C]``.
 
-    Not ``SAME``: that pads even sizes by (0, 1), the paper's code by (1, 1). Of equal maxima the
-    first of a window takes the gradient, as with XLA's own pooling and PyTorch's; images have many.
+    This is not ``SAME`` padding: that pads even sizes by (0, 1), the paper's code by (1, 1). If
+    several values of a window are equal to its maximum, the first one takes the gradient, as in
+    XLA's own pooling and in PyTorch. Images have many such windows.
     """
     out = math.ceil(x.shape[1] / 2), math.ceil(x.shape[2] / 2)
     x = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)), constant_values=-jnp.inf)

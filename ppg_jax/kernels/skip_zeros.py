@@ -1,9 +1,11 @@
-"""Leaving zeros out: first layers multiply only those components that some observation sets.
+"""Matrix products that skip the components which are zero in all observations.
 
 Binary observations, such as MinAtar's planes of a game's objects, have components that are zero
-throughout a phase: a fifth to two thirds of them. They add nothing to a product, and their rows of
-the kernel have no gradient. Without them the first layer's products, by far the largest of an MLP,
-give the same numbers to rounding.
+throughout a phase: a fifth to two thirds of them. Such components add nothing to a product, and
+their rows of the kernel have no gradient. So the first layer's products, by far the largest of an
+MLP, can skip them. The numbers are the same to rounding.
+
+A component is called *live* if it was set (true) in at least one observation.
 """
 
 import functools
@@ -16,22 +18,22 @@ import jax.numpy as jnp
 from flax import struct
 
 MIN_COMPONENTS = 128
-"""Observations with fewer are multiplied as they are."""
+"""Observations with fewer components are multiplied as they are."""
 
 WIDTHS = (3 / 8, 5 / 8, 6 / 8, 7 / 8, 1.0)
-"""Parts of all components for which products are compiled; the least that will do is run.
+"""Fractions of all components for which a product is compiled. The smallest sufficient one is run.
 
-Each takes its time to compile. Breakout needs the first two, MinAtar's other games the next two.
+Each fraction adds compile time. Breakout needs the first two, MinAtar's other games the next two.
 """
 
 
 class LiveComponents(struct.PyTreeNode):
-    """An order of the components of flattened observations: first those that were ever set.
+    """An order of the components of flattened observations in which the live ones come first.
 
     Attributes:
-      order: their numbers, int32 ``[F]``.
-      rank: each one's place in that order, int32 ``[F]``.
-      count: how many were ever set, int32 scalar.
+      order: the component at each place, int32 ``[F]``.
+      rank: the place of each component, int32 ``[F]``.
+      count: number of live components, int32 scalar.
     """
 
     order: chex.Array
@@ -50,23 +52,23 @@ class SortedObservations(struct.PyTreeNode):
 
 
 def none_live(num_components: int) -> LiveComponents:
-    """Before any observation."""
+    """The order before any observation: no component is live."""
     order = jnp.arange(num_components, dtype=jnp.int32)
     return LiveComponents(order, order, jnp.int32(0))
 
 
 @jax.custom_batching.custom_vmap
 def sort_components(live: LiveComponents, obs: chex.Array) -> tuple[LiveComponents, chex.Array]:
-    """Adds what bool ``obs [T, B, F]`` set to what is live, and brings them into that order.
+    """Adds the components that bool ``obs [T, B, F]`` set to the live ones, and sorts ``obs``.
 
-    Components found here come after those known before. So observations sorted earlier are sorted
-    by the new order too: they are zero wherever the two differ.
+    Newly found components come after those known before. So observations that were sorted earlier
+    agree with the new order too: they are zero at all places where the two orders differ.
 
-    Under ``vmap`` nothing is sorted and everything is live. With counts of its own for each row
-    ``jax.lax.switch`` would compute every width, and with one for all a row's rounding would depend
-    on the rows beside it.
+    Under ``vmap`` nothing is sorted and every component counts as live. With one count for each
+    seed ``jax.lax.switch`` would compute every width. With one count for all seeds the rounding of
+    a seed would depend on the other seeds.
     """
-    # An axis at a time: for both at once XLA on CPU takes four times as long.
+    # One axis after the other: reducing both at once takes XLA on CPU four times as long.
     known, found = live.rank < live.count, obs.any(0).any(0)
     number = jnp.arange(obs.shape[-1], dtype=jnp.int32)
     behind = jnp.where(found, obs.shape[-1], 2 * obs.shape[-1])
@@ -78,20 +80,20 @@ def sort_components(live: LiveComponents, obs: chex.Array) -> tuple[LiveComponen
 
 
 @sort_components.def_vmap
-def _leave_rows_as_they_are(
+def _unsorted_under_vmap(
     _: int, batched: list[LiveComponents], live: LiveComponents, obs: chex.Array
 ):
-    assert not any(jax.tree.leaves(batched[0])), "the same for all rows from the start"
+    assert not any(jax.tree.leaves(batched[0])), "the first order is the same for all seeds"
     all_live = live.replace(count=jnp.int32(obs.shape[-1]))
     return (all_live, obs), (jax.tree.map(lambda _: False, all_live), True)
 
 
 @jax.custom_vjp
 def live_product(live: LiveComponents, x: chex.Array, kernel: chex.Array) -> chex.Array:
-    """``x [N, F] @ kernel [F, W]``, where x is bool and sorted, and the kernel is as it always is.
+    """``x [N, F] @ kernel [F, W]`` for bool ``x`` that is sorted and a kernel that is not.
 
-    Zeros are left out where it is differentiated: what is not learnt from is multiplied once, which
-    is not worth compiling in several widths. x gets no gradient.
+    Zeros are skipped only where the product is differentiated. Elsewhere it is computed once, which
+    is not worth compiling several widths. ``x`` gets no gradient.
     """
     return x.astype(kernel.dtype) @ kernel[live.order]
 
@@ -119,7 +121,7 @@ live_product.defvjp(_forward, _backward)
 def _in_least_width(
     multiply: Callable[..., chex.Array], live: LiveComponents, x: chex.Array, other: chex.Array
 ) -> chex.Array:
-    """``multiply(width, x, other)`` with the least of the widths that holds what is live."""
+    """``multiply(width, x, other)`` with the smallest width that holds all live components."""
     widths = [math.ceil(part * x.shape[1]) for part in WIDTHS]
     too_small = (jnp.array(widths) < live.count).sum()
     branches = [functools.partial(multiply, width) for width in widths]

@@ -1,6 +1,6 @@
-"""Networks: encoders, memories, heads, and the agent that an architecture makes of them.
+"""Networks: encoders, memories, heads, and the agent that combines them.
 
-The only place that knows flax modules. Nothing here knows an environment or a loss.
+This is the only folder that imports flax modules. It never imports an environment or a loss.
 """
 
 from ppg_jax.networks.agent import Agent, AgentOutput, Unroll, make_agent

@@ -1,4 +1,4 @@
-"""The agent: which networks an architecture has, and which gradients cross between their parts."""
+"""The agent: the networks of an architecture, and the gradients between their parts."""
 
 import dataclasses
 import functools
@@ -41,9 +41,10 @@ class Architecture:
     """A row of the table of architectures.
 
     Attributes:
-      value_net: the value function has a network of its own.
-      detach_policy_phase: the value head sees a stopped gradient in the policy phase.
-      detach_aux_phase: likewise in the auxiliary phase.
+      value_net: whether the value function has its own network.
+      detach_policy_phase: whether the value head's gradient stops before the shared encoder in the
+        policy phase.
+      detach_aux_phase: the same for the auxiliary phase.
     """
 
     value_net: bool
@@ -62,13 +63,13 @@ ARCHITECTURES = {
 
 @dataclasses.dataclass(frozen=True)
 class Unroll:
-    """What is wanted of networks over a sequence, and what gradients pass through.
+    """How networks are unrolled over a sequence.
 
     Attributes:
-      heads: some of ``POLICY``, ``VALUE``, ``AUX_VALUE``.
-      detach_value: the value head sees a stopped gradient, where it shares an encoder.
-      burn_in: steps that only bring memories up to date; left out of the outputs.
-      bptt_steps: how far gradients go back through memories (``unroll_memory``).
+      heads: wanted heads, some of ``POLICY``, ``VALUE``, ``AUX_VALUE``.
+      detach_value: whether the value head's gradient stops before a shared encoder.
+      burn_in: number of first steps that only update memories; they have no outputs.
+      bptt_steps: length of backpropagation through memories (``unroll_memory``).
     """
 
     heads: tuple[str, ...]
@@ -78,13 +79,13 @@ class Unroll:
 
 
 class AgentOutput(struct.PyTreeNode):
-    """What the networks say of observations ``[T, B, ...]``; what was not asked for is None.
+    """Outputs of the networks for observations ``[T, B, ...]``; those not asked for are None.
 
     Attributes:
       policy: ``Distribution`` over actions, batch axes ``[T, B]``.
       values: of the value function, ``[T, B]``.
       aux_values: of the policy network's auxiliary value head, ``[T, B]``.
-      states: memories of the networks that ran, after every step, leaves ``[T, B, ...]``.
+      states: memories of the networks that ran, after each step, leaves ``[T, B, ...]``.
     """
 
     policy: Any
@@ -93,7 +94,7 @@ class AgentOutput(struct.PyTreeNode):
     states: dict[str, Any]
 
     def last_memory(self, memory: dict[str, Any]) -> dict[str, Any]:
-        """Memories ``[B, ...]`` after the last step; of networks that did not run, as given."""
+        """Memories ``[B, ...]`` after the last step, unchanged for networks that did not run."""
         return memory | {name: last_state(states) for name, states in self.states.items()}
 
 
@@ -101,9 +102,9 @@ class AgentOutput(struct.PyTreeNode):
 class Agent:
     """The networks of an architecture as pure functions of their parameters.
 
-    Parameters are ``{"policy_net": ..., "value_net": ...}``, the second only where the value
-    function has a network of its own. Everything is time-major: inputs ``[T, B, ...]``, memories
-    ``[B, ...]`` as they are before the first step.
+    Parameters are ``{"policy_net": ..., "value_net": ...}``. The second exists only where the value
+    function has its own network. Everything is time-major: inputs ``[T, B, ...]``, memories before
+    the first step ``[B, ...]``.
     """
 
     arch: str
@@ -114,7 +115,7 @@ class Agent:
 
     @property
     def architecture(self) -> Architecture:
-        """Which networks there are and where gradients stop."""
+        """The architecture's networks, and where gradients stop."""
         return ARCHITECTURES[self.arch]
 
     @functools.cached_property
@@ -172,7 +173,7 @@ class Agent:
           inputs: what the networks see, ``[T, B, ...]``; observations raw or as ``store`` leaves
             them.
           memory: of all networks before the first step, leaves ``[B, ...]``.
-          how: the wanted heads, and what gradients pass through.
+          how: the wanted heads, and the limits for gradients.
 
         Returns:
           The wanted outputs of ``T - how.burn_in`` steps, and states of the networks that ran.
@@ -213,10 +214,10 @@ class Agent:
         beside: chex.Array | None,
         names: list[str],
     ) -> dict[str, dict[str, chex.Array]]:
-        """For each network what its encoder need not compute itself.
+        """For each network's encoder the product of its first layer, if it is computed here.
 
-        Two MLPs read the same observations: their first layers, mostly the largest, are one
-        matrix product. What observations never set is left out of it, where that is known.
+        If two MLPs read the same observations, their first layers are one matrix product. They are
+        mostly the largest layers. For sorted observations the product skips zeros.
         """
         is_sorted = isinstance(obs, SortedObservations)
         if self.network.encoder != "mlp" or (len(names) < 2 and not is_sorted):
@@ -241,10 +242,10 @@ class Agent:
         }
 
     def initial_order(self, obs_stats: RunningStats | None) -> LiveComponents | None:
-        """The order in which a phase begins to store observations; None where sorting is no gain.
+        """The order of components when a phase begins; None if observations are not sorted.
 
-        It is one on CPU for long binary observations that an MLP reads as they are: the products of
-        its first layer are most of the work.
+        Sorting is a gain on CPU, for long binary observations that an MLP reads directly. There the
+        products of the first layer are most of the work.
         """
         components = math.prod(self.observation.shape)
         pays = (
@@ -257,15 +258,15 @@ class Agent:
         return none_live(components) if pays else None
 
     def store(self, network: NetworkState, obs: chex.Array) -> tuple[Any, Any]:
-        """A rollout's observations as they are kept for ``unroll``.
+        """Brings a rollout's observations into the form in which they are stored.
 
         Args:
-          network: its ``obs_order`` is that of all that was stored in this phase.
-          obs: ``[T, B, ...]``, as environments give them.
+          network: its ``obs_order`` is the order of all observations stored in this phase so far.
+          obs: raw observations ``[T, B, ...]``.
 
         Returns:
-          The order from now on, for ``NetworkState``, and the observations: as they were where the
-          order is None, otherwise sorted.
+          The new order, for ``NetworkState``, and the observations: sorted, or unchanged if the
+          order is None. ``unroll`` reads both forms.
         """
         if network.obs_order is None:
             return None, obs
@@ -285,22 +286,22 @@ class Agent:
         return jax.tree.map(lambda x: x[0], out)
 
     def noise(self, key: chex.PRNGKey, num_envs: int) -> Any:
-        """What is random about the actions in B environments, for ``Distribution.choose``."""
+        """The random part of B environments' actions, for ``Distribution.choose``."""
         out = jax.ShapeDtypeStruct((num_envs, sum(self.action.sizes)), jnp.float32)
         return jax.eval_shape(lambda x: make_policy(self.action, x, x[0]), out).noise(key)
 
     def shared_part(self, tree: dict[str, Any]) -> dict[str, Any]:
-        """Of a tree shaped like the parameters, what policy and auxiliary value head both read."""
+        """The part of a parameter-like tree that policy and auxiliary value head share."""
         return {k: v for k, v in tree[POLICY_NET].items() if k in ("encoder", "memory")}
 
     def with_shared_part(self, tree: dict[str, Any], part: dict[str, Any]) -> dict[str, Any]:
-        """The tree with another shared part."""
+        """The tree with its shared part replaced."""
         return tree | {POLICY_NET: tree[POLICY_NET] | part}
 
     def split_value_part(self, tree: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Parts a tree shaped like the parameters into the policy's and the value function's.
+        """Splits a parameter-like tree into the policy's and the value function's part.
 
-        The second holds the value network, or the value head where an encoder is shared.
+        The second is the value network, or the value head if the encoder is shared.
         """
         if self.architecture.value_net:
             return {POLICY_NET: tree[POLICY_NET]}, {VALUE_NET: tree[VALUE_NET]}
@@ -309,7 +310,7 @@ class Agent:
 
 
 def _one_hot(obs: chex.Array, categories: tuple[int, ...], shape: tuple[int, ...]) -> chex.Array:
-    """Whole numbers ``[..., *shape]`` as a row for each observation, ``[..., sum(categories)]``."""
+    """Whole numbers ``[..., *shape]``, one-hot and concatenated: ``[..., sum(categories)]``."""
     if not shape:
         return jax.nn.one_hot(obs, categories[0])
     flat = obs.reshape(*obs.shape[: obs.ndim - len(shape)], -1)
@@ -318,7 +319,7 @@ def _one_hot(obs: chex.Array, categories: tuple[int, ...], shape: tuple[int, ...
 
 
 def make_agent(config: Config, observation: ObservationSpec, action: ActionSpec) -> Agent:
-    """The agent a configuration asks for in an environment.
+    """The agent of a configuration, for an environment's observations and actions.
 
     Raises:
       ConfigError: the networks do not fit the observations.

@@ -1,7 +1,7 @@
-"""Encoders: observations to feature vectors. A new one is a class here and a name in ENCODERS.
+"""Encoders: observations to feature vectors. To add one, write a class and name it in ENCODERS.
 
-An encoder computes in the dtype of its input; its parameters are float32. What stands beside the
-observation (``[N, E]``, or None) joins it flattened, before the dense layers.
+An encoder computes in the dtype of its input. Its parameters are float32. The previous step
+(``beside``, ``[N, E]`` or None) is concatenated to the flattened input of the dense layers.
 """
 
 import dataclasses
@@ -20,7 +20,7 @@ from ppg_jax.types import ObservationSpec
 
 
 def flat(x: chex.Array, beside: chex.Array | None) -> chex.Array:
-    """What dense layers read: ``x [N, ...]`` flattened, and what stands beside it ``[N, E]``."""
+    """The input of dense layers: ``x [N, ...]`` flattened, and ``beside [N, E]`` after it."""
     x = x.reshape(x.shape[0], -1)
     return x if beside is None else jnp.concatenate([x, beside.astype(x.dtype)], axis=-1)
 
@@ -37,7 +37,7 @@ class MlpEncoder(nn.Module):
         beside: chex.Array | None = None,
         first_product: chex.Array | None = None,
     ) -> chex.Array:
-        """``first_product``: all input times the first layer's kernel, where that is known."""
+        """``first_product`` is the input times the first layer's kernel, if already computed."""
         activation = ACTIVATIONS[self.config.activation]
         return _dense_layers(self.config, math.sqrt(2.0), activation, x, beside, first_product)
 
@@ -70,7 +70,7 @@ def _dense_layers(
     beside: chex.Array | None,
     first_product: chex.Array | None = None,
 ) -> chex.Array:
-    """``hidden_sizes`` over ``x [N, ...]`` flattened; called inside an encoder's own scope."""
+    """Dense layers of ``hidden_sizes`` over ``x [N, ...]``, flattened."""
     x = flat(x, beside)
     for i, width in enumerate(config.hidden_sizes or ()):
         init = make_initializer(config.init, scale)
@@ -120,7 +120,7 @@ _DEFAULT_CHANNELS = {"cnn": (16,), "impala": (16, 32, 32)}
 
 
 def resolve_network(config: NetworkConfig, observation: ObservationSpec) -> NetworkConfig:
-    """The same network with every default and ``auto`` replaced by what it means here.
+    """The same network configuration with every default and ``auto`` replaced by its value.
 
     Raises:
       ConfigError: a convolutional encoder for observations that are no images, or too small.
@@ -130,7 +130,7 @@ def resolve_network(config: NetworkConfig, observation: ObservationSpec) -> Netw
     picture = (
         observation.shape[1:] if config.image_layout == "channels_first" else observation.shape
     )
-    margin = 2 * len(config.channels or _DEFAULT_CHANNELS["cnn"])  # what the cnn's layers take off
+    margin = 2 * len(config.channels or _DEFAULT_CHANNELS["cnn"])  # removed by the cnn's layers
     encoder = config.encoder
     if encoder == "auto":
         encoder = "cnn" if is_image and min(picture[:2]) > margin else "mlp"
@@ -163,10 +163,10 @@ def resolve_network(config: NetworkConfig, observation: ObservationSpec) -> Netw
 def _image_layout(
     config: NetworkConfig, observation: ObservationSpec
 ) -> Literal["auto", "channels_last", "channels_first"]:
-    """Where the channels of a picture are, by its shape where that is not said.
+    """The position of an image's channels, guessed from its shape if the configuration says auto.
 
-    Pictures have few channels: 1 (grey), 3 (colours) or 4 (colours and how opaque, or four frames).
-    Those of bytes are photographs and games, also several frames of them: fewer channels than rows.
+    Images have few channels: 1 (grey), 3 (colours) or 4 (colours and opacity, or four frames). Byte
+    images may be stacks of several frames: they have fewer channels than rows.
     """
     if config.image_layout != "auto" or len(observation.shape) != 3:
         return config.image_layout
@@ -177,14 +177,14 @@ def _image_layout(
 
 
 def picture_shape(config: NetworkConfig, observation: ObservationSpec) -> tuple[int, ...]:
-    """The shape of an observation as encoders take it: pictures ``[height, width, channels]``."""
+    """An observation's shape for encoders; for images ``[height, width, channels]``."""
     shape = observation.shape
     turned = config.image_layout == "channels_first" and config.encoder != "mlp"
     return (*shape[1:], shape[0]) if turned and len(shape) == 3 else shape
 
 
 def _resolved_memory(config: NetworkConfig, hidden_sizes: tuple[int, ...]) -> dict[str, Any]:
-    """A memory's sizes and inputs; None where the memory has no use for them."""
+    """Sizes and inputs of the memory; None for those that it does not use."""
     gated, history = config.memory != "none", config.memory == "history"
     recall = config.recall
     if recall is None:

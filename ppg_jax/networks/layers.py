@@ -1,4 +1,4 @@
-"""Layers and initial weights: the paper's normed rows, orthogonal matrices, fast convolutions."""
+"""Dense and convolutional layers, activations, and initial weights."""
 
 from collections.abc import Callable
 from typing import Any
@@ -37,12 +37,12 @@ def normed_columns(scale: float) -> Initializer:
 
 
 def make_initializer(scheme: str, scale: float) -> Initializer:
-    """``normed`` or ``orthogonal`` weights of a scale."""
+    """An initialiser: ``normed`` or ``orthogonal`` weights with the given scale."""
     return normed_columns(scale) if scheme == "normed" else nn.initializers.orthogonal(scale)
 
 
 class Dense(nn.Module):
-    """A dense layer, ``[..., F] -> [..., features]``; parameters and numbers are ``nn.Dense``'s.
+    """A dense layer, ``[..., F] -> [..., features]``, with ``nn.Dense``'s parameters and numbers.
 
     Attributes:
       features: width of the output.
@@ -54,7 +54,7 @@ class Dense(nn.Module):
 
     @nn.compact
     def __call__(self, x: chex.Array, product: chex.Array | None = None) -> chex.Array:
-        """``x @ kernel + bias``; ``product`` is ``x @ kernel`` where that is known already."""
+        """``x @ kernel + bias``. ``product`` is ``x @ kernel`` if that is already computed."""
         kernel = self.param("kernel", self.kernel_init, (x.shape[-1], self.features))
         bias = self.param("bias", nn.initializers.zeros_init(), (self.features,))
         if product is None:
@@ -63,16 +63,16 @@ class Dense(nn.Module):
 
 
 def on_last_axis(x: chex.Array, ndim: int) -> chex.Array:
-    """``x [W]`` as ``[1, ..., W]``: what is broadcast is to be seen, by JAX's own check too."""
+    """``x [W]`` as ``[1, ..., W]``: an explicit broadcast, for JAX's rank promotion check."""
     return jax.lax.expand_dims(x, range(ndim - 1))
 
 
 class Conv(nn.Module):
     """A square 2-D convolution, ``[N, H, W, C] -> [N, H', W', features]``, stride 1.
 
-    XLA on CPU computes convolutions inside loops slowly: with patches and a matrix product a phase
+    XLA on CPU computes convolutions inside loops slowly. With patches and a matrix product a phase
     of PPG with the small CNN is 6 to 10 times as fast on two cores (``benchmarks/conv.py``). Both
-    have the same parameters and give the same numbers to rounding.
+    implementations have the same parameters and give the same numbers to rounding.
 
     Attributes:
       features: output channels.

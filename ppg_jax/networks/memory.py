@@ -1,4 +1,4 @@
-"""Memories between encoder and heads. A new one is a class here and a name in MEMORIES."""
+"""Memories between encoder and heads. To add one, write a class and name it in MEMORIES."""
 
 from collections.abc import Callable
 from typing import Any
@@ -15,20 +15,20 @@ from ppg_jax.networks.recurrence import at_start, gru_cell, linear_recurrence, l
 State = Any
 
 Bias = tuple[float, ...]
-"""For each gate, what its bias is of the logarithms of time constants: all, none, or minus them."""
+"""For each gate the factor (1, 0 or -1) of its bias: the logarithm of a time constant."""
 _LSTM_BIAS: Bias = (-1.0, 1.0, 0.0, 0.0)  # input, forget, candidate, output
 _GRU_BIAS: Bias = (0.0, 1.0, 0.0)  # reset, keep, candidate
 
 
 class NoMemory(nn.Module):
-    """Passes features on: the policy sees the current observation only.
+    """No memory: the policy sees the current observation only.
 
-    Every memory has these two methods. ``initial_state`` may not depend on parameters, and is all
-    zeros; ``__call__`` unrolls a whole sequence, of length 1 while acting, and starts anew from
-    the initial state where ``starts`` says that an observation begins an episode.
+    Every memory has these two methods. ``initial_state`` must not depend on parameters, and is all
+    zeros. ``__call__`` unrolls a whole sequence, of length 1 while acting. It resets the state to
+    the initial one where ``starts`` is true: there an observation begins an episode.
 
     Attributes:
-      config: resolved; a memory finds its sizes there.
+      config: resolved configuration, with the memory's sizes.
     """
 
     config: NetworkConfig
@@ -50,13 +50,13 @@ class NoMemory(nn.Module):
 
 
 class _Gated(nn.Module):
-    """What the gated memories share."""
+    """Common parts of the gated memories."""
 
     config: NetworkConfig
 
     @property
     def size(self) -> int:
-        """Units of the state."""
+        """Number of units of the state."""
         assert self.config.memory_size is not None  # resolved
         return self.config.memory_size
 
@@ -68,7 +68,8 @@ class _Gated(nn.Module):
     def _gates(self, features: chex.Array, bias: Bias, gates: int) -> tuple[chex.Array, chex.Array]:
         """The features' part of every gate ``[T, B, gates * size]``, and the recurrent weights.
 
-        One matrix product over the whole sequence; only the recurrent one runs step by step.
+        The features' part is one matrix product over the whole sequence. Only the recurrent
+        product runs step by step.
         """
         signs = jnp.repeat(jnp.array(bias, jnp.float32), self.size)
 
@@ -86,8 +87,9 @@ class _Gated(nn.Module):
     def _log_time_constants(self, key: chex.PRNGKey) -> chex.Array:
         """Biases with which gates forget over 1 to ``memory_horizon`` steps, ``[size]``.
 
-        Spread evenly at random (Tallec & Ollivier 2018, arXiv:1804.11188): gradients then reach as
-        far back from the first update on, where usual gates forget within a few steps.
+        The time constants are uniformly random (Tallec & Ollivier 2018, arXiv:1804.11188). So
+        gradients reach that far back from the first update on. Gates with usual biases forget
+        within a few steps.
         """
         horizon = self.config.memory_horizon
         assert horizon is not None  # resolved
@@ -123,11 +125,11 @@ class Gru(_Gated):
 class MinGru(_Gated):
     """A gated unit whose gates see the features only (Feng et al. 2024, arXiv:2410.01201).
 
-    ``h_t = z_t h_{t-1} + sqrt(1 - z_t^2) c_t`` is linear in the state, so a whole sequence is one
-    associative scan, of as many steps as the logarithm of its length. The root is RG-LRU's weight
-    (De et al. 2024, arXiv:2402.19427) in place of ``1 - z_t``: with that, a state that is to be
-    kept for a hundred steps takes up a hundredth of what it sees. A dense layer then reads state
-    and features together, for what depends on both.
+    ``h_t = z_t h_{t-1} + sqrt(1 - z_t^2) c_t`` is linear in the state. So a whole sequence is one
+    associative scan, with as many steps as the logarithm of its length. The square root is RG-LRU's
+    weight (De et al. 2024, arXiv:2402.19427). It replaces ``1 - z_t``, with which a state that is
+    kept for a hundred steps would take in only a hundredth of each input. A dense layer then reads
+    state and features together.
     """
 
     @nn.compact
@@ -138,7 +140,7 @@ class MinGru(_Gated):
         logit = nn.Dense(self.size, bias_init=bias_init, name="keep")(features)
         candidate = jnp.tanh(nn.Dense(self.size, name="candidate")(features))
         keep = jax.nn.sigmoid(logit)
-        # 1 - z^2 = (1 - z)(1 + z), and log(1 - z) has a gradient where 1 - z rounds to 0.
+        # 1 - z^2 = (1 - z)(1 + z); log(1 - z) keeps its gradient where 1 - z rounds to 0.
         weight = jnp.exp(0.5 * jax.nn.log_sigmoid(-logit)) * jnp.sqrt(1.0 + keep)
         keep = jnp.where(starts[..., None], 0.0, keep)
         hidden = linear_recurrence(keep, weight * candidate, state["hidden"])
@@ -149,17 +151,16 @@ class MinGru(_Gated):
 
 
 class History(_Gated):
-    """The last ``history_length`` steps, summarised anew at each of them by an LSTM from zero.
+    """At every step an LSTM summarises the last ``history_length`` steps, starting from zero.
 
-    Pearl's history summary (Zhu et al. 2023, arXiv:2312.03814): a step's summary cannot depend on
-    anything before the window, and no state is carried through more steps than it has. The window
-    holds encoded steps; ``network.recall`` puts the action beside the observation unless it says
-    otherwise.
+    This is Pearl's history summary (Zhu et al. 2023, arXiv:2312.03814). A summary does not depend
+    on anything before its window. The window holds encoded steps. By default these include the
+    previous action (``network.recall``).
     """
 
     @nn.nowrap
     def initial_state(self, num_envs: int) -> State:
-        """The window without the current step: features and episode starts, oldest first."""
+        """The window without the current step: features and episode starts, the oldest first."""
         length, widths = self.config.history_length, self.config.hidden_sizes
         assert length is not None  # both resolved
         assert widths is not None
@@ -179,7 +180,7 @@ class History(_Gated):
         drive, kernel = self._gates(seen["features"], _LSTM_BIAS, 4)
 
         def step(carry: State, age: chex.Array):
-            # The same place in the windows of all steps at once.
+            # The same position in the windows of all steps at once.
             now = jax.lax.dynamic_slice_in_dim(drive, age, num_steps)
             start = jax.lax.dynamic_slice_in_dim(seen["starts"], age, num_steps)
             carry = at_start(start, carry)
@@ -209,17 +210,17 @@ def unroll_memory(
     burn_in: int = 0,
     bptt_steps: int | None = None,
 ) -> tuple[chex.Array, State]:
-    """A memory over a sequence, with limits to what gradients pass through.
+    """Unrolls a memory over a sequence, with limits for the gradients.
 
     Args:
       remember: a memory's ``__call__``.
       features: ``[T, B, F]``.
       starts: ``[T, B]``.
       state: before the sequence, leaves ``[B, ...]``.
-      burn_in: steps at the beginning that only bring the state up to date: they take no gradient
-        and are left out of what is returned (Kapturowski et al. 2019, R2D2).
-      bptt_steps: gradients go back to the beginning of a segment of so many steps and no further;
-        divides ``T - burn_in``. None: to the beginning of the sequence.
+      burn_in: number of first steps that only update the state. They get no gradient and are not
+        returned (Kapturowski et al. 2019, R2D2).
+      bptt_steps: length of the segments to which backpropagation through time is cut; divides
+        ``T - burn_in``. None: the whole sequence.
 
     Returns:
       Summaries and states of the ``T - burn_in`` steps after the burn-in.
@@ -246,5 +247,5 @@ def unroll_memory(
 
 
 def last_state(states: State) -> State:
-    """Of states after every step, ``[T, B, ...]``, the last: ``[B, ...]``."""
+    """The last of the states after every step: ``[T, B, ...] -> [B, ...]``."""
     return jax.tree.map(lambda x: x[-1], states)

@@ -1,4 +1,4 @@
-"""One network: an encoder, a memory, heads, and what it is told of the step before."""
+"""One network: an encoder, a memory and heads. It may also read the previous step."""
 
 from typing import Any
 
@@ -23,12 +23,12 @@ POLICY_NET, VALUE_NET = "policy_net", "value_net"
 def make_policy(
     action: ActionSpec, out: chex.Array, log_std: chex.Array | None = None
 ) -> Distribution:
-    """The distribution over the actions of a space that outputs ``[..., sum(sizes)]`` say.
+    """The distribution over actions for network outputs ``[..., sum(sizes)]``.
 
     Args:
-      action: the space.
-      out: logits, or means, float32.
-      log_std: ``[A]``, of continuous actions.
+      action: the action space.
+      out: logits, or means of continuous actions, float32.
+      log_std: ``[A]``, for continuous actions only.
     """
     if action.kind == "discrete":
         return Categorical.from_logits(out)
@@ -39,7 +39,7 @@ def make_policy(
 
 
 class PolicyHead(nn.Module):
-    """Features ``[..., F]`` to a distribution over the actions of a space, in float32."""
+    """Features ``[..., F]`` to a distribution over actions, in float32."""
 
     action: ActionSpec
     kernel_init: Any
@@ -66,14 +66,14 @@ class ValueHead(nn.Module):
 
 
 class Network(nn.Module):
-    """One network: encoder, memory and some heads, to be run in this order."""
+    """Encoder, memory and some heads, applied in this order."""
 
     config: NetworkConfig
     action: ActionSpec
     heads: tuple[str, ...]
 
     def setup(self) -> None:
-        """Names of parts are names of parameters."""
+        """Attributes give the parameters their names."""
         self.encoder = ENCODERS[self.config.encoder](self.config)
         self.memory = MEMORIES[self.config.memory](self.config)
         for name in self.heads:
@@ -82,7 +82,7 @@ class Network(nn.Module):
     def encode(
         self, x: chex.Array, beside: chex.Array | None, given: dict[str, chex.Array]
     ) -> chex.Array:
-        """Features ``[T, B, F]`` of observations, and of what stands beside them ``[T, B, E]``."""
+        """Features ``[T, B, F]`` of observations and of the previous step ``beside [T, B, E]``."""
         lead = x.shape[:2]
         x = x.reshape(-1, *x.shape[2:]).astype(self.config.compute_dtype)
         if beside is not None:
@@ -96,12 +96,12 @@ class Network(nn.Module):
     def decide(
         self, summaries: chex.Array, wanted: tuple[str, ...], detach_value: bool
     ) -> dict[str, Any]:
-        """What the wanted heads make of summaries."""
+        """Outputs of the wanted heads for the memory's summaries ``[T, B, F]``."""
         cut = jax.lax.stop_gradient(summaries) if detach_value else summaries
         return {name: getattr(self, name)(cut if name == VALUE else summaries) for name in wanted}
 
     def __call__(self, x: chex.Array, beside: chex.Array | None, starts: chex.Array, state: Any):
-        """All parts once, to make their parameters."""
+        """All parts once, to create their parameters."""
         summaries, _ = self.remember(self.encode(x, beside, {}), starts, state)
         return self.decide(summaries, self.heads, False)
 
@@ -115,7 +115,7 @@ class Network(nn.Module):
 
 
 def previous_step(action: ActionSpec, recalled: Recalled | None) -> chex.Array | None:
-    """What networks are told of the step before as numbers, ``[..., E]``; None: nothing."""
+    """The previous step as numbers ``[..., E]``; None if networks do not read it."""
     if recalled is None:
         return None
     parts = []
@@ -129,7 +129,7 @@ def previous_step(action: ActionSpec, recalled: Recalled | None) -> chex.Array |
 
 
 def _action_numbers(spec: ActionSpec, actions: chex.Array) -> chex.Array:
-    """Continuous actions as they are, discrete ones one-hot: -1 is a row of zeros."""
+    """Continuous actions unchanged, discrete ones one-hot. Action -1 (none) becomes zeros."""
     if spec.kind == "continuous":
         return actions
     if spec.kind == "discrete":

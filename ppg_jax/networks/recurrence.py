@@ -9,8 +9,9 @@ import jax.numpy as jnp
 
 State = dict[str, chex.Array]
 Cell = Callable[[chex.Array, chex.Array, State], State]
-"""``(drive, recurrent, state) -> state``: what features and what the hidden state put into the
-gates, ``[..., gates * H]`` each, and the state before, leaves ``[..., H]``."""
+"""``(drive, recurrent, state) -> state``. ``drive`` is the gates' input from the features and
+``recurrent`` their input from the hidden state, both ``[..., gates * H]``. The state's leaves are
+``[..., H]``."""
 
 
 def lstm_cell(drive: chex.Array, recurrent: chex.Array, state: State) -> State:
@@ -39,10 +40,10 @@ def recur(
     """Runs a cell over a sequence.
 
     Args:
-      cell: pure function of one step; of its state only ``hidden`` is multiplied by the kernel.
+      cell: pure function of one step. The kernel multiplies ``hidden`` of its state.
       kernel: recurrent weights ``[H, gates * H]``.
-      drive: what the features put into the gates, ``[T, B, gates * H]``.
-      starts: the state is set to zero before this step, bool ``[T, B]``.
+      drive: the gates' input from the features, ``[T, B, gates * H]``.
+      starts: whether the state is set to zero before a step, bool ``[T, B]``.
       state: before the first step, leaves ``[B, H]``.
 
     Returns:
@@ -62,11 +63,11 @@ def recur(
 def linear_recurrence(keep: chex.Array, drive: chex.Array, state: chex.Array) -> chex.Array:
     """``h_t = keep_t h_{t-1} + drive_t`` for all steps, by an associative scan.
 
-    Its gradient is the same recurrence backwards in time, where the transposed scan would undo
-    every slice of the scan one by one.
+    The gradient is the same recurrence backwards in time. JAX's own gradient of the scan would undo
+    every slice of it one by one, which is slower.
 
     Args:
-      keep: ``[T, B, H]``; 0 where the state begins anew.
+      keep: ``[T, B, H]``; 0 where an episode begins.
       drive: ``[T, B, H]``.
       state: ``h`` before the first step, ``[B, H]``.
 
@@ -90,7 +91,7 @@ def _linear_forward(keep: Any, drive: Any, state: Any):
 
 def _linear_backward(kept: tuple[Any, ...], grads: chex.Array):
     keep, state, states = kept
-    # A step's gradient is passed on by what the next step keeps.
+    # The next step's ``keep`` passes the gradient on to this step.
     later = jnp.concatenate([keep[1:], jnp.zeros_like(keep[:1])])
     total = _scan_linear(later, grads, reverse=True)
     before = jnp.concatenate([state[None], states[:-1]])
