@@ -22,8 +22,8 @@ def referred_to():
     readme = (ROOT / "README.md").read_text()
     found = set(re.findall(r"\]\(([^)#:]+)\)", readme))
     found |= set(re.findall(r"(?<![\w/.])((?:[a-z_]+/)+[\w.]*\w)", readme))
-    for test in (ROOT / "tests").glob("test_*.py"):
-        found |= set(re.findall(r'parent / "([^"]+)"', test.read_text()))
+    for test in (ROOT / "tests").rglob("test_*.py"):
+        found |= set(re.findall(r'(?:parent|parents\[\d\]) / "([^"]+)"', test.read_text()))
         found |= set(re.findall(r'ROOT / "([^"]+)"', test.read_text()))
     return sorted(name.rstrip("/") for name in found if (ROOT / name).exists())
 

@@ -55,10 +55,12 @@ def old_policies(ppg: PPG, state: TrainState, buffer: AuxBuffer) -> Distribution
     def evaluate(index: chex.Array) -> Distribution:
         part = take_sequences(buffer, index)
         out = ppg.agent.unroll(state.network, part.inputs, part.memory, unroll)
-        return jax.tree.map(lambda x: jnp.moveaxis(x, 1, 0), out.policy)
+        policy: Distribution = jax.tree.map(lambda x: jnp.moveaxis(x, 1, 0), out.policy)
+        return policy
 
-    policies = jax.lax.map(evaluate, order)
-    return jax.tree.map(lambda x: x.reshape(sequences, *x.shape[2:]), policies)
+    policies: Distribution = jax.lax.map(evaluate, order)
+    policies = jax.tree.map(lambda x: x.reshape(sequences, *x.shape[2:]), policies)
+    return policies
 
 
 def aux_phase(
@@ -106,7 +108,7 @@ def aux_epochs(
         out = agent.unroll(network, part.inputs, part.memory, unroll)
         return auxiliary_objective(hparams, out, old, after_burn_in(config, part).value_targets)
 
-    def step(carry: tuple[Any, Any], index: chex.Array):
+    def step(carry: tuple[Any, Any], index: chex.Array) -> tuple[tuple[Any, Any], Metrics]:
         params, opt_state = carry
         part = take_sequences(buffer, index)
         old = jax.tree.map(lambda x: jnp.moveaxis(x[index], 1, 0), old_policy)

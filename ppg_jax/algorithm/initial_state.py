@@ -53,7 +53,7 @@ def _random_obs_stats(ppg: PPG, key: chex.PRNGKey) -> RunningStats:
     config, env = ppg.config, ppg.env
     reset_key, play_key = jax.random.split(key)
 
-    def step(envs: EnvsState, key: chex.PRNGKey):
+    def step(envs: EnvsState, key: chex.PRNGKey) -> tuple[EnvsState, chex.Array]:
         action_key, env_key = jax.random.split(key)
         action_keys = jax.random.split(action_key, config.num_envs)
         actions = jax.vmap(lambda k: random_action(env.action, k))(action_keys)

@@ -1,6 +1,7 @@
 """Minibatches: indices are drawn for all epochs at once, samples are gathered when used."""
 
-from typing import Any, TypeVar
+from collections.abc import Callable
+from typing import TypeVar
 
 import chex
 import jax
@@ -9,6 +10,8 @@ import jax.numpy as jnp
 from ppg_jax.config import Config
 from ppg_jax.functional import permutations
 from ppg_jax.types import AuxBuffer, Batch
+
+Steps = TypeVar("Steps", Batch, AuxBuffer)
 
 
 def epoch_indices(
@@ -30,19 +33,17 @@ def epoch_indices(
 
 def take_envs(batch: Batch, index: chex.Array) -> Batch:
     """Whole sequences of some environments: ``[T, B, ...] -> [T, M, ...]``, memory ``[M, ...]``."""
-    memory = jax.tree.map(lambda x: x[index], batch.memory)
-    taken = jax.tree.map(lambda x: x[:, index], batch.replace(memory=()))
-    return taken.replace(memory=memory)
+    return _map_steps(batch, lambda x: x[:, index], lambda x: x[index])
 
 
 def take_samples(batch: Batch, index: chex.Array) -> Batch:
     """Single samples, for networks without a memory: ``[T, B, ...] -> [1, M, ...]``."""
     num_envs = batch.starts.shape[1]
-    memory = jax.tree.map(lambda x: x[index % num_envs], batch.memory)
-    taken = jax.tree.map(
-        lambda x: x.reshape(-1, *x.shape[2:])[index][None], batch.replace(memory=())
+    return _map_steps(
+        batch,
+        lambda x: x.reshape(-1, *x.shape[2:])[index][None],
+        lambda x: x[index % num_envs],
     )
-    return taken.replace(memory=memory)
 
 
 def take_sequences(buffer: AuxBuffer, index: chex.Array) -> AuxBuffer:
@@ -52,19 +53,26 @@ def take_sequences(buffer: AuxBuffer, index: chex.Array) -> AuxBuffer:
     """
     num_envs = buffer.starts.shape[2]
     iteration, env = index // num_envs, index % num_envs
-    memory: Any = jax.tree.map(lambda x: x[iteration, env], buffer.memory)
-    taken = jax.tree.map(
-        lambda x: jnp.moveaxis(x[iteration, :, env], 1, 0), buffer.replace(memory=())
+    return _map_steps(
+        buffer,
+        lambda x: jnp.moveaxis(x[iteration, :, env], 1, 0),
+        lambda x: x[iteration, env],
     )
-    return taken.replace(memory=memory)
 
 
-Sequences = TypeVar("Sequences", Batch, AuxBuffer)
-
-
-def after_burn_in(config: Config, sequences: Sequences) -> Sequences:
+def after_burn_in(config: Config, sequences: Steps) -> Steps:
     """The steps that have a loss: ``[T, M, ...] -> [T - burn_in, M, ...]``."""
     if not config.burn_in:
         return sequences
-    late = jax.tree.map(lambda x: x[config.burn_in :], sequences.replace(memory=()))
-    return late.replace(memory=sequences.memory)
+    return _map_steps(sequences, lambda x: x[config.burn_in :], lambda x: x)
+
+
+def _map_steps(
+    steps: Steps,
+    fn: Callable[[chex.Array], chex.Array],
+    memory_fn: Callable[[chex.Array], chex.Array],
+) -> Steps:
+    """Applies one function to all data of steps, and another one to the memories before them."""
+    memory = jax.tree.map(memory_fn, steps.memory)
+    mapped: Steps = jax.tree.map(fn, steps.replace(memory=())).replace(memory=memory)
+    return mapped

@@ -136,7 +136,7 @@ def minibatch_step(
         out = agent.unroll(network, minibatch.inputs, minibatch.memory, unroll)
         return objective.losses(hparams, out, after_burn_in(config, minibatch))
 
-    def step(carry: tuple[Any, Any], index: chex.Array):
+    def step(carry: tuple[Any, Any], index: chex.Array) -> tuple[tuple[Any, Any], Metrics]:
         params, opt_state = carry
         minibatch = take(batch, index)
         if config.normalize_advantages == "minibatch":

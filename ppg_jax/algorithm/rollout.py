@@ -45,7 +45,9 @@ def collect(
     """
     config, env, agent, network = ppg.config, ppg.env, ppg.agent, state.network
 
-    def step(carry: tuple[EnvsState, dict[str, Any]], drawn: tuple[Any, Randomness]):
+    def step(
+        carry: tuple[EnvsState, dict[str, Any]], drawn: tuple[Any, Randomness]
+    ) -> tuple[tuple[EnvsState, dict[str, Any]], tuple[Any, ...]]:
         envs, memory = carry
         noise, randomness = drawn
         out = agent.step(network, envs.inputs, memory, (POLICY,))
@@ -106,7 +108,7 @@ def estimate_values(
     num_steps = ppg.config.num_steps
     blocks = math.gcd(num_steps, ppg.config.num_minibatches)
 
-    def block(memory: dict[str, Any], inputs: Inputs):
+    def block(memory: dict[str, Any], inputs: Inputs) -> tuple[dict[str, Any], tuple[Any, Any]]:
         out = ppg.agent.unroll(state.network, inputs, memory, Unroll((VALUE,)))
         return out.last_memory(memory), (out.values, out.states)
 
@@ -114,7 +116,8 @@ def estimate_values(
         return x.reshape(blocks, num_steps // blocks, *x.shape[1:])
 
     _, estimated = jax.lax.scan(block, stored.memory, jax.tree.map(cut, stored.inputs))
-    return jax.tree.map(lambda x: x.reshape(num_steps, *x.shape[2:]), estimated)
+    values, memories = jax.tree.map(lambda x: x.reshape(num_steps, *x.shape[2:]), estimated)
+    return values, memories
 
 
 def successor_values(
@@ -148,7 +151,7 @@ def successor_values(
     where = jnp.nonzero(missing, size=missing.size, fill_value=missing.size)[0]
     starts, unused = jnp.zeros(num_envs, jnp.bool_), ppg.agent.initial_memory(num_envs)
 
-    def fill(carry: tuple[chex.Array, chex.Array]):
+    def fill(carry: tuple[chex.Array, chex.Array]) -> tuple[chex.Array, chex.Array]:
         done, successors = carry
         index = jax.lax.dynamic_slice(where, (done,), (num_envs,))
         obs, recalled, memory = jax.tree.map(lambda x: x.at[index].get(mode="clip"), final)

@@ -50,7 +50,7 @@ def iterations(
     state = state.replace(obs_stats=state.seen_obs_stats)
     state = state.replace(obs_order=ppg.agent.initial_order(state.obs_stats))
 
-    def iteration(state: TrainState, _: None):
+    def iteration(state: TrainState, _: None) -> tuple[TrainState, tuple[Metrics, Any]]:
         rollout_key, shuffle_key, _ = iteration_keys(state.key, state.iteration)
         state, rollout, episodes = collect(ppg, state, rollout_key)
         state, batch = make_batch(ppg, hparams, state, rollout)

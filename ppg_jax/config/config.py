@@ -235,7 +235,8 @@ class Config:
         name alone it could be taken for another.
         """
         env = self.env if isinstance(self.env, str) else f"{OBJECT}{self.env_name}>"
-        return _plain(dataclasses.replace(self, env=env))
+        fields: dict[str, Any] = _plain(dataclasses.replace(self, env=env))
+        return fields
 
 
 def _plain(value: Any) -> Any:

@@ -21,7 +21,7 @@ class ConfigError(ValueError):
         super().__init__(" ".join(message.split()))  # a name or a value may hold line breaks
 
 
-class FrozenMapping(dict):
+class FrozenMapping(dict[str, Any]):
     """A mapping that can be hashed, so that a ``Config`` can be a static argument of ``jit``."""
 
     def __hash__(self) -> int:  # type: ignore[override]

@@ -39,7 +39,9 @@ def generalized_advantages(
     deltas = rewards + gamma * alive * next_values - values
     carry_on = gamma * gae_lambda * alive * (1.0 - truncated.astype(values.dtype))
 
-    def backward(advantage: chex.Array, step: tuple[chex.Array, chex.Array]):
+    def backward(
+        advantage: chex.Array, step: tuple[chex.Array, chex.Array]
+    ) -> tuple[chex.Array, chex.Array]:
         delta, keep = step
         advantage = delta + keep * advantage
         return advantage, advantage

@@ -80,7 +80,9 @@ def discounted_sums(
       ``G``, ``[T, B]``.
     """
 
-    def forward(total: chex.Array, step: tuple[chex.Array, chex.Array]):
+    def forward(
+        total: chex.Array, step: tuple[chex.Array, chex.Array]
+    ) -> tuple[chex.Array, chex.Array]:
         reward, start = step
         total = reward + gamma * jnp.where(start, 0.0, total)
         return total, total

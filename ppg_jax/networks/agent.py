@@ -283,7 +283,8 @@ class Agent:
         """``unroll`` for a single step: inputs ``[B, ...]``, outputs and states ``[B, ...]``."""
         inputs = jax.tree.map(lambda x: x[None], inputs)
         out = self.unroll(network, inputs, memory, Unroll(heads))
-        return jax.tree.map(lambda x: x[0], out)
+        now: AgentOutput = jax.tree.map(lambda x: x[0], out)
+        return now
 
     def noise(self, key: chex.PRNGKey, num_envs: int) -> Any:
         """The random part of B environments' actions, for ``Distribution.choose``."""

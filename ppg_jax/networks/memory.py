@@ -39,7 +39,9 @@ class NoMemory(nn.Module):
         del num_envs
         return ()
 
-    def __call__(self, features: chex.Array, starts: chex.Array, state: State):
+    def __call__(
+        self, features: chex.Array, starts: chex.Array, state: State
+    ) -> tuple[chex.Array, State]:
         """``features [T, B, F]``, ``starts [T, B]``, ``state`` leaves ``[B, ...]``.
 
         Returns:
@@ -106,7 +108,9 @@ class Lstm(_Gated):
         return {"cell": zeros, "hidden": zeros}
 
     @nn.compact
-    def __call__(self, features: chex.Array, starts: chex.Array, state: State):
+    def __call__(
+        self, features: chex.Array, starts: chex.Array, state: State
+    ) -> tuple[chex.Array, State]:
         drive, kernel = self._gates(features, _LSTM_BIAS, 4)
         states = recur(lstm_cell, kernel, drive, starts, state)
         return states["hidden"], states
@@ -116,7 +120,9 @@ class Gru(_Gated):
     """Gated recurrent unit (Cho et al. 2014, arXiv:1406.1078)."""
 
     @nn.compact
-    def __call__(self, features: chex.Array, starts: chex.Array, state: State):
+    def __call__(
+        self, features: chex.Array, starts: chex.Array, state: State
+    ) -> tuple[chex.Array, State]:
         drive, kernel = self._gates(features, _GRU_BIAS, 3)
         states = recur(gru_cell, kernel, drive, starts, state)
         return states["hidden"], states
@@ -133,7 +139,9 @@ class MinGru(_Gated):
     """
 
     @nn.compact
-    def __call__(self, features: chex.Array, starts: chex.Array, state: State):
+    def __call__(
+        self, features: chex.Array, starts: chex.Array, state: State
+    ) -> tuple[chex.Array, State]:
         def bias_init(key: chex.PRNGKey, *_: Any) -> chex.Array:
             return self._log_time_constants(key)
 
@@ -170,7 +178,9 @@ class History(_Gated):
         }
 
     @nn.compact
-    def __call__(self, features: chex.Array, starts: chex.Array, state: State):
+    def __call__(
+        self, features: chex.Array, starts: chex.Array, state: State
+    ) -> tuple[chex.Array, State]:
         length, (num_steps, num_envs) = self.config.history_length, starts.shape
         assert length is not None
         seen = {"features": features, "starts": starts}
@@ -179,7 +189,7 @@ class History(_Gated):
         )
         drive, kernel = self._gates(seen["features"], _LSTM_BIAS, 4)
 
-        def step(carry: State, age: chex.Array):
+        def step(carry: State, age: chex.Array) -> tuple[State, None]:
             # The same position in the windows of all steps at once.
             now = jax.lax.dynamic_slice_in_dim(drive, age, num_steps)
             start = jax.lax.dynamic_slice_in_dim(seen["starts"], age, num_steps)
@@ -235,7 +245,7 @@ def unroll_memory(
     if bptt_steps is None or bptt_steps >= num_steps:
         return remember(features, starts, state)
 
-    def segment(state: State, part: tuple[chex.Array, chex.Array]):
+    def segment(state: State, part: tuple[chex.Array, chex.Array]) -> tuple[State, Any]:
         summaries, states = remember(*part, jax.lax.stop_gradient(state))
         return last_state(states), (summaries, states)
 
@@ -243,7 +253,9 @@ def unroll_memory(
         return x.reshape(num_steps // bptt_steps, bptt_steps, *x.shape[1:])
 
     _, parts = jax.lax.scan(segment, state, (cut(features), cut(starts)))
-    return jax.tree.map(lambda x: x.reshape(num_steps, *x.shape[2:]), parts)
+    whole: tuple[chex.Array, State]
+    whole = jax.tree.map(lambda x: x.reshape(num_steps, *x.shape[2:]), parts)
+    return whole
 
 
 def last_state(states: State) -> State:

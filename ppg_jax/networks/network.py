@@ -89,9 +89,12 @@ class Network(nn.Module):
             beside = beside.reshape(-1, beside.shape[-1])
         return self.encoder(x, beside, **given).astype(jnp.float32).reshape(*lead, -1)
 
-    def remember(self, features: chex.Array, starts: chex.Array, state: Any):
+    def remember(
+        self, features: chex.Array, starts: chex.Array, state: Any
+    ) -> tuple[chex.Array, Any]:
         """Summaries ``[T, B, F']`` and the memory's states after every step."""
-        return self.memory(features, starts, state)
+        summaries, states = self.memory(features, starts, state)
+        return summaries, states
 
     def decide(
         self, summaries: chex.Array, wanted: tuple[str, ...], detach_value: bool
@@ -100,7 +103,9 @@ class Network(nn.Module):
         cut = jax.lax.stop_gradient(summaries) if detach_value else summaries
         return {name: getattr(self, name)(cut if name == VALUE else summaries) for name in wanted}
 
-    def __call__(self, x: chex.Array, beside: chex.Array | None, starts: chex.Array, state: Any):
+    def __call__(
+        self, x: chex.Array, beside: chex.Array | None, starts: chex.Array, state: Any
+    ) -> dict[str, Any]:
         """All parts once, to create their parameters."""
         summaries, _ = self.remember(self.encode(x, beside, {}), starts, state)
         return self.decide(summaries, self.heads, False)

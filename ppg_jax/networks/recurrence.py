@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 State = dict[str, chex.Array]
+Pair = tuple[chex.Array, chex.Array]
 Cell = Callable[[chex.Array, chex.Array, State], State]
 """``(drive, recurrent, state) -> state``. ``drive`` is the gates' input from the features and
 ``recurrent`` their input from the hidden state, both ``[..., gates * H]``. The state's leaves are
@@ -31,7 +32,8 @@ def gru_cell(drive: chex.Array, recurrent: chex.Array, state: State) -> State:
 
 def at_start(start: chex.Array, state: State) -> State:
     """The state with zeros where an episode begins."""
-    return jax.tree.map(lambda x: jnp.where(start[..., None], 0.0, x), state)
+    kept: State = jax.tree.map(lambda x: jnp.where(start[..., None], 0.0, x), state)
+    return kept
 
 
 def recur(
@@ -50,13 +52,14 @@ def recur(
       States after every step, leaves ``[T, B, H]``.
     """
 
-    def step(state: State, inputs: tuple[chex.Array, chex.Array]):
+    def step(state: State, inputs: tuple[chex.Array, chex.Array]) -> tuple[State, State]:
         drive, start = inputs
         state = at_start(start, state)
         state = cell(drive, state["hidden"] @ kernel, state)
         return state, state
 
-    return jax.lax.scan(step, state, (drive, starts))[1]
+    states: State = jax.lax.scan(step, state, (drive, starts))[1]
+    return states
 
 
 @jax.custom_vjp
@@ -78,18 +81,18 @@ def linear_recurrence(keep: chex.Array, drive: chex.Array, state: chex.Array) ->
 
 
 def _scan_linear(keep: chex.Array, drive: chex.Array, *, reverse: bool = False) -> chex.Array:
-    def then(first: tuple[chex.Array, chex.Array], second: tuple[chex.Array, chex.Array]):
+    def then(first: Pair, second: Pair) -> Pair:
         return first[0] * second[0], second[0] * first[1] + second[1]
 
     return jax.lax.associative_scan(then, (keep, drive), reverse=reverse)[1]
 
 
-def _linear_forward(keep: Any, drive: Any, state: Any):
+def _linear_forward(keep: Any, drive: Any, state: Any) -> tuple[chex.Array, tuple[Any, ...]]:
     states = linear_recurrence(keep, drive, state)
     return states, (keep, state, states)
 
 
-def _linear_backward(kept: tuple[Any, ...], grads: chex.Array):
+def _linear_backward(kept: tuple[Any, ...], grads: chex.Array) -> tuple[chex.Array, ...]:
     keep, state, states = kept
     # The next step's ``keep`` passes the gradient on to this step.
     later = jnp.concatenate([keep[1:], jnp.zeros_like(keep[:1])])
