@@ -1,14 +1,15 @@
-"""Many independent trainings by one program: together, one after another, in chunks, over devices.
+"""Many independent trainings by one compiled program.
 
-A replica is one training: a seed, or a seed with a setting of the hyperparameters. Replicas never exchange
-anything, so the program has no communication, and what a replica computes depends on where and beside
-which others it runs by rounding at most.
+A replica is one training: a seed, or a seed with one setting of the hyperparameters. Replicas never
+exchange anything, so the program needs no communication. Where a replica runs, and which others run
+beside it, changes its numbers by rounding at most.
 
-A batch is the replicas that one call of the program takes, on all devices; the host calls it for one
-batch after the other, on CPU for as many at a time as there are cores. There one seed's program is
-any number's, and a replica has the same bits in all of them. A loop over batches inside the program
-(``jax.lax.map``) would take every part of a replica out of all of them and put it back, hundreds of
-operations more to compile, and a program for several devices has to be partitioned as well.
+A batch is the set of replicas that one call of the program trains, on all devices. The host calls
+the program for one batch after the other. On CPU as many threads make such calls as there are
+cores. There the program is the same for any number of seeds, so a replica has the same bits in all
+of them. A loop over batches inside the program (``jax.lax.map``) would copy every leaf of the state
+out of and into arrays of all replicas, which adds hundreds of operations to compile. And a program
+for several devices would have to be partitioned.
 """
 
 import contextlib
@@ -29,15 +30,15 @@ AXIS = "seed"
 def over_replicas(
     fn: Callable[[Any, Any], Any], layout: Layout, *, shared: bool = True
 ) -> Callable[[Any, Any], Any]:
-    """Maps ``fn(first, replica)`` over the replicas of one batch, the leading axis of its second argument.
+    """Maps ``fn(first, replica)`` over the replicas of one batch.
 
     Args:
       fn: pure function of one replica.
       layout: how the replicas run.
-      shared: the first argument is the same for all replicas; otherwise it has the axis too.
+      shared: whether the first argument is the same for all replicas. If not, it is mapped too.
 
     Returns:
-      The same function on ``[layout.batch_size, ...]`` leaves, ready for ``jax.jit`` and ``run_batches``.
+      The same function on leaves ``[layout.batch_size, ...]``, for ``jax.jit`` and ``run_batches``.
     """
 
     def alone(first: Any, replicas: Any) -> Any:
@@ -69,32 +70,32 @@ def run_batches(
     batches: Sequence[Any],
     layout: Layout,
 ) -> list[Any]:
-    """What the compiled function of a batch (``over_replicas``) gives for each, when all are done.
+    """Calls a compiled function (``over_replicas``) for every batch, and waits for all results.
 
     Args:
       program: compiled.
-      firsts: its first argument for each batch.
-      batches: its second, as ``shard`` makes them.
+      firsts: its first argument, for each batch.
+      batches: its second argument, for each batch, as ``shard`` makes them.
       layout: how the replicas run.
 
     Raises:
-      Exception: what the program raised first; batches that nobody had begun are left out.
-      KeyboardInterrupt: at once, also while the program runs, since that is in other threads; they
-        end what they had begun.
+      Exception: the first one that the program raised; batches not yet begun are skipped.
+      KeyboardInterrupt: at once, also while the program runs, because it runs in other threads.
+        They finish their current batches.
     """
     done: list[Any] = [None] * layout.num_batches
     left = list(reversed(range(layout.num_batches)))
     settings = jax.config.jax_debug_nans, jax.config.jax_debug_infs  # type: ignore[attr-defined]
 
     def work() -> None:
-        # Set by a context manager they are the calling thread's alone.
+        # JAX's context managers set these for one thread only.
         with jax.debug_nans(settings[0]), jax.debug_infs(settings[1]):
             run_batches_left()
 
     def run_batches_left() -> None:
         while True:
             try:
-                batch = left.pop()  # which one thread alone gets
+                batch = left.pop()  # atomic: each batch goes to one thread
             except IndexError:
                 return
             with _nan_explained():
@@ -106,20 +107,20 @@ def run_batches(
         for ended in as_completed(working):
             ended.result()
     finally:
-        left.clear()  # if a batch failed, or somebody does not want to wait
+        left.clear()  # after an error or an interrupt
         pool.shutdown(wait=False)
     return done
 
 
 @contextlib.contextmanager
 def _nan_explained() -> Iterator[None]:
-    """What JAX_DEBUG_NANS finds in a compiled program, as an error that one can act on.
+    """Turns JAX's error about a NaN in a compiled program into one that says what to do.
 
-    JAX itself would compute the program again, operation by operation, to say where; of a compiled
-    one it only says that.
+    JAX finds the place of a NaN by running a program again, operation by operation. It cannot do
+    that with a compiled program.
 
     Raises:
-      FloatingPointError: a program gave NaN or infinity, and JAX was told to look for it.
+      FloatingPointError: a program gave NaN or infinity, and JAX was asked to check for it.
     """
     try:
         yield
@@ -127,7 +128,7 @@ def _nan_explained() -> Iterator[None]:
         if type(error).__name__ != "InternalFloatingPointError":
             raise
         raise FloatingPointError(
-            f"a program gave {error.args[-1]}, which JAX was told to look for (JAX_DEBUG_NANS or "
+            f"a program gave {error.args[-1]}, which JAX was asked to check for (JAX_DEBUG_NANS or "
             "JAX_DEBUG_INFS); jax.jit(ppg_jax.make_train(config))(key) says in which operation"
         ) from None
 
@@ -137,9 +138,10 @@ def _mesh(layout: Layout) -> Mesh:
 
 
 def shard(tree: Any, layout: Layout) -> list[Any]:
-    """Leaves ``[replicas, ...]`` to one tree for each batch, leaves ``[layout.batch_size, ...]``.
+    """Splits leaves ``[replicas, ...]`` into batches, leaves ``[layout.batch_size, ...]``.
 
-    They lie on their devices. What the last batch lacks is the first replica again.
+    The batches are placed on their devices. The last batch is filled up with copies of the first
+    replica.
     """
     sharding = _sharding(layout, PartitionSpec(AXIS))
 
@@ -156,24 +158,24 @@ def shard(tree: Any, layout: Layout) -> list[Any]:
 
 
 def repeat(tree: Any, layout: Layout) -> list[Any]:
-    """The same tree for each batch, where all devices have it: else every call would send it."""
+    """The same tree for each batch, copied to all devices once instead of in every call."""
     sharding = _sharding(layout, PartitionSpec())
     return [tree if sharding is None else jax.device_put(tree, sharding)] * layout.num_batches
 
 
 def placed(tree: Any, layout: Layout) -> Any:
-    """What the leaves ``[layout.batch_size, ...]`` of a result are like, before there is one."""
+    """Shapes, dtypes and shardings of a result's leaves ``[layout.batch_size, ...]``."""
     sharding = _sharding(layout, PartitionSpec(AXIS))
     return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), tree)
 
 
 def _sharding(layout: Layout, spec: PartitionSpec) -> NamedSharding | None:
-    """How something lies on the devices; None: on one."""
+    """The sharding over devices; None for one device."""
     return NamedSharding(_mesh(layout), spec) if layout.devices > 1 else None
 
 
 def gather(batches: Sequence[Any], layout: Layout) -> Any:
-    """What ``shard`` dealt out, or was made of it, as leaves ``[replicas, ...]`` on the first device."""
+    """The inverse of ``shard``: leaves ``[replicas, ...]`` on the first device."""
     device = jax.local_devices()[0]
 
     def whole(*parts: Any) -> Any:

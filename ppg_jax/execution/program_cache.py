@@ -1,4 +1,4 @@
-"""Compiled programs, kept while the process lives: the same training again compiles nothing."""
+"""Jitted functions, kept in memory: repeating a training in a process compiles nothing."""
 
 import dataclasses
 import functools
@@ -12,19 +12,18 @@ from ppg_jax.execution.backend import compiler_options
 from ppg_jax.execution.layout import Layout
 
 KEPT = 8
-"""Functions of each kind that are kept; of more the one that was not wanted for longest goes."""
+"""Number of functions of each kind that are kept; the least recently used one is dropped."""
 
 
 def kept(make: Callable[..., Any]) -> Callable[..., Any]:
-    """Remembers the jitted functions that ``make(config, layout, *rest)`` made.
+    """A decorator that keeps the jitted functions which ``make(config, layout, *rest)`` returns.
 
-    JAX keeps what it traced and compiled of a jitted function as long as that lives, by shapes and
-    by its own settings, until ``jax.clear_caches()``. So the same function is all it takes. What
-    does not shape a program (seeds, hyperparameters, how many batches there are and how many threads
-    call them) is left out of what is compared; ``make`` gets it in a neutral form.
+    JAX keeps compiled programs with their jitted function, until ``jax.clear_caches()``. So it is
+    enough to return the same function again. Settings that do not change the program are ignored
+    (seeds, hyperparameters, numbers of batches and of threads); ``make`` gets neutral values.
 
     Args:
-      make: of a configuration, a layout and more that can be compared, what ``jax.jit`` gives.
+      make: maps a configuration, a layout and other hashable values to a result of ``jax.jit``.
     """
     remembered = functools.lru_cache(KEPT)(
         lambda _, config, layout, *rest: make(config, layout, *rest)
@@ -38,7 +37,7 @@ def kept(make: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _shaping(config: Config) -> Config:
-    """The configuration without what is traced or does not touch a batch's program."""
+    """The configuration without the fields that do not change the program of a batch."""
     return config.replace(
         hparams=Hyperparams(), seed=0, seeds=1, strategy="map", chunk_size=None, devices=None
     )
@@ -50,7 +49,7 @@ def _batch(layout: Layout) -> Layout:
 
 
 def _around(config: Config, layout: Layout) -> tuple[Any, ...]:
-    """What else a program depends on, and JAX does not compare."""
+    """Other things that change a program, and that JAX does not compare."""
     told = compiler_options() or {}
     return (
         jax.config.jax_debug_nans,  # type: ignore[attr-defined]

@@ -1,4 +1,4 @@
-"""The host's loop: compile a run's programs, call them one after another, hand out metrics in between."""
+"""The host's loop: compiles a run's programs, calls them, and yields metrics in between."""
 
 import dataclasses
 import math
@@ -20,21 +20,22 @@ from ppg_jax.execution.program_cache import kept
 from ppg_jax.functional import marked_as_nan
 from ppg_jax.types import MetricArrays
 
-SEGMENTS = 100  # about how often a run comes back to the host
+SEGMENTS = 100
+"""Number of segments of a run, about."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Segment:
-    """A part of a run that was one call of a compiled program for every batch of replicas.
+    """A part of a run: one call of a compiled program for every batch of replicas.
 
     Attributes:
       metrics: by name, each ``[replicas, iterations of the segment]``.
-      phases: that the run has behind it, all segments so far.
-      at_phase_end: no iterations of an unfinished phase stand behind the last of these.
-      states: after it, of each batch, leaves ``[layout.batch_size, ...]``; gone when the next segment is
-        asked for.
-      compile_seconds: tracing and compiling, in all so far.
-      run_seconds: running, in all so far.
+      phases: number of finished phases of the run.
+      at_phase_end: whether the segment ends with a whole phase.
+      states: training states of each batch, leaves ``[layout.batch_size, ...]``; invalid when the
+        next segment begins.
+      compile_seconds: seconds of tracing and compiling so far.
+      run_seconds: seconds of running so far.
     """
 
     metrics: MetricArrays
@@ -47,13 +48,13 @@ class Segment:
 
 @dataclasses.dataclass(frozen=True)
 class Start:
-    """Where a run begins, if not at its beginning.
+    """The state from which a resumed run continues.
 
     Attributes:
-      state: leaves ``[replicas, ...]``.
-      phases: behind it.
-      compile_seconds: that it took to get there.
-      run_seconds: likewise.
+      state: training states, leaves ``[replicas, ...]``.
+      phases: number of finished phases.
+      compile_seconds: seconds of compiling before.
+      run_seconds: seconds of running before.
     """
 
     state: Any
@@ -67,9 +68,9 @@ class Pace:
     """How a run is cut into segments.
 
     Attributes:
-      most_phases: of a segment.
-      stop_every: a segment ends at each multiple of so many phases.
-      compiled: called when programs are compiled and training begins.
+      most_phases: largest number of phases of a segment.
+      stop_every: number of phases; a segment ends at each of its multiples.
+      compiled: called when all programs are compiled and training begins.
     """
 
     most_phases: int | None = None
@@ -92,9 +93,9 @@ def train_segments(
       config: what to train.
       layout: how the replicas run.
       hparams: scalars, or leaves ``[replicas]``.
-      start: keys ``[replicas]``, or where to go on.
-      shared: the hyperparameters are scalars, the same for all replicas.
-      pace: how it is cut.
+      start: keys ``[replicas]``, or the state to continue from.
+      shared: whether the hyperparameters are scalars, the same for all replicas.
+      pace: how the run is cut into segments.
     """
     hparams = jax.tree.map(jax.numpy.float32, hparams)
     per_batch = repeat(hparams, layout) if shared else shard(hparams, layout)
@@ -122,7 +123,7 @@ def train_segments(
 
 
 def _whole(parts: list[dict[str, jax.Array]], layout: Layout) -> MetricArrays:
-    """Metrics of all replicas, of those of the batches."""
+    """Metrics of all replicas, joined from the batches."""
 
     def whole(name: str) -> np.ndarray:
         return np.concatenate([np.asarray(part[name]) for part in parts])[: layout.replicas]
@@ -131,10 +132,10 @@ def _whole(parts: list[dict[str, jax.Array]], layout: Layout) -> MetricArrays:
 
 
 def compile_all(programs: list[Any], layout: Layout, hparams: Any, state: Any) -> list[Any]:
-    """Programs that are called one after another, each with the state that the one before returns.
+    """Compiles programs of which each gets the state that the one before returns.
 
-    While XLA compiles one, Python traces the next. Traced in the caller's thread, to which JAX's
-    settings (``jax.default_matmul_precision`` and the like) may belong.
+    While XLA compiles one, Python traces the next. Tracing happens in the caller's thread, because
+    JAX's settings (``jax.default_matmul_precision`` and others) may hold for that thread only.
     """
     pool = ThreadPoolExecutor()
     try:
@@ -156,14 +157,14 @@ def programs(
     done: int | None = None,
     pace: Pace = Pace(),  # frozen
 ) -> list[tuple[Any, int, int]]:
-    """The parts of a run in their order, how often each is called, and its phases.
+    """The programs of a run in order, with the number of calls and the phases of a call.
 
     Args:
       config: what to train.
       layout: how the replicas run.
       shared: as in ``train_segments``.
-      done: phases that the state to go on from has behind it; None: there is no state yet.
-      pace: how the run is cut.
+      done: number of finished phases of a resumed run; None for a new one.
+      pace: how the run is cut into segments.
     """
     programs = []
     if done is None:
@@ -201,7 +202,7 @@ def _jitted(fn: Callable[..., Any], layout: Layout, shared: bool, in_place: bool
 
 
 def _segment_phases(num_phases: int, done: int, pace: Pace) -> int:
-    """Phases between two returns to the host: a divisor, so that one program does for all."""
+    """Number of phases of a segment: a divisor, so that all segments share one program."""
     whole = math.gcd(num_phases - done, pace.stop_every or 0, done if pace.stop_every else 0)
     most = min(max(1, (num_phases - done) // SEGMENTS), pace.most_phases or num_phases)
     return max(d for d in range(1, most + 1) if whole % d == 0)
