@@ -192,7 +192,8 @@ def api(names: str) -> str:
             target = getattr(target, part)  # an AttributeError ends the build
         blocks.append(f"::: ppg_jax.{name}")
         if name in ("Config", "NetworkConfig", "Hyperparams"):
-            blocks[-1] += "\n    options:\n      show_signature: false\n      separate_signature: false"
+            options = ("show_signature", "separate_signature")
+            blocks[-1] += "\n    options:" + "".join(f"\n      {x}: false" for x in options)
     return "\n\n".join(blocks)
 
 
