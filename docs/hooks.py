@@ -106,13 +106,19 @@ def _rows(cls: type, prefix: str) -> Iterator[tuple[str, str]]:
         cells = [f"<code>{name}</code>", kind, _default(default), html.escape(meaning)]
         if field.name in ("network", "hparams"):
             cells[1:3] = ["section", f'see <a href="#{field.name}-fields">below</a>']
-        yield field.name, f'<tr id="{name}">' + "".join(f"<td>{x}</td>" for x in cells) + "</tr>"
+        labels = ("", "Type: ", "Default: ", "")
+        tds = (
+            f'<td data-label="{label}">{cell}</td>'
+            for label, cell in zip(labels, cells, strict=True)
+        )
+        yield field.name, f'<tr id="{name}">{"".join(tds)}</tr>'
 
 
 def _table(rows: Any) -> str:
     head = "<th>Field</th><th>Type</th><th>Default</th><th>Meaning</th>"
     body = "\n".join(rows)
-    return f'<table class="fields"><thead><tr>{head}</tr></thead><tbody>\n{body}\n</tbody></table>'
+    table = f"<table><thead><tr>{head}</tr></thead><tbody>\n{body}\n</tbody></table>"
+    return f'<div class="fields">{table}</div>'
 
 
 def _is_info(x: Any) -> bool:
@@ -125,14 +131,14 @@ def _type(hint: Any) -> str:
     if origin is typing.Literal:
         return " ".join(f"<code>{x}</code>" for x in args)
     if origin is Annotated:
-        return _type(args[0])
+        return "mapping" if args[0] is Any else _type(args[0])
     if origin is tuple:
         return f"list of {_type(args[0])}"
     if origin in (typing.Union, types.UnionType):
         inner = [_type(x) for x in args if x is not type(None)]
         return " or ".join([*inner, "none"])
     names = {int: "whole number", float: "number", bool: "true or false"}
-    return names.get(hint, "name or mapping")
+    return names.get(hint, "name or object")
 
 
 def _limits(infos: list[Any]) -> str:
