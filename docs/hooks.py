@@ -101,7 +101,7 @@ def _rows(cls: type, prefix: str) -> Iterator[tuple[str, str]]:
         meaning = next(info.description for info in infos if info.description)
         default = default.default if _is_info(default) else default
         name = prefix + field.name
-        limits = _limits([*infos, *getattr(hint, "__metadata__", ())])
+        limits = _limits([*infos, *_metadata(hint)])
         kind = " ".join(filter(None, [_type(hint), limits]))
         cells = [f"<code>{name}</code>", kind, _default(default), html.escape(meaning)]
         if field.name in ("network", "hparams"):
@@ -133,12 +133,21 @@ def _type(hint: Any) -> str:
     if origin is Annotated:
         return "mapping" if args[0] is Any else _type(args[0])
     if origin is tuple:
-        return f"list of {_type(args[0])}"
+        inner = _type(args[0])
+        return f"list of {inner}" + "s" * inner.endswith("number")
     if origin in (typing.Union, types.UnionType):
         inner = [_type(x) for x in args if x is not type(None)]
         return " or ".join([*inner, "none"])
     names = {int: "whole number", float: "number", bool: "true or false"}
     return names.get(hint, "name or object")
+
+
+def _metadata(hint: Any) -> Iterator[Any]:
+    """What is annotated about a type, or about one of the types that it may be."""
+    yield from getattr(hint, "__metadata__", ())
+    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+        for one in typing.get_args(hint):
+            yield from _metadata(one)
 
 
 def _limits(infos: list[Any]) -> str:

@@ -6,8 +6,11 @@ Commands go through the real command line on small settings; there is no mark to
 only ``text`` blocks, which hold output, are not run.
 """
 
+import contextlib
+import dataclasses
 import functools
 import importlib.util
+import io
 import itertools
 import re
 import shlex
@@ -25,7 +28,6 @@ import yaml
 import ppg_jax
 from ppg_jax.cli import COMMANDS
 from ppg_jax.cli import main as ppg_jax_command
-from ppg_jax.train import metric_names
 
 ROOT = Path(__file__).parent.parent.parent
 DOCS = ROOT / "docs"
@@ -199,17 +201,19 @@ def prose(page: Path) -> str:
 
 
 @functools.cache
+def options_of(command: str) -> frozenset[str]:
+    """The options that the help of a command shows."""
+    shown = io.StringIO()
+    with contextlib.redirect_stdout(shown), contextlib.suppress(SystemExit):
+        ppg_jax_command([command, "--help"])
+    return frozenset(re.findall(r"--[a-z][a-z.-]*", shown.getvalue()))
+
+
 def known_options() -> frozenset[str]:
     """Every option of every command, and of the benchmarks."""
-    import contextlib
-    import io
-
-    shown = io.StringIO()
-    for command in COMMANDS:
-        with contextlib.redirect_stdout(shown), contextlib.suppress(SystemExit):
-            ppg_jax_command([command, "--help"])
-    text = shown.getvalue() + "".join(p.read_text() for p in (ROOT / "benchmarks").glob("*.py"))
-    return frozenset(re.findall(r"--[a-z][a-z.-]*", text)) | {"--version"}
+    scripts = "".join(path.read_text() for path in (ROOT / "benchmarks").glob("*.py"))
+    of_scripts = frozenset(re.findall(r"--[a-z][a-z-]*", scripts))
+    return of_scripts.union({"--version"}, *map(options_of, COMMANDS))
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
@@ -225,13 +229,16 @@ def test_options_and_files_in_the_text_exist(page):
 
 def test_the_page_of_metrics_names_them_all():
     named = re.findall(r"^\| `(\w+)` \|", (DOCS / "reference" / "metrics.md").read_text(), re.M)
-    config = ppg_jax.Config(arch="shared", gradient_conflict="measure", adapt_beta_clone=True)
-    assert sorted(named) == sorted(metric_names(config))
+    config = ppg_jax.Config(
+        arch="shared", gradient_conflict="measure", adapt_beta_clone=True, total_timesteps=300_000
+    )
+    _, metrics = jax.eval_shape(ppg_jax.make_train(config), jax.random.key(0))
+    assert sorted(named) == sorted(metrics)
 
 
-def test_the_page_of_training_names_all_own_options():
+def test_the_guide_of_training_names_all_options_that_are_no_fields():
     text = (DOCS / "guides" / "train.md").read_text()
-    table = set(re.findall(r"^\| `--([a-z-]+)", text, re.M))
-    from ppg_jax.commands.train import TRAIN_OPTIONS
-
-    assert table == {name.replace("_", "-") for name, *_ in TRAIN_OPTIONS}
+    table = set(re.findall(r"^\| `(--[a-z-]+)", text, re.M))
+    fields = {f"--{f.name.replace('_', '-')}" for f in dataclasses.fields(ppg_jax.Config)}
+    shown = {option for option in options_of("train") if "." not in option}
+    assert table == shown - fields - {"--help"}
