@@ -53,7 +53,7 @@ def on_page_markdown(markdown: str, **_: Any) -> str:
 
 
 def on_page_content(content: str, **_: Any) -> str:
-    """Replaces formulas, which arithmatex has marked, by MathML."""
+    """Replaces formulas, which arithmatex has marked, by MathML; marks code that need not wrap."""
 
     def inline(found: re.Match[str]) -> str:
         return _mathml(found[1], "inline")
@@ -65,7 +65,7 @@ def on_page_content(content: str, **_: Any) -> str:
     content = re.sub(r'<div class="arithmatex">\\\[(.*?)\\\]</div>', block, content, flags=re.S)
     if "arithmatex" in content:
         raise ValueError("a formula was not converted")
-    return content
+    return re.sub(r"<code>([^<]{1,28})</code>", r'<code class="short">\1</code>', content)
 
 
 def _mathml(tex: str, display: str) -> str:
@@ -214,7 +214,8 @@ def api(names: str) -> str:
 
 def equations(name: str) -> str:
     """All of a module of equations."""
-    return f"::: {EQUATIONS[name]}\n    options:\n      show_root_heading: false"
+    options = ("show_root_heading", "show_root_toc_entry")
+    return f"::: {EQUATIONS[name]}\n    options:" + "".join(f"\n      {x}: false" for x in options)
 
 
 PARTS: dict[str, Callable[[str], str]] = {
