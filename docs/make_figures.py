@@ -1,12 +1,16 @@
-"""Makes the pictures of the README from real runs: python docs/make_figures.py (two minutes).
+"""Makes the pictures of the README and the site from real runs: python docs/make_figures.py.
 
-progress.svg, learning_curves.png and sweep.png, beside this file.
+progress.svg, learning_curves.png and sweep.png beside this file, and pictures/episode.gif. It takes
+two minutes.
 """
 
 import io
+import os
+import tempfile
 import time
 from pathlib import Path
 
+from PIL import Image, ImageSequence
 from rich.console import Console
 
 import ppg_jax
@@ -35,6 +39,24 @@ def progress(result: ppg_jax.Result) -> None:
     console.save_svg(str(HERE / "progress.svg"), title="ppg_jax")
 
 
+def episode() -> None:
+    """An episode of a trained policy, every second frame at half the size."""
+    os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
+    config = ppg_jax.load_config("cartpole", total_timesteps=STEPS)
+    with tempfile.TemporaryDirectory() as folder:
+        ppg_jax.run(config, out=f"{folder}/run")
+        whole = Path(folder) / "whole.gif"
+        ppg_jax.load_run(f"{folder}/run").render(whole, greedy=True, max_steps=100)
+        with Image.open(whole) as picture:
+            frames = [
+                frame.convert("L").resize((picture.width // 2, picture.height // 2))
+                for frame in ImageSequence.Iterator(picture)
+            ]
+    first, *rest = frames[::2]
+    file = HERE / "pictures" / "episode.gif"
+    first.save(file, save_all=True, append_images=rest, duration=80, loop=0, optimize=True)
+
+
 def main() -> None:
     runs = [
         ppg_jax.run(ppg_jax.load_config(name, total_timesteps=STEPS), seeds=8)
@@ -48,6 +70,7 @@ def main() -> None:
         seeds=4,
     )
     sweep.plot().savefig(HERE / "sweep.png", dpi=150)
+    episode()
 
 
 if __name__ == "__main__":
