@@ -345,13 +345,19 @@ def test_a_second_ctrl_c_stops_at_once(long_run, tmp_path):
     text = text.replace(f"total_timesteps: {4 * 8 * 40_001}", f"total_timesteps: {4 * 8 * 400_000}")
     path = tmp_path / "one.yaml"
     path.write_text(text)
-    process = command(path, "--out", folder)
-    while "compiling" not in (line := process.stdout.readline()):
-        assert line, process.communicate()
-    time.sleep(8)  # compiled, and running
-    process.send_signal(signal.SIGINT)
-    while "stopping after this segment" not in process.stdout.readline():
-        pass
+    for seconds in (6, 20, 60):  # until it is compiled, and running
+        process = command(path, "--out", folder)
+        while "compiling" not in (line := process.stdout.readline()):
+            assert line, process.communicate()
+        time.sleep(seconds)
+        process.send_signal(signal.SIGINT)
+        while (line := process.stdout.readline()) and "stopping after this segment" not in line:
+            pass
+        if line:
+            break
+        process.communicate()  # the first signal came too early, and stopped it
+        folder = tmp_path / f"after_{seconds}"
+    assert line
     began = time.monotonic()
     process.send_signal(signal.SIGINT)
     _, err = process.communicate()
