@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 PYTEST := $(BIN)/python -m pytest -n 2 --dist worksteal
 OLDER_EMITTERS := --xla_backend_extra_options=xla_cpu_disable_new_fusion_emitters
 
-.PHONY: train test lint docs bench clean
+.PHONY: train test test-fast lint docs bench clean
 
 train: $(VENV)/.installed
 	$(BIN)/ppg-jax train $(CONFIG) $(ARGS)
@@ -17,6 +17,11 @@ train: $(VENV)/.installed
 test: $(VENV)/.installed-dev
 	XLA_FLAGS="$(XLA_FLAGS) $(OLDER_EMITTERS)" $(PYTEST) -m "not bits"
 	$(PYTEST) -m bits
+
+# For the inner loop: the pure layers, without what takes long.
+FAST := functional config kernels networks envs algorithm report test_layering.py
+test-fast: $(VENV)/.installed-dev
+	XLA_FLAGS="$(XLA_FLAGS) $(OLDER_EMITTERS)" $(PYTEST) -m "not bits and not slow" $(FAST:%=tests/%)
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

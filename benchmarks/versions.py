@@ -66,7 +66,7 @@ class Checkout:
     def close(self) -> None:
         """Ends the process."""
         self._process.kill()
-        self._process.wait()
+        self._process.communicate()
 
 
 def measure(case: tuple[str, int], args: Any) -> list[dict]:

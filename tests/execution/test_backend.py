@@ -8,8 +8,8 @@ from pathlib import Path
 import jax
 import pytest
 
+from ppg_jax import execution
 from ppg_jax.cli.main import main
-from ppg_jax.execution import backend
 from ppg_jax.execution.backend import kept_programs, use_compilation_cache
 
 TINY = [
@@ -89,7 +89,7 @@ def test_the_command_line_keeps_compiled_programs(tmp_path, monkeypatch):
 @pytest.mark.parametrize(("flags", "used"), [([], True), (["--no-cache"], False)])
 def test_the_cache_can_be_left_out(monkeypatch, flags, used):
     calls = []
-    monkeypatch.setattr(backend, "use_compilation_cache", lambda: calls.append(True))
+    monkeypatch.setattr(execution, "use_compilation_cache", lambda: calls.append(True))
     assert main(["train", "cartpole", "--env", "Nowhere-v0", *flags]) == 2
     assert bool(calls) == used
 

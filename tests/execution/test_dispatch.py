@@ -185,8 +185,8 @@ def test_choice_on_a_cpu_with_three_cores_and_two_devices(replicas, changes, exp
 
 def test_threads_do_not_depend_on_when_jax_began(monkeypatch):
     """Once JAX has computed, cores become devices no more; they work all the same."""
-    monkeypatch.setattr(backend, "use_all_cores", lambda: 1)
-    monkeypatch.setattr(backend, "_cores", lambda: 4)
+    monkeypatch.setattr(layout, "use_all_cores", lambda: 1)
+    monkeypatch.setattr(layout, "_cores", lambda: 4)
     assert lay_out(Config(seeds=8), 8) == Layout("map", 1, 1, 8, 4)
     assert lay_out(Config(seeds=8, devices=3), 8) == Layout("map", 1, 1, 8, 3)
 

@@ -23,7 +23,8 @@ def older_run(tmp_path):
 
 
 def rows(folder, name="metrics.csv"):
-    return list(csv.DictReader((folder / name).open()))
+    with (folder / name).open() as file:
+        return list(csv.DictReader(file))
 
 
 def test_it_is_played(older_run):

@@ -80,7 +80,7 @@ def test_it_is_evaluated_elsewhere(trained):
     own = loaded.evaluate(16)[0]
     np.testing.assert_array_equal(own, loaded.evaluate(16)[0])
     assert not np.array_equal(own, loaded.evaluate(16, num_levels=None)[0])
-    with pytest.raises(ConfigError, match="gamma: will not do here"):
+    with pytest.raises(ConfigError, match="gamma: cannot be changed here"):
         loaded.evaluate(1, gamma=1)
 
 
