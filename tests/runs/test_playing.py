@@ -315,8 +315,8 @@ def test_an_environment_by_the_place_of_its_class(tmp_path):
     [
         ("no.such.module:Env", "cannot be imported: ModuleNotFoundError"),
         ("tests.probes:NoSuch", "cannot be imported: AttributeError"),
-        ("os:system", "is no environment; it should be a class with step_env and reset_env"),
-        ("tests.probes:State", "is no environment"),
+        ("os:system", "is not an environment; it should be a class with step_env and reset_env"),
+        ("tests.probes:State", "is not an environment"),
         ("tests.probes_that_exit:Env", "cannot be imported: SystemExit"),
         ("tests.probes:Exits", "cannot be made with env_kwargs .*SystemExit"),
         ("tests.probes:", "cannot be imported"),
