@@ -1,4 +1,4 @@
-"""How many trainings of a configuration are laid out on this machine."""
+"""Decides how replicas are distributed over the devices and cores of this machine."""
 
 import contextlib
 import dataclasses
@@ -13,19 +13,21 @@ from ppg_jax.algorithm import build
 from ppg_jax.config import Config, ConfigError
 
 VMAP_LIMIT = 128
-"""Replicas that ``auto`` lets an accelerator run together at most; more go in chunks."""
+"""Largest number of replicas that ``auto`` vmaps on an accelerator; more run in chunks."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Layout:
-    """Where and how replicas run.
+    """How replicas run, and on how many devices.
 
     Attributes:
-      strategy: ``vmap`` (together), ``map`` (one after another) or ``chunk`` (one after another, some together).
-      devices: how many of JAX's share the replicas; each runs its part by the strategy.
-      chunk_size: replicas that run together on a device.
-      replicas: how many there are.
-      workers: batches that run at a time, each called by a thread of its own; 1 but on CPU.
+      strategy: ``vmap`` (all together), ``map`` (one after another) or ``chunk`` (groups of
+        ``chunk_size``, one group after another).
+      devices: number of JAX devices that share the replicas. Each runs its part by the strategy.
+      chunk_size: number of replicas that run together on a device.
+      replicas: number of replicas.
+      workers: number of batches that run at the same time, each called by its own thread. It is
+        above 1 only on CPU.
     """
 
     strategy: Literal["vmap", "map", "chunk"]
@@ -36,12 +38,12 @@ class Layout:
 
     @property
     def batch_size(self) -> int:
-        """Replicas that one call takes, on all devices."""
+        """Number of replicas that one call runs, on all devices together."""
         return self.chunk_size * self.devices
 
     @property
     def num_batches(self) -> int:
-        """How often a batch runs until all replicas have; the last may not be full."""
+        """Number of batches for all replicas. The last one may not be full."""
         return math.ceil(self.replicas / self.batch_size)
 
     def __str__(self) -> str:
@@ -52,30 +54,30 @@ class Layout:
 
 
 def by_threads(config: Config) -> bool:
-    """Whether replicas are shared by threads that call the program, instead of by JAX's devices.
+    """Whether threads share the replicas, instead of JAX devices.
 
-    So it is on CPU, where JAX computes on all cores whatever devices it counts. Replicas in a ``vmap``
-    are one call, which only devices can share.
+    This is so on CPU, where JAX computes on all cores however many devices it counts. But ``vmap``
+    is a single call, which only devices can share.
     """
     return jax.default_backend() == "cpu" and config.strategy != "vmap"
 
 
 def choose_layout(config: Config, replicas: int, cores: int | None = None) -> Layout:
-    """How a number of replicas of a configuration run on this machine.
+    """Chooses the layout of a number of replicas on this machine.
 
-    What the configuration leaves open is chosen so:
+    If the configuration sets no strategy, it is chosen like this:
 
-    - on CPU ``map``: one replica fills a core, and batching over parameters only makes its matrix
-      products, convolutions and working set worse (``benchmarks/seeds.py``). As many threads call
-      the program as there are cores; only a ``vmap`` is spread over JAX's devices.
-    - elsewhere ``vmap`` on as many devices as shorten the work, since small networks leave most of
-      an accelerator idle; where a device had more than ``VMAP_LIMIT`` replicas, or more than its memory
-      may hold, ``chunk``.
+    - On CPU ``map``. One replica keeps a core busy, and batching over parameters makes its matrix
+      products, convolutions and working set slower (``benchmarks/seeds.py``). As many threads call
+      the program as there are cores. Only ``vmap`` is spread over JAX's devices.
+    - Elsewhere ``vmap``, on as many devices as shorten the run, because small networks leave most
+      of an accelerator idle. If a device would get more than ``VMAP_LIMIT`` replicas, or more than
+      may fit into its memory, ``chunk``.
 
     Args:
-      config: what to train.
-      replicas: how many trainings.
-      cores: of the CPU; default as many as JAX counts devices.
+      config: configuration to train.
+      replicas: number of replicas.
+      cores: number of CPU cores; default: the number of JAX devices.
 
     Raises:
       ConfigError: the environment of ``config`` cannot be made.
@@ -90,27 +92,27 @@ def choose_layout(config: Config, replicas: int, cores: int | None = None) -> La
         workers = min(config.devices or cores or jax.local_device_count(), replicas)
     else:
         devices = min(config.devices or jax.local_device_count(), replicas)
-        if config.devices is None:  # nine replicas keep eight devices no less long than five
+        if config.devices is None:  # nine replicas take as long on eight devices as on five
             devices = math.ceil(replicas / math.ceil(replicas / devices))
     share = math.ceil(replicas / devices / workers)
     together = _most_together(config) if strategy in ("auto", "chunk") else 1
     if strategy == "auto":
         strategy = "vmap" if share <= together else "chunk"
     size = {"map": 1, "vmap": share, "chunk": min(config.chunk_size or together, share)}[strategy]
-    if strategy == "chunk":  # as equal as they can be
+    if strategy == "chunk":  # make chunks as equal as possible
         size = math.ceil(share / math.ceil(share / size))
     layout = Layout(strategy, devices, size, replicas, workers)
     return dataclasses.replace(layout, workers=min(workers, layout.num_batches))
 
 
 def _most_together(config: Config) -> int:
-    """Replicas to run together on a device: what they store of a phase fills at most half of it."""
+    """Number of replicas to run together: their stored data fills at most half of the memory."""
     memory = _device_memory()
     if memory is None:
         return VMAP_LIMIT
     seen = build(config).env.observation
     observation = math.prod(seen.shape) * jnp.dtype(seen.dtype).itemsize
-    # A rollout holds every observation and its successor, and some sixteen numbers beside them.
+    # A rollout stores each observation, its successor, and about sixteen other numbers.
     each = config.steps_per_iteration * (2 * observation + 64)
     if config.e_aux:
         each += config.n_pi * config.steps_per_iteration * observation
@@ -118,18 +120,18 @@ def _most_together(config: Config) -> int:
 
 
 def _device_memory() -> int | None:
-    """Bytes that JAX may take of a device's memory, where it says."""
+    """Bytes of a device's memory that JAX may use; None if JAX does not tell."""
     return (jax.local_devices()[0].memory_stats() or {}).get("bytes_limit")
 
 
 def use_all_cores() -> int:
-    """Makes every CPU core a JAX device of its own, so that a ``vmap`` can be spread over them.
+    """Makes every CPU core a JAX device, so that a ``vmap`` can be spread over them.
 
-    JAX reads this once, before its first computation; afterwards, or where the number was set by
-    hand (``JAX_NUM_CPU_DEVICES`` or ``XLA_FLAGS``), nothing changes.
+    JAX reads this setting once, before its first computation. After that, or if the user set the
+    number (``JAX_NUM_CPU_DEVICES`` or ``XLA_FLAGS``), nothing changes.
 
     Returns:
-      Devices of JAX's default backend.
+      Number of devices of JAX's default backend.
     """
     by_hand = "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", "")
     unset = jax.config.jax_num_cpu_devices < 0  # type: ignore[attr-defined]
@@ -140,26 +142,26 @@ def use_all_cores() -> int:
 
 
 def _cores() -> int:
-    """Cores this process may use."""
+    """Number of cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
 def lay_out(config: Config, replicas: int) -> Layout:
-    """``choose_layout`` after CPU cores have become devices.
+    """``choose_layout``, after making CPU cores JAX devices (``use_all_cores``).
 
-    Always: the cache tells programs apart by how many devices there are, and a later call in the
-    same process may want them all.
+    This is done for every layout. The compilation cache distinguishes programs by the number of
+    devices, and a later call in the same process may need all devices.
 
     Raises:
-      ConfigError: more devices than there are, or the environment cannot be made.
+      ConfigError: ``devices`` is larger than what is available, or the environment cannot be made.
     """
     available, cores = use_all_cores(), _cores()
-    what = f"JAX has {available} here"
+    what = f"JAX has {available} devices"
     if by_threads(config):
         available = max(available, cores)
-        what = f"{available} can work here"
+        what = f"{available} can be used on this machine"
     elif jax.default_backend() == "cpu":
         what += (
             " (CPU cores become devices only before JAX's first computation: call "
@@ -167,6 +169,7 @@ def lay_out(config: Config, replicas: int) -> Layout:
         )
     if (config.devices or 1) > available:
         raise ConfigError(
-            f"devices: {config.devices} is invalid; {what}, and null takes all that are of use"
+            f"devices: {config.devices} is invalid; {what}; use fewer, or null for as many as "
+            "shorten the run"
         )
     return choose_layout(config, replicas, cores)

@@ -1,4 +1,4 @@
-"""Compiled programs, kept while the process lives: the same training again compiles nothing."""
+"""Keeps compiled programs until the process ends, so that repeated trainings do not recompile."""
 
 import dataclasses
 import functools
@@ -12,19 +12,23 @@ from ppg_jax.execution.backend import compiler_options
 from ppg_jax.execution.layout import Layout
 
 KEPT = 8
-"""Functions of each kind that are kept; of more the one that was not wanted for longest goes."""
+"""Number of functions that are kept of each kind; beyond it the least recently used is dropped."""
 
 
 def kept(make: Callable[..., Any]) -> Callable[..., Any]:
-    """Remembers the jitted functions that ``make(config, layout, *rest)`` made.
+    """Keeps the jitted functions that ``make(config, layout, *rest)`` returns.
 
-    JAX keeps what it traced and compiled of a jitted function as long as that lives, by shapes and
-    by its own settings, until ``jax.clear_caches()``. So the same function is all it takes. What
-    does not shape a program (seeds, hyperparameters, how many batches there are and how many threads
-    call them) is left out of what is compared; ``make`` gets it in a neutral form.
+    As long as a jitted function lives, JAX keeps its traces and compiled programs, by shapes and by
+    JAX's own settings, until ``jax.clear_caches()``. So it is enough to return the same function
+    again. Settings that do not change the program (seeds, hyperparameters, the number of batches
+    and of threads) are not compared; ``make`` gets default values for them.
 
     Args:
-      make: of a configuration, a layout and more that can be compared, what ``jax.jit`` gives.
+      make: function that returns a jitted function. Its arguments are a configuration, a layout and
+        other hashable values.
+
+    Returns:
+      A function with the arguments of ``make`` that calls it only for new programs.
     """
     remembered = functools.lru_cache(KEPT)(
         lambda _, config, layout, *rest: make(config, layout, *rest)
@@ -32,30 +36,31 @@ def kept(make: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(make)
     def find(config: Config, layout: Layout, *rest: Any) -> Any:
-        return remembered(_around(config, layout), _shaping(config), _batch(layout), *rest)
+        context = _compile_context(config, layout)
+        return remembered(context, _static_config(config), _batch_layout(layout), *rest)
 
     return find
 
 
-def _shaping(config: Config) -> Config:
-    """The configuration without what is traced or does not touch a batch's program."""
+def _static_config(config: Config) -> Config:
+    """The configuration with defaults for all fields that do not change a batch's program."""
     return config.replace(
         hparams=Hyperparams(), seed=0, seeds=1, strategy="map", chunk_size=None, devices=None
     )
 
 
-def _batch(layout: Layout) -> Layout:
-    """The layout of one batch."""
+def _batch_layout(layout: Layout) -> Layout:
+    """The layout of a single batch."""
     return dataclasses.replace(layout, replicas=layout.batch_size, workers=1)
 
 
-def _around(config: Config, layout: Layout) -> tuple[Any, ...]:
-    """What else a program depends on, and JAX does not compare."""
-    told = compiler_options() or {}
+def _compile_context(config: Config, layout: Layout) -> tuple[Any, ...]:
+    """Everything else that a program depends on and that JAX's own cache does not compare."""
+    options = compiler_options() or {}
     return (
         jax.config.jax_debug_nans,  # type: ignore[attr-defined]
         jax.config.jax_debug_infs,  # type: ignore[attr-defined]
         tuple(jax.local_devices()[: layout.devices]),
-        tuple(told.items()),
+        tuple(options.items()),
         same_environment(config),
     )

@@ -182,8 +182,11 @@ WRONG = {
     "plain episodes": (lambda s: playing(s, num_episodes=0), "num_episodes: 0"),
     "plain steps": (lambda s: playing(s, max_steps=0), "max_steps: 0"),
     "plain config": (lambda s: playing(s, config={}), "config: dict"),
-    "plain params": (lambda s: playing(s, params=3), "params: are not those"),
-    "plain seeds": (lambda s: playing(s, params=s.parameters[0]), "params: are not those"),
+    "plain params": (lambda s: playing(s, params=3), "params: the structure or a shape is invalid"),
+    "plain seeds": (
+        lambda s: playing(s, params=s.parameters[0]),
+        "params: the structure or a shape is invalid",
+    ),
 }
 
 
