@@ -22,10 +22,10 @@ class ObservationSpec:
     """What the networks need to know about an environment's observations.
 
     Attributes:
-      shape: shape of one observation.
+      shape: shape of a single observation.
       dtype: dtype in which observations are stored.
       scale: divisor that is applied to observations before the encoder (255 for byte images).
-      categories: number of categories of each component, for observations of category numbers.
+      categories: number of categories of each component, if the components are category numbers.
         The encoder reads these one-hot. None: the components are amounts.
     """
 

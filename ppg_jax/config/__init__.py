@@ -1,7 +1,7 @@
 """The configuration of a run: its fields, their ranges, and checks of how they fit together.
 
-This folder holds ``Config`` and its parts, reads YAML files, and reports each invalid value in one
-line. It never trains and never creates a JAX array.
+This folder contains ``Config`` and its parts, reads YAML files, and reports each invalid value in
+one line. It never trains and never creates a JAX array.
 """
 
 from ppg_jax.config.checks import check_config, check_hparams

@@ -91,7 +91,7 @@ class Config:
         "the memory is kept between them; default: every episode is on its own.",
     )
     seed: Annotated[Count, Field(ge=0, lt=2**32)] = Field(
-        0, description="Seed of the run's random key, which is split into one key per replica."
+        0, description="Seed of the run's random key, which is split into one key per training."
     )
     seeds: Annotated[Count, Field(ge=1)] = Field(
         1, description="Number of independent trainings in the run."

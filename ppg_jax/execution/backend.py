@@ -77,10 +77,12 @@ def _processor() -> str:
     """A name for the type of this processor."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
-        told = sorted({line for line in lines if line.startswith(("flags", "Features", "model"))})
+        features = sorted(
+            {line for line in lines if line.startswith(("flags", "Features", "model"))}
+        )
     except OSError:
-        told = [platform.processor()]
-    return f"{platform.machine()}-{hashlib.sha256(repr(told).encode()).hexdigest()[:12]}"
+        features = [platform.processor()]
+    return f"{platform.machine()}-{hashlib.sha256(repr(features).encode()).hexdigest()[:12]}"
 
 
 LLVM_LEVEL = "1"
