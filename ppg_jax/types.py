@@ -1,4 +1,4 @@
-"""The records that travel between the layers. Axes: T steps, B environments, N iterations."""
+"""Records that the layers pass to each other. Axes: T steps, B environments, N iterations."""
 
 import dataclasses
 from typing import Any
@@ -12,21 +12,21 @@ from flax import struct
 from ppg_jax.functional import RunningStats
 
 Metrics = dict[str, jax.Array]
-"""Named numbers, one an iteration: ``[iterations]``, with seeds ``[S, iterations]``."""
+"""Metrics by name, one value per iteration: ``[iterations]``; for S seeds ``[S, iterations]``."""
 MetricArrays = dict[str, np.ndarray]
-"""``Metrics`` on the host."""
+"""``Metrics`` as numpy arrays on the host."""
 
 
 @dataclasses.dataclass(frozen=True)
 class ObservationSpec:
-    """What the networks must know of an environment's observations.
+    """What the networks need to know about an environment's observations.
 
     Attributes:
-      shape: of one observation.
-      dtype: in which they are stored.
-      scale: they are divided by this before an encoder reads them (255 for byte images).
-      categories: for each component of an observation of whole numbers, which are names rather than
-        amounts, how many there are: it is read one-hot. None: the numbers are amounts.
+      shape: shape of a single observation.
+      dtype: dtype in which observations are stored.
+      scale: divisor that is applied to observations before the encoder (255 for byte images).
+      categories: number of categories of each component, if the components are category numbers.
+        The encoder reads these one-hot. None: the components are amounts.
     """
 
     shape: tuple[int, ...]
@@ -37,12 +37,12 @@ class ObservationSpec:
 
 @dataclasses.dataclass(frozen=True)
 class ActionSpec:
-    """What the networks must know of an environment's actions.
+    """What the networks need to know about an environment's actions.
 
     Attributes:
-      kind: ``discrete``, ``multi_discrete`` or ``continuous``.
-      sizes: number of choices of each discrete component; for continuous actions the number of
-        dimensions, flattened.
+      kind: kind of action: ``discrete``, ``multi_discrete`` or ``continuous``.
+      sizes: number of choices of each discrete component. For continuous actions, the number of
+        dimensions of the flattened action.
     """
 
     kind: str
@@ -50,15 +50,15 @@ class ActionSpec:
 
 
 class Recalled(struct.PyTreeNode):
-    """What networks are told of the step before (the inputs of RL^2), leaves ``[..., B]``.
+    """The previous step, as an input of the networks (as in RL^2), leaves ``[..., B]``.
 
-    What a configuration does not ask for is None. At the first step of an episode there is no step
-    before: no action (-1, or zeros where actions are continuous) and no reward.
+    A field that the configuration does not ask for is None. The first step of an episode has no
+    previous step. There the action is -1 (zeros if actions are continuous) and the reward is 0.
 
     Attributes:
-      actions: as the policy gave them, ``[..., B, *event]``.
-      rewards: raw, float32.
-      done: the observation begins an episode, also one of several that make up a task; bool.
+      actions: actions as the policy gave them, ``[..., B, *event]``.
+      rewards: raw rewards, float32.
+      done: True where the observation begins an episode, also an episode within a task; bool.
     """
 
     actions: Any = None
@@ -67,12 +67,15 @@ class Recalled(struct.PyTreeNode):
 
 
 def no_step(action: ActionSpec, recall: tuple[str, ...], shape: tuple[int, ...]) -> Recalled | None:
-    """What is recalled where no step came before.
+    """``Recalled`` for the first step of an episode, which has no previous step.
 
     Args:
-      action: the policy's actions.
-      recall: some of ``action``, ``reward``, ``done``.
-      shape: of the leaves, ``[..., B]``.
+      action: spec of the policy's actions.
+      recall: names of the fields to fill: some of ``action``, ``reward``, ``done``.
+      shape: leading shape of the leaves, ``[..., B]``.
+
+    Returns:
+      The record, or None if ``recall`` is empty.
     """
     if not recall:
         return None
@@ -89,12 +92,13 @@ def no_step(action: ActionSpec, recall: tuple[str, ...], shape: tuple[int, ...])
 
 
 class Inputs(struct.PyTreeNode):
-    """All that networks see of a step, leaves ``[..., B, ...]``.
+    """All inputs of the networks at a step, leaves ``[..., B, ...]``.
 
     Attributes:
       obs: observations, in storage dtype.
-      starts: the observation begins an episode, so memories start anew; bool ``[..., B]``.
-      recalled: of the step before, or None.
+      starts: True where the observation begins an episode, so memories are reset; bool
+        ``[..., B]``.
+      recalled: previous step, or None.
     """
 
     obs: chex.Array
@@ -106,9 +110,9 @@ class EpisodeStats(struct.PyTreeNode):
     """Sums over the episodes that ended; scalars.
 
     Attributes:
-      count: how many episodes ended.
-      return_sum: their raw, undiscounted returns, summed.
-      length_sum: their lengths in steps, summed.
+      count: number of episodes that ended.
+      return_sum: sum of their raw, undiscounted returns.
+      length_sum: sum of their lengths in steps.
     """
 
     count: chex.Array
@@ -120,12 +124,12 @@ class EnvsState(struct.PyTreeNode):
     """B environments between two steps.
 
     Attributes:
-      env: the environments' own states, leaves ``[B, ...]``.
-      obs: what the policy sees next, ``[B, ...]``.
-      starts: ``obs`` begins an episode, bool ``[B]``.
-      returns: raw return of the running episode, ``[B]``.
-      lengths: steps of the running episode, int32 ``[B]``.
-      recalled: of the step before, or None where no network is told.
+      env: states of the environments themselves, leaves ``[B, ...]``.
+      obs: observations that the policy sees next, ``[B, ...]``.
+      starts: True where ``obs`` begins an episode, bool ``[B]``.
+      returns: raw return of the running episode so far, ``[B]``.
+      lengths: steps of the running episode so far, int32 ``[B]``.
+      recalled: previous step, or None if no network reads it.
     """
 
     env: Any
@@ -137,26 +141,27 @@ class EnvsState(struct.PyTreeNode):
 
     @property
     def inputs(self) -> Inputs:
-        """What the networks see now, ``[B, ...]``."""
+        """Inputs of the networks for the next action, ``[B, ...]``."""
         return Inputs(self.obs, self.starts, self.recalled)
 
 
 class Rollout(struct.PyTreeNode):
-    """What the behaviour policy met, time first: ``[T, B, ...]`` unless said otherwise.
+    """The steps of one rollout, time first: ``[T, B, ...]`` unless said otherwise.
 
     Attributes:
-      obs: observations the actions answered, in storage dtype; after ``Agent.store`` as it left
-        them.
-      starts: the observation begins an episode, bool.
-      memory: the networks' memories before the first step, leaves ``[B, ...]``.
-      actions: as sampled, before any clipping.
-      log_probs: of the actions under the policy that took them.
-      rewards: raw.
-      terminated: a terminal state was reached, bool.
-      truncated: a time limit cut the episode, bool.
-      final_obs: real successor of each step: at the end of an episode its last observation.
-      recalled: what the networks were told beside ``obs``, or None.
-      final_recalled: likewise beside ``final_obs``.
+      obs: observations for which the actions were chosen, in storage dtype. After
+        ``Agent.store`` they have the form that it returns.
+      starts: True where the observation begins an episode, bool.
+      memory: memories of the networks before the first step, leaves ``[B, ...]``.
+      actions: actions as sampled, before any clipping.
+      log_probs: log-probabilities of the actions under the policy that sampled them.
+      rewards: raw rewards.
+      terminated: True where a terminal state was reached, bool.
+      truncated: True where a time limit cut the episode, bool.
+      final_obs: real successor of each step. At the end of an episode this is its last
+        observation, not the first one of the next episode.
+      recalled: previous step that the networks read with ``obs``, or None.
+      final_recalled: previous step that the networks read with ``final_obs``, or None.
     """
 
     obs: chex.Array
@@ -173,12 +178,12 @@ class Rollout(struct.PyTreeNode):
 
     @property
     def inputs(self) -> Inputs:
-        """What the networks saw, ``[T, B, ...]``."""
+        """Inputs of the networks during the rollout, ``[T, B, ...]``."""
         return Inputs(self.obs, self.starts, self.recalled)
 
 
 class Batch(struct.PyTreeNode):
-    """What the policy phase learns from, ``[T, B, ...]``; ``memory`` has leaves ``[B, ...]``."""
+    """Training data of a policy iteration, ``[T, B, ...]``; ``memory`` has leaves ``[B, ...]``."""
 
     obs: chex.Array
     starts: chex.Array
@@ -192,14 +197,14 @@ class Batch(struct.PyTreeNode):
 
     @property
     def inputs(self) -> Inputs:
-        """What the networks see, ``[T, B, ...]``."""
+        """Inputs of the networks, ``[T, B, ...]``."""
         return Inputs(self.obs, self.starts, self.recalled)
 
 
 class AuxBuffer(struct.PyTreeNode):
-    """What the auxiliary phase learns from: N rollouts, ``[N, T, B, ...]``.
+    """Training data of the auxiliary phase: N rollouts, ``[N, T, B, ...]``.
 
-    ``memory`` has leaves ``[N, B, ...]``: the behaviour networks' memories before each rollout.
+    ``memory`` has leaves ``[N, B, ...]``: the memories of the networks before each rollout.
     """
 
     obs: chex.Array
@@ -210,22 +215,22 @@ class AuxBuffer(struct.PyTreeNode):
 
     @classmethod
     def of(cls, batch: Batch) -> "AuxBuffer":
-        """What of an iteration's batch is kept for the auxiliary phase."""
+        """The part of an iteration's batch that the auxiliary phase needs."""
         targets = batch.value_targets
         return cls(batch.obs, batch.starts, batch.memory, targets, batch.recalled)
 
     @property
     def inputs(self) -> Inputs:
-        """What the networks see, leading axes as those of ``starts``."""
+        """Inputs of the networks, with the leading axes of ``starts``."""
         return Inputs(self.obs, self.starts, self.recalled)
 
 
 class RewardScaler(struct.PyTreeNode):
-    """Reward normalisation between two rollouts.
+    """State of the reward normalisation between two rollouts.
 
     Attributes:
-      stats: of the discounted reward sums, pooled over environments, scalar.
-      sums: the sums after the last step, ``[B]``.
+      stats: running statistics of the discounted reward sums, pooled over environments, scalar.
+      sums: discounted reward sums after the last step, ``[B]``.
     """
 
     stats: RunningStats
@@ -233,13 +238,13 @@ class RewardScaler(struct.PyTreeNode):
 
 
 class NetworkState(struct.PyTreeNode):
-    """All that networks compute with.
+    """Everything that the networks compute with, besides their inputs.
 
     Attributes:
-      params: of all networks, by the networks' names.
-      obs_stats: frozen statistics that observations are standardised by, or None.
-      obs_order: the order in which the components of stored observations are kept; only
-        ``networks`` reads it. None: their own.
+      params: parameters of all networks, by the name of the network.
+      obs_stats: frozen statistics that standardise the observations, or None.
+      obs_order: order in which the components of stored observations are kept. Only
+        ``networks`` reads it. None: the environment's own order.
     """
 
     params: Any
@@ -248,22 +253,23 @@ class NetworkState(struct.PyTreeNode):
 
 
 class TrainState(struct.PyTreeNode):
-    """Everything a run carries between two phases; what a checkpoint must hold.
+    """The complete state of a run between two phases. A checkpoint must contain all of it.
 
     Attributes:
       params: parameters of all networks.
-      opt_states: an optimizer state by name: ``policy`` (and ``value`` where ``e_pi != e_v``),
-        ``aux`` where there is an auxiliary phase.
-      envs: the environments.
-      memory: the networks' memories, leaves ``[B, ...]``.
-      reward_scaler: None where rewards are not normalised.
-      obs_stats: the statistics the networks read with, frozen since the last phase began; None
-        where observations are not normalised.
-      seen_obs_stats: likewise of all observations so far; the next phase begins with them.
-      key: random key, not yet used.
-      iteration: iterations done, int32 scalar.
-      beta_scale: what ``beta_clone`` is multiplied by, scalar; None where it is not adapted.
-      obs_order: as in ``NetworkState``; only within a phase, and None between two.
+      opt_states: optimizer states by name: ``policy``, ``value`` if ``e_pi != e_v``, and ``aux``
+        if there is an auxiliary phase.
+      envs: state of the environments.
+      memory: memories of the networks, leaves ``[B, ...]``.
+      reward_scaler: state of the reward normalisation; None if rewards are not normalised.
+      obs_stats: statistics that the networks standardise observations by, frozen since the last
+        phase began; None if observations are not normalised.
+      seen_obs_stats: statistics of all observations so far; the next phase begins with them.
+        None if observations are not normalised.
+      key: random key that is not used yet.
+      iteration: number of iterations done, int32 scalar.
+      beta_scale: factor of ``beta_clone``, scalar; None if it is not adapted.
+      obs_order: order as in ``NetworkState``. It is set only within a phase, None between phases.
     """
 
     params: Any
@@ -281,5 +287,5 @@ class TrainState(struct.PyTreeNode):
 
     @property
     def network(self) -> NetworkState:
-        """What the networks compute with now."""
+        """Parameters, statistics and order that the networks use now."""
         return NetworkState(self.params, self.obs_stats, self.obs_order)

@@ -1,7 +1,7 @@
-"""What a run is: every field, its range, and how fields fit together.
+"""The configuration of a run: its fields, their ranges, and checks of how they fit together.
 
-Here live ``Config`` and its parts, the YAML files they come from, and the one line that a bad value
-gets. Nothing here trains, and no JAX array is made.
+This folder contains ``Config`` and its parts, reads YAML files, and reports each invalid value in
+one line. It never trains and never creates a JAX array.
 """
 
 from ppg_jax.config.checks import check_config, check_hparams

@@ -1,4 +1,4 @@
-"""Whether what a function was given is what it is called."""
+"""Type checks of the arguments of public functions."""
 
 from typing import Any
 
@@ -10,19 +10,19 @@ from ppg_jax.config.hyperparams import Hyperparams
 
 
 def check_config(config: Any) -> None:
-    """Whether something handed to a function is a ``Config``.
+    """Checks that an argument is a ``Config``.
 
     Raises:
-      ConfigError: it is not.
+      ConfigError: the argument has another type.
     """
     _check_kind("config", config, Config, "ppg_jax.Config(...) or ppg_jax.load_config(...)")
 
 
 def check_hparams(hparams: Any) -> None:
-    """Whether something handed to a function is ``Hyperparams``.
+    """Checks that an argument is ``Hyperparams``.
 
     Raises:
-      ConfigError: it is not.
+      ConfigError: the argument has another type.
     """
     _check_kind("hparams", hparams, Hyperparams, "config.hparams.replace(...)")
 
@@ -30,5 +30,6 @@ def check_hparams(hparams: Any) -> None:
 def _check_kind(name: str, value: Any, kind: type, source: str) -> None:
     if not isinstance(value, kind):
         raise ConfigError(
-            f"{name}: {type(value).__name__} is invalid; it should be {kind.__name__}, of {source}"
+            f"{name}: {type(value).__name__} is invalid; it should be {kind.__name__}, made by "
+            f"{source}"
         )

@@ -1,4 +1,4 @@
-"""The configuration: every field with its type, range and meaning, checked when it is made."""
+"""``Config``: every field with its type, range and meaning, checked on construction."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -24,12 +24,12 @@ from ppg_jax.config.hyperparams import Hyperparams
 from ppg_jax.config.network import NetworkConfig
 
 OBJECT = "<object "
-"""How the name of an environment begins that was an object, which no file can hold."""
+"""Prefix of the environment's name in a file if it was an object: a file cannot store objects."""
 
 
 def _countable(steps: int) -> int:
     if steps >= 2**31:  # counted in int32 inside the program
-        raise ValueError(f"must be at most {2**31 - 1:,} for now; more is planned")
+        raise ValueError(f"it should be at most {2**31 - 1:,}; a larger limit is planned")
     return steps
 
 
@@ -38,151 +38,166 @@ _DEFAULT_NETWORK: Any = NetworkConfig()  # type: ignore[call-arg]  # every field
 
 @pydantic.dataclasses.dataclass(frozen=True, config=STRICT)
 class Config:
-    """Everything that decides a run. Frozen and hashable; a bad value raises ``ConfigError``.
+    """All settings of a run. Frozen and hashable; an invalid value raises ``ConfigError``.
 
-    Fields are static (they shape the program), except ``hparams``, which may be traced.
+    Fields are static, because they shape the compiled program. Only ``hparams`` may be traced.
     """
 
     env: Any = Field(
         "CartPole-v1",
-        description="Id of a gymnax environment, package.module:Class, or (from Python) an "
-        "environment object.",
+        description="Environment: a gymnax id, a class as package.module:Class, or (from Python) "
+        "an environment object.",
     )
     env_params: Settings = Field(
-        FrozenMapping(), description="Changes to the environment's parameters, by name."
+        FrozenMapping(), description="Changed parameters of the environment, by name."
     )
     env_kwargs: Settings = Field(
-        FrozenMapping(), description="Arguments for making the environment, by name."
+        FrozenMapping(), description="Arguments of the environment's constructor, by name."
     )
     observation_dtype: Literal["native", "bool", "uint8"] = Field(
         "native",
-        description="How observations are kept: as the environment gives them, or compactly where "
-        "it returns float though every value is 0/1 (bool) or 0..255 (uint8). With bool an MLP "
-        "also trains faster on CPU: its first layer leaves out what is never set.",
+        description="Dtype in which observations are stored. native: the environment's own; bool "
+        "and uint8: compact, for environments that return floats but only the values 0 and 1 "
+        "(bool) or 0 to 255 (uint8). With bool an MLP also trains faster on CPU: its first layer "
+        "skips components that are never set.",
     )
     observation_scale: Annotated[Real, Field(gt=0)] | None = Field(
         None,
-        description="Observations are divided by this; default 255 for byte images (uint8, two or "
-        "more axes), otherwise 1.",
+        description="Divisor of the observations; default 255 for byte images (uint8, two or more "
+        "axes), otherwise 1.",
     )
     scale_actions: bool = Field(
         True,
-        description="A policy's -1 to 1 is the whole of a bounded dimension of a continuous "
-        "action; false: actions are only clipped to the space.",
+        description="Scale continuous actions: -1 to 1 of the policy covers the full range of each "
+        "bounded dimension; false: actions are only clipped to the action space.",
     )
     num_levels: Annotated[Count, Field(ge=1, lt=2**31)] | None = Field(
         None,
-        description="Episodes begin in one of so many fixed ways (levels); default: no two alike.",
+        description="Number of levels: each episode begins from one of this many fixed reset keys; "
+        "default: every episode has a new key.",
     )
     first_level: Annotated[Count, Field(ge=0, lt=2**31)] = Field(
-        0, description="Number of the first of these levels; others are left to be held out."
+        0, description="Number of the first level; all other levels remain for held-out tests."
     )
     hide_components: tuple[Annotated[Count, Field(ge=0)], ...] = Field(
-        (), description="Numbers of the (flattened) observation that are always 0."
+        (), description="Indices of the flattened observation that are always set to 0."
     )
     drop_observations: Annotated[Real, Field(ge=0, le=1)] = Field(
-        0.0, description="Probability with which a whole observation is 0."
+        0.0, description="Probability that a whole observation is replaced by zeros."
     )
     episodes_per_task: Annotated[Count, Field(ge=1)] | None = Field(
         None,
-        description="Episodes of the environment that make up one of ours: the same task again and "
-        "again, remembered in between (meta-learning); default: one, and nothing is kept.",
+        description="Meta-learning: this many episodes of the same task count as one episode, and "
+        "the memory is kept between them; default: every episode is on its own.",
     )
     seed: Annotated[Count, Field(ge=0, lt=2**32)] = Field(
-        0, description="Seed of the run's random key; each of the seeds gets a split of it."
+        0, description="Seed of the run's random key, which is split into one key per training."
     )
     seeds: Annotated[Count, Field(ge=1)] = Field(
-        1, description="How many independent trainings run side by side."
+        1, description="Number of independent trainings in the run."
     )
     strategy: Literal["auto", "vmap", "map", "chunk"] = Field(
         "auto",
-        description="How seeds run by one program: together (vmap), in turn (map), or in turn some "
-        "together (chunk); auto: map on CPU, otherwise vmap, many in chunks.",
+        description="How one program runs the seeds. vmap: all together; map: one after another; "
+        "chunk: groups of chunk_size, one group after another; auto: map on CPU, elsewhere vmap, "
+        "or chunk for many seeds.",
     )
     chunk_size: Annotated[Count, Field(ge=1)] | None = Field(
         None,
-        description="Seeds that run together on a device where strategy is chunk; default at most "
-        "128, and what its memory may hold.",
+        description="Seeds that run together on a device with strategy chunk; default at most 128, "
+        "and no more than fit into its memory.",
     )
     devices: Annotated[Count, Field(ge=1)] | None = Field(
         None,
-        description="Devices, on CPU cores, that share the seeds; default all that are of use.",
+        description="Number of devices (on CPU: cores) that share the seeds; default as many as "
+        "shorten the run.",
     )
     total_timesteps: Annotated[Count, Field(ge=1), AfterValidator(_countable)] = Field(
-        1_000_000, description="Environment steps of each seed, cut to whole iterations."
+        1_000_000, description="Environment steps per seed, rounded down to whole iterations."
     )
-    num_envs: Annotated[Count, Field(ge=1)] = Field(64, description="Parallel environments, B.")
+    num_envs: Annotated[Count, Field(ge=1)] = Field(
+        64, description="Parallel environments per seed, B."
+    )
     num_steps: Annotated[Count, Field(ge=1)] = Field(
-        128, description="Steps of each environment in a rollout, T."
+        128, description="Steps per environment in a rollout, T."
     )
     arch: Literal["dual", "detach", "single", "shared", "separate"] = Field(
         "dual",
-        description="dual: paper's two networks; detach, single: one network, value gradient kept "
-        "from the encoder always / in the policy phase; shared: PPO's one network; separate: PPO's "
-        "two.",
+        description="Networks. dual: two, as in the PPG paper; detach: one, where the gradient of "
+        "the value head never reaches the encoder; single: one, where it does not reach it in the "
+        "policy phase; shared: PPO with one network; separate: PPO with two.",
     )
     n_pi: Annotated[Count, Field(ge=1)] = Field(
-        32, description="Policy-phase iterations of a phase."
+        32, description="Policy iterations (rollout and update) per phase."
     )
-    e_pi: Annotated[Count, Field(ge=1)] = Field(1, description="Policy epochs of an iteration.")
+    e_pi: Annotated[Count, Field(ge=1)] = Field(1, description="Policy epochs per iteration.")
     e_v: Annotated[Count, Field(ge=1)] = Field(
         1,
-        description="Value epochs of an iteration; if not e_pi, they come first, with an optimizer "
-        "of their own.",
+        description="Value epochs per iteration. If this differs from e_pi, the value epochs come "
+        "first and have their own optimizer.",
     )
     e_aux: Annotated[Count, Field(ge=0)] = Field(
-        6, description="Epochs of an auxiliary phase; 0: none, which is PPO."
+        6, description="Epochs per auxiliary phase; 0: no auxiliary phase, which is PPO."
     )
     num_minibatches: Annotated[Count, Field(ge=1)] = Field(
-        8, description="Minibatches of a policy or value epoch."
+        8, description="Minibatches per policy or value epoch."
     )
     num_aux_minibatches: Annotated[Count, Field(ge=1)] = Field(
-        128, description="Minibatches of an auxiliary epoch, of (iteration, environment) sequences."
+        128,
+        description="Minibatches per auxiliary epoch; each holds the whole sequences of some "
+        "(iteration, environment) pairs.",
     )
     minibatch_by: Literal["env", "sample"] = Field(
         "env",
-        description="Policy-phase minibatches hold whole sequences of some environments, or single "
-        "samples.",
+        description="Content of a policy-phase minibatch. env: whole sequences of some "
+        "environments; sample: single samples.",
     )
     burn_in: Annotated[Count, Field(ge=0)] = Field(
         0,
-        description="Steps at the beginning of every sequence that only bring the memory up to "
-        "date: nothing is learnt from them.",
+        description="Steps at the beginning of every sequence that only warm up the memory; they "
+        "have no loss.",
     )
     bptt_steps: Annotated[Count, Field(ge=1)] | None = Field(
         None,
-        description="Steps that gradients go back through the memory; default whole sequences.",
+        description="Length of backpropagation through time, in steps; default: the whole "
+        "sequence.",
     )
     gradient_conflict: Annotated[
         Literal["off", "measure", "project", "balance"], BeforeValidator(yaml_off)
     ] = Field(
         "off",
-        description="Policy and value gradient where they share an encoder or memory. measure: "
-        "their cosine; project: each without what opposes the other (PCGrad); balance: weighted to "
-        "equal norms.",
+        description="Treatment of policy and value gradients where both train the same encoder or "
+        "memory. measure: report their cosine; project: remove the part of each that opposes the "
+        "other (PCGrad); balance: weight them to equal norms.",
     )
     adapt_beta_clone: bool = Field(
         False,
-        description="Scale beta_clone after every auxiliary phase so that clone_kl comes near "
+        description="Adapt beta_clone after every auxiliary phase, so that clone_kl comes close to "
         "clone_kl_target.",
     )
     normalize_advantages: Annotated[
         Literal["batch", "minibatch", "off"], BeforeValidator(yaml_off)
-    ] = Field("batch", description="Over the rollout, over each minibatch, or not at all.")
+    ] = Field(
+        "batch",
+        description="Normalise advantages over the rollout (batch), over each minibatch, or not.",
+    )
     normalize_rewards: bool = Field(
-        True, description="Divide rewards by the deviation of their discounted sums."
+        True, description="Divide rewards by the standard deviation of their discounted sums."
     )
     normalize_observations: bool = Field(
-        False, description="Standardise observations; statistics are frozen within a phase."
+        False,
+        description="Standardise observations by running statistics, frozen within a phase.",
     )
     lr_schedule: Literal["constant", "linear"] = Field(
-        "constant", description="learning_rate over the run: constant, or linearly towards 0."
+        "constant",
+        description="Schedule of learning_rate: constant, or linear towards 0 over the run.",
     )
     aux_lr_schedule: Literal["constant", "linear"] = Field(
-        "constant", description="aux_learning_rate over the phases, likewise."
+        "constant",
+        description="Schedule of aux_learning_rate: constant, or linear towards 0 over the phases.",
     )
-    network: NetworkConfig = Field(_DEFAULT_NETWORK, description="Shape of the networks.")
-    hparams: Hyperparams = Field(Hyperparams(), description="Numbers that may be traced.")
+    network: NetworkConfig = Field(_DEFAULT_NETWORK, description="Structure of the networks.")
+    hparams: Hyperparams = Field(Hyperparams(), description="Numbers that may be traced by JAX.")
 
     @pydantic.field_validator("env", mode="before")
     @classmethod
@@ -197,31 +212,31 @@ class Config:
 
     @property
     def steps_per_iteration(self) -> int:
-        """Environment steps of one iteration, T x B."""
+        """Environment steps per iteration, T x B."""
         return self.num_steps * self.num_envs
 
     @property
     def num_iterations(self) -> int:
-        """Iterations of the whole run."""
+        """Number of iterations in the run."""
         return self.total_timesteps // self.steps_per_iteration
 
     @property
     def num_phases(self) -> int:
-        """Whole phases of ``n_pi`` iterations in the run."""
+        """Number of complete phases (``n_pi`` iterations each) in the run."""
         return self.num_iterations // self.n_pi
 
     @property
     def num_tail_iterations(self) -> int:
-        """Iterations after the last whole phase; they train without an auxiliary phase."""
+        """Iterations after the last complete phase; no auxiliary phase follows them."""
         return self.num_iterations % self.n_pi
 
     def replace(self, **changes: Any) -> "Config":
-        """A copy with some fields changed, checked anew."""
+        """A copy with some fields changed. All fields are checked again."""
         return dataclasses.replace(self, **changes)
 
     @property
     def env_name(self) -> str:
-        """The environment's id, or the name of an environment's class or object."""
+        """The environment's id, or the name of its class or object."""
         if not isinstance(self.env, str):
             return str(getattr(self.env, "name", type(self.env).__name__))
         if self.env.startswith(OBJECT):
@@ -229,10 +244,10 @@ class Config:
         return self.env.rpartition(":")[2]
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain mapping of every field, ready for YAML; ``config_from_dict`` reads it back.
+        """All fields as a plain mapping, ready for YAML. ``config_from_dict`` reads it back.
 
-        An environment object, which no file can hold, stands there as ``<object NAME>``: by its
-        name alone it could be taken for another.
+        A file cannot store an environment object, so the object becomes ``<object NAME>``. The
+        name alone could be mistaken for a registered environment of the same name.
         """
         env = self.env if isinstance(self.env, str) else f"{OBJECT}{self.env_name}>"
         fields: dict[str, Any] = _plain(dataclasses.replace(self, env=env))
@@ -251,20 +266,20 @@ with_clear_errors(Config)
 
 
 def config_from_dict(fields: Mapping[str, Any]) -> Config:
-    """A ``Config`` from a plain mapping, as read from YAML.
+    """A ``Config`` from a plain mapping, such as one read from YAML.
 
     Args:
-      fields: names and values; ``network`` and ``hparams`` are mappings themselves. What is left
-        out takes its default.
+      fields: values by field name; ``network`` and ``hparams`` are mappings themselves. Missing
+        fields take their defaults.
 
     Raises:
-      ConfigError: an unknown name or a bad value.
+      ConfigError: a name is unknown or a value is invalid.
     """
     if not isinstance(fields, Mapping):
         raise ConfigError(f"config: {type(fields).__name__} is invalid; it should be a mapping")
     for name in fields:
         if not isinstance(name, str):
-            raise ConfigError(f"config: the key {name!r} is no name")
+            raise ConfigError(f"config: the key {name!r} is invalid; it should be a field name")
     fields = {
         name: {} if name in ("network", "hparams") and value is None else value
         for name, value in nested(fields).items()

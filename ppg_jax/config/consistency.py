@@ -1,4 +1,4 @@
-"""Which fields of a configuration do not fit together, a line for each."""
+"""Checks across the fields of a configuration: one message for each conflict."""
 
 import math
 from collections.abc import Iterator
@@ -6,17 +6,20 @@ from typing import Any
 
 
 def problems(config: Any) -> Iterator[str]:
-    """What is wrong with a ``Config`` whose fields are right one by one: field, value, remedy."""
+    """Yields a message (field, value, remedy) for each conflict between fields.
+
+    Each field of ``config`` has already been checked on its own.
+    """
     yield from _size_problems(config)
     yield from _memory_problems(config)
 
 
 def _size_problems(c: Any) -> Iterator[str]:
-    """Yields a line for each pair of fields that do not fit together."""
+    """Yields a message for each conflict between sizes and modes."""
     if c.arch == "separate" and c.e_aux > 0:
         yield (
-            f"e_aux: {c.e_aux} does not work with arch separate, whose networks share nothing to "
-            "distil into; set e_aux to 0, or arch to dual"
+            f"e_aux: {c.e_aux} does not work with arch separate, which is PPO and has no auxiliary "
+            "phase; set e_aux to 0, or arch to dual"
         )
     if c.minibatch_by == "env" and c.num_envs % c.num_minibatches:
         yield (
@@ -35,15 +38,21 @@ def _size_problems(c: Any) -> Iterator[str]:
             f"{sequences}; {_divisor_hint(sequences, c.num_aux_minibatches)}"
         )
     if c.adapt_beta_clone and not c.e_aux:
-        yield "adapt_beta_clone: true needs an auxiliary phase; set e_aux to at least 1, or false"
+        yield (
+            "adapt_beta_clone: true needs an auxiliary phase; set e_aux to at least 1, or "
+            "adapt_beta_clone to false"
+        )
     if c.num_levels is None and c.first_level:
-        yield f"first_level: {c.first_level} does not go without num_levels; set that too"
+        yield f"first_level: {c.first_level} has no effect without num_levels; set num_levels too"
     if c.num_levels is not None and c.first_level + c.num_levels > 2**31:
-        yield f"first_level: {c.first_level} is invalid; levels are numbered below {2**31}"
+        yield (
+            f"first_level: {c.first_level} is invalid; first_level + num_levels should be at most "
+            f"{2**31}"
+        )
     if c.chunk_size is not None and c.strategy not in ("auto", "chunk"):
         yield (
-            f"chunk_size: {c.chunk_size} does not go with strategy {c.strategy}; set strategy to "
-            "chunk, or leave chunk_size out"
+            f"chunk_size: {c.chunk_size} cannot be used with strategy {c.strategy}; set strategy "
+            "to chunk, or leave chunk_size out"
         )
     if c.minibatch_by == "sample" and c.steps_per_iteration > 2**24:
         yield (
@@ -58,29 +67,35 @@ def _size_problems(c: Any) -> Iterator[str]:
 
 
 def _memory_problems(c: Any) -> Iterator[str]:
-    """Yields a line for each field that does not fit the memory, or needs one."""
+    """Yields a message for each conflict with the memory, and for options that need a memory."""
     if c.network.memory == "none":
         if c.burn_in:
-            yield f"burn_in: {c.burn_in} does nothing without a memory; set network.memory, or 0"
+            yield (
+                f"burn_in: {c.burn_in} has no effect without a memory; set network.memory, or "
+                "burn_in to 0"
+            )
         return
     if c.minibatch_by == "sample":
         yield (
-            f"minibatch_by: sample does not go with network.memory {c.network.memory}, which needs "
-            "whole sequences; use env"
+            f"minibatch_by: sample cannot be used with network.memory {c.network.memory}, which "
+            "needs whole sequences; use env"
         )
     if c.burn_in >= c.num_steps:
-        yield f"burn_in: {c.burn_in} leaves nothing of num_steps {c.num_steps}; use less"
+        yield (
+            f"burn_in: {c.burn_in} leaves no step of num_steps {c.num_steps} to learn from; use a "
+            "smaller value"
+        )
         return
     steps = c.num_steps - c.burn_in
     if c.bptt_steps is not None and c.bptt_steps < steps and steps % c.bptt_steps:
         yield (
             f"bptt_steps: {c.bptt_steps} does not divide the {steps} steps of a sequence "
-            f"(num_steps less burn_in); {_divisor_hint(steps, c.bptt_steps)}"
+            f"(num_steps minus burn_in); {_divisor_hint(steps, c.bptt_steps)}"
         )
 
 
 def _divisor_hint(total: int, wanted: int) -> str:
-    """The divisors next to what was asked for."""
+    """A hint that names the divisors of ``total`` closest to ``wanted``."""
     divisors = [d for d in range(1, total + 1) if total % d == 0]
     near = sorted(sorted(divisors, key=lambda d: (abs(math.log(d / wanted)), d))[:2])
     return "use " + " or ".join(map(str, near))

@@ -1,4 +1,4 @@
-"""The configuration with another setting of the same environment."""
+"""Changing the environment's settings in a configuration."""
 
 from typing import Any
 
@@ -12,15 +12,19 @@ ENV_FIELDS = (
 
 
 def with_environment(config: Config, changes: dict[str, Any]) -> Config:
-    """The configuration with another setting of the same environment; mappings are merged.
+    """A copy of the configuration with other settings of the same environment.
+
+    Args:
+      config: configuration to start from.
+      changes: new values by field name. Mappings are merged into the old ones.
 
     Raises:
-      ConfigError: a change is not one of the environment's fields, or is invalid.
+      ConfigError: a name is not a setting of the environment, or a value is invalid.
     """
     for name in changes:
         if name not in ENV_FIELDS:
-            raise ConfigError(f"{name}: cannot be changed here; {', '.join(ENV_FIELDS)} may change")
-    if changes.get("num_levels", 0) is None:  # all levels have no first one
+            raise ConfigError(f"{name}: cannot be changed here; use one of {', '.join(ENV_FIELDS)}")
+    if changes.get("num_levels", 0) is None:  # without levels, first_level must be 0
         changes = {"first_level": 0} | changes
     merged = {
         name: dict(getattr(config, name)) | value if isinstance(value, dict) else value

@@ -1,4 +1,4 @@
-"""The kinds of values that fields hold, how they are read, and how a bad one is reported."""
+"""Types of field values: how they are parsed, and how an invalid value is reported."""
 
 import dataclasses
 import difflib
@@ -15,10 +15,10 @@ from ppg_jax.config.other_names import OTHER_NAMES
 
 
 class ConfigError(ValueError):
-    """A setting that cannot work. The message is one line: field, value, remedy."""
+    """An invalid setting. The message is one line: field, value, remedy."""
 
     def __init__(self, message: str) -> None:
-        super().__init__(" ".join(message.split()))  # a name or a value may hold line breaks
+        super().__init__(" ".join(message.split()))  # names and values may contain line breaks
 
 
 class FrozenMapping(dict[str, Any]):
@@ -29,9 +29,9 @@ class FrozenMapping(dict[str, Any]):
 
 
 def to_count(value: Any) -> Any:
-    """Whole numbers as people write them: 128, "128", 1e6, "1e6", "1_000_000"; never a bool."""
+    """Parses a whole number: 128, "128", 1e6, "1e6" and "1_000_000" work; a bool does not."""
     if isinstance(value, bool):
-        raise ValueError("must be a whole number")
+        raise ValueError("it should be a whole number")
     value = to_number(value)
     if isinstance(value, float) and value.is_integer():
         return int(value)
@@ -39,7 +39,7 @@ def to_count(value: Any) -> Any:
 
 
 def to_number(value: Any) -> Any:
-    """Text that is a number as that number ("1e6" too, which YAML takes for text); else as is."""
+    """Text as a number if it is one ("1e6" is text in YAML); every other value unchanged."""
     for parse in (int, float) if isinstance(value, str) else ():
         try:
             return parse(value)
@@ -50,7 +50,7 @@ def to_number(value: Any) -> Any:
 
 def _not_bool(value: Any) -> Any:
     if isinstance(value, bool):
-        raise ValueError("must be a number")
+        raise ValueError("it should be a number")
     return value
 
 
@@ -59,7 +59,7 @@ def yaml_off(value: Any) -> Any:
 
 
 def in_order(names: tuple[str, ...]) -> tuple[str, ...]:
-    """Names without repetition, sorted: what is the same should look the same."""
+    """Sorts names and removes repetitions, so that equal settings compare as equal."""
     return tuple(sorted(set(names)))
 
 
@@ -69,15 +69,15 @@ def _freeze(value: Any) -> Any:
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         value = {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
     if not isinstance(value, Mapping):
-        raise ValueError("must be a mapping of names to values")
+        raise ValueError("it should be a mapping of names to values")
     for name in value:
         if not isinstance(name, str):
-            raise ValueError(f"has the key {name!r}; keys must be names")
+            raise ValueError(f"the key {name!r} should be a name")
     return FrozenMapping({name: _freeze_entry(name, entry) for name, entry in value.items()})
 
 
 def _freeze_entry(name: str, entry: Any) -> Any:
-    """A number, text, or nested tuples of them; arrays of parameters become such."""
+    """A number, a text, or nested tuples of these. Arrays become nested tuples."""
     if isinstance(entry, list | tuple):
         return tuple(_freeze_entry(name, part) for part in entry)
     if isinstance(entry, str | bool | int | float | None):
@@ -85,24 +85,28 @@ def _freeze_entry(name: str, entry: Any) -> Any:
     try:
         return _freeze_entry(name, entry.tolist())
     except (AttributeError, TypeError, ValueError, RecursionError):
-        raise ValueError(f"has {name}={entry!r}; values must be plain numbers") from None
+        raise ValueError(f"{name} is {entry!r}, but it should be a plain number") from None
 
 
 def env_reference(value: Any) -> Any:
     if isinstance(value, str) and value.strip():
         return value
-    # Asked of its class: gymnax's wrappers pass these names on to what they wrap, unwrapped.
+    # Look at the class: a gymnax wrapper forwards these names to the environment inside it, so
+    # training would bypass the wrapper.
     methods = [getattr(type(value), name, None) for name in ("step_env", "reset_env")]
     if all(map(callable, methods)):
         return value
     raise ValueError(
-        "must be the id of an environment (ppg-jax list shows them) or a gymnax environment with "
-        "step_env and reset_env of its own, not a wrapper or a class"
+        "it should be the id of an environment (ppg-jax list shows them) or a gymnax environment "
+        "with its own step_env and reset_env, not a wrapper or a class"
     )
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:
-    """The known name that was probably meant, if any: sections count less than the rest."""
+    """The known name that was probably meant, or None.
+
+    The part after the last dot counts more than the section before it.
+    """
     known = list(known)
     tails: dict[str, str] = {}
     for full in known:
@@ -120,22 +124,22 @@ def nearest(name: str, known: Iterable[str]) -> str | None:
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """``did you mean X? `` for the known name that is nearest, or nothing."""
+    """The text ``did you mean X? `` for the nearest known name, or an empty text."""
     found = nearest(name, known)
     return f"did you mean {found}? " if found else ""
 
 
 def check_whole(name: str, value: Any, least: int, most: int | None = None) -> int:
-    """A whole number that a function was given, checked as the command line checks its options.
+    """Checks a whole number that was passed to a function.
 
     Args:
-      name: of the argument, for the message.
-      value: what was given; a numpy integer will do, a bool or a float will not.
-      least: smallest that will do.
-      most: largest, if there is one.
+      name: name of the argument, for the message.
+      value: the argument. Numpy integers are valid, bools and floats are not.
+      least: smallest valid value.
+      most: largest valid value; None: no limit.
 
     Raises:
-      ConfigError: it is another kind of thing, or outside.
+      ConfigError: the value is not a whole number, or is out of range.
     """
     whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
     if whole and value >= least and (most is None or value <= most):
@@ -145,7 +149,7 @@ def check_whole(name: str, value: Any, least: int, most: int | None = None) -> i
 
 
 SECTIONS = ("network", "hparams", "env_params", "env_kwargs")
-"""Fields that hold fields."""
+"""Fields that contain other fields."""
 
 Count = Annotated[int, BeforeValidator(to_count)]
 Real = Annotated[float, BeforeValidator(_not_bool)]
@@ -161,7 +165,7 @@ STRICT = pydantic.ConfigDict(
 
 
 def one_line(error: pydantic.ValidationError, kind: type) -> str:
-    """What pydantic found, as one line a person can act on."""
+    """The errors that pydantic found, as one line."""
     lines: dict[str, str] = {}
     for item in error.errors(include_url=False):
         path = [str(part) for part in item["loc"] if part not in ("function-before",)]
@@ -172,7 +176,7 @@ def one_line(error: pydantic.ValidationError, kind: type) -> str:
         reason = _WORDS.get(item["type"], item["msg"].removeprefix("Value error, "))
         problem = f"{where}: {item['input']!r} is invalid; {_decapitalize(reason)}"
         lines.setdefault(where, problem if where else reason)
-    # Of a list with a bad entry pydantic also says that nothing is left of it.
+    # For a list with an invalid entry, pydantic also reports that the list is too short.
     inner = {where.rpartition(".")[0] for where in lines if where.rpartition(".")[2].isdigit()}
     return "; ".join(line for where, line in lines.items() if where not in inner)
 
@@ -186,10 +190,10 @@ _WORDS = {
     "bool_parsing": "it should be true or false",
     "bool_type": "it should be true or false",
     "tuple_type": "it should be a list",
-    "too_short": "it should hold at least one value",
+    "too_short": "it should contain at least one value",
     "dataclass_type": "it should be a mapping of names to values",
 }
-"""What pydantic says by kind of mistake, for people who write no Python."""
+"""Messages for pydantic's error types, for users who do not write Python."""
 
 
 def _decapitalize(text: str) -> str:
@@ -198,13 +202,13 @@ def _decapitalize(text: str) -> str:
 
 
 def _meant(where: str, kind: type) -> str:
-    """Points from an unknown field to the one that was probably meant."""
+    """A hint that names the field that was probably meant by an unknown name."""
     found = nearest(where, all_field_names(kind))
     return f"; did you mean {found}?" if found else "; ppg-jax train --help shows all"
 
 
 def all_field_names(kind: type, prefix: str = "") -> list[str]:
-    """Names of every field of a configuration class, sections with dots."""
+    """Names of all fields of a configuration class; fields in sections have dotted names."""
     names = []
     for f in dataclasses.fields(kind):
         default = f.default.default if isinstance(f.default, FieldInfo) else f.default
@@ -215,10 +219,10 @@ def all_field_names(kind: type, prefix: str = "") -> list[str]:
 
 
 def nested(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """Fields with dotted names (``network.memory``) put into their sections.
+    """Moves fields with dotted names (``network.memory``) into their sections.
 
     Raises:
-      ConfigError: one stands there with a dot and inside its section too.
+      ConfigError: a field is given both by its dotted name and inside its section.
     """
     plain = {name: value for name, value in fields.items() if not _is_dotted(name)}
     for name, value in fields.items():
@@ -232,7 +236,9 @@ def nested(fields: Mapping[str, Any]) -> dict[str, Any]:
             if not isinstance(section, Mapping):
                 raise ConfigError(f"{head}: {section!r} is invalid; it should be a mapping")
             if tail in section:
-                raise ConfigError(f"{name}: stands twice, with its section and inside it; keep one")
+                raise ConfigError(
+                    f"{name}: is given twice, by this name and inside {head}; keep one"
+                )
             plain[head] = {**section, tail: value}
     return plain
 
@@ -242,7 +248,7 @@ def _is_dotted(name: Any) -> bool:
 
 
 def with_clear_errors(cls: type) -> None:
-    """Makes a class's constructor raise ``ConfigError`` instead of pydantic's report."""
+    """Makes the constructor of a class raise ``ConfigError`` instead of pydantic's error."""
     build = cls.__init__  # type: ignore[misc]
 
     def construct(self: Any, *args: Any, **fields: Any) -> None:
@@ -255,7 +261,7 @@ def with_clear_errors(cls: type) -> None:
 
 
 def flatten(fields: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested fields by their dotted names."""
+    """Nested fields as a flat mapping from dotted names to values."""
     flat: dict[str, Any] = {}
     for name, value in fields.items():
         nested = isinstance(value, Mapping)

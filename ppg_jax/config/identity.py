@@ -1,4 +1,4 @@
-"""When two configurations play in the very same environment."""
+"""Comparing the environments of two configurations."""
 
 from typing import Any
 
@@ -6,28 +6,28 @@ from ppg_jax.config.config import Config
 
 
 def same_environment(config: Config) -> tuple[Any, ...]:
-    """Equal for two configurations only if what they say of the environment is alike to a program.
+    """A key that is equal for two configurations only if their environments give the same program.
 
-    An environment object is known by which one it is, and by which values it holds: those may be
-    set anew. Numbers are known by how they are written: 1, 1.0 and True are equal, but not to a
-    program.
+    Environment objects are compared by identity, and so are the values of their attributes, since
+    attributes may be set again. Numbers are compared as text: 1, 1.0 and True are equal in Python,
+    but give different programs.
     """
     written = repr((sorted(config.env_params.items()), sorted(config.env_kwargs.items())))
     if isinstance(config.env, str):
         return (written,)
-    held = getattr(config.env, "__dict__", {})
-    parts = ((name, Itself(value)) for name, value in held.items())
-    return (written, Itself(config.env), *parts)
+    attributes = getattr(config.env, "__dict__", {})
+    parts = ((name, _SameObject(value)) for name, value in attributes.items())
+    return (written, _SameObject(config.env), *parts)
 
 
-class Itself:
-    """Equal to what holds the very same object, whatever that calls equal."""
+class _SameObject:
+    """Compares an object by identity, whatever its own ``__eq__`` does."""
 
     def __init__(self, value: Any) -> None:
         self.value = value
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Itself) and self.value is other.value
+        return isinstance(other, _SameObject) and self.value is other.value
 
     def __hash__(self) -> int:
         return id(self.value)

@@ -1,4 +1,4 @@
-"""What other libraries, and people in a hurry, call the fields of a configuration."""
+"""Names that other libraries use for the fields of a configuration."""
 
 OTHER_NAMES = {
     "lr": "hparams.learning_rate",
@@ -89,4 +89,4 @@ OTHER_NAMES = {
     "use_lstm": "network.memory",
     "rnn_hidden_size": "network.memory_size",
 }
-"""By what else they are called, their own names with their sections."""
+"""Full field names, with their sections, by other common names."""

@@ -1,4 +1,4 @@
-"""Reading plain files: never a pipe, a device, or more than was expected."""
+"""Reading regular files: never a pipe or a device, and never more bytes than a limit."""
 
 import errno
 import os
@@ -8,14 +8,18 @@ from typing import Any, BinaryIO
 
 from ppg_jax.config.fields import ConfigError
 
-NO_WAITING = getattr(os, "O_NONBLOCK", 0)  # a pipe is opened at once, and then refused
+NO_WAITING = getattr(os, "O_NONBLOCK", 0)  # opening a pipe must not block
 
 
 def as_path(name: str, value: Any) -> Path:
-    """A path that a function was given; ``name`` is the argument's.
+    """Converts an argument to a path.
+
+    Args:
+      name: name of the argument, for the message.
+      value: the argument.
 
     Raises:
-      ConfigError: it is something else.
+      ConfigError: the argument is not a path.
     """
     if not isinstance(value, str | os.PathLike):
         raise ConfigError(f"{name}: {value!r} is invalid; it should be a path")
@@ -23,14 +27,14 @@ def as_path(name: str, value: Any) -> Path:
 
 
 def read_plain(path: Path, limit: int) -> bytes:
-    """All bytes of a plain file, or of one that a link leads to.
+    """All bytes of a regular file, or of one that a link points to.
 
     Args:
-      path: of the file.
-      limit: bytes that it may have.
+      path: path of the file.
+      limit: largest size in bytes.
 
     Raises:
-      OSError: it cannot be read, is no plain file, or is larger.
+      OSError: the file cannot be read, is not a regular file, or exceeds the limit.
     """
     with open(os.open(path, os.O_RDONLY | NO_WAITING), "rb") as file:
         if plain_size(file) > limit:
@@ -39,7 +43,12 @@ def read_plain(path: Path, limit: int) -> bytes:
 
 
 def plain_size(file: BinaryIO) -> int:
+    """Size of a regular file in bytes.
+
+    Raises:
+      OSError: the file is not a regular file.
+    """
     info = os.fstat(file.fileno())
     if not stat.S_ISREG(info.st_mode):
-        raise OSError(errno.EINVAL, "it is no plain file")
+        raise OSError(errno.EINVAL, "it is not a regular file")
     return info.st_size

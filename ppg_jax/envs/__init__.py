@@ -1,7 +1,7 @@
-"""Environments: one of them as pure functions, and B of them side by side.
+"""Environments: a single one as pure functions, and B of them in parallel.
 
-The only place that imports environment libraries: one file for each in ``suites/``. A wrapper
-(``wrappers/``) changes any of them. Nothing here knows a network.
+Only this folder imports environment libraries, with one file per library in ``suites/``. The
+classes in ``wrappers/`` change an environment of any library. Nothing here knows the networks.
 """
 
 from ppg_jax.envs.base import Environment, StepResult

@@ -1,4 +1,4 @@
-"""What an environment suite must offer: one environment, stepped purely, without auto-reset."""
+"""The interface of a single environment: pure functions, without auto-reset."""
 
 from typing import Any, NamedTuple, Protocol
 
@@ -11,12 +11,13 @@ class StepResult(NamedTuple):
     """One step of one environment.
 
     Attributes:
-      obs: the real successor observation, also where the episode ended.
-      state: the environment's state, of the same shapes and dtypes as ``reset`` gives.
-      reward: raw, float32 scalar.
-      terminated: a terminal state was reached, bool scalar.
-      truncated: a time limit cut the episode, bool scalar.
-      begins: the successor begins a new episode though nothing ended, bool: tasks have several.
+      obs: real successor observation, also at the end of an episode.
+      state: state of the environment, with the same shapes and dtypes as after ``reset``.
+      reward: raw reward, float32 scalar.
+      terminated: True if a terminal state was reached, bool scalar.
+      truncated: True if a time limit cut the episode, bool scalar.
+      begins: True if ``obs`` begins the next episode of the same task, bool. Neither
+        ``terminated`` nor ``truncated`` is set then, because the task continues.
     """
 
     obs: chex.Array
@@ -28,15 +29,15 @@ class StepResult(NamedTuple):
 
 
 class Environment(Protocol):
-    """A single environment as pure functions; ``envs.vector`` makes B of it.
+    """A single environment as pure functions; ``envs.vector`` runs B of them in parallel.
 
     Attributes:
-      name: for people.
-      observation: shape, storage dtype and reading of observations.
-      action: kind and sizes of actions.
-      max_episode_steps: longest episode, or None where nothing is said.
-      task_fields: names of the fields of a state that make the task, where that is known.
-      given: shapes and dtypes of one observation as the suite gives it, a tree of
+      name: name for display.
+      observation: spec of the stored observations.
+      action: spec of the policy's actions.
+      max_episode_steps: length limit of an episode, or None if unknown.
+      task_fields: names of the state fields that define the task; empty if unknown.
+      given: shapes and dtypes of one observation as the suite returns it, a tree of
         ``jax.ShapeDtypeStruct``.
     """
 
@@ -48,23 +49,23 @@ class Environment(Protocol):
     given: Any
 
     def reset(self, key: chex.PRNGKey) -> tuple[chex.Array, Any]:
-        """A fresh episode: ``(obs, state)``."""
+        """Begins an episode and returns ``(obs, state)``."""
 
     def step(self, key: chex.PRNGKey, state: Any, action: chex.Array) -> StepResult:
-        """One step. ``action`` is the policy's: int32 ``[]`` or ``[K]``, or float32 ``[A]``."""
+        """Takes one step. Policy actions are int32 ``[]``, int32 ``[K]`` or float32 ``[A]``."""
 
     def reset_task(self, key: chex.PRNGKey, state: Any) -> tuple[chex.Array, Any]:
-        """A fresh episode with the ``task_fields`` of a state: ``(obs, state)``."""
+        """Begins an episode that keeps the ``task_fields`` of a state; returns ``(obs, state)``."""
 
     def to_env(self, action: chex.Array) -> Any:
-        """The policy's action as the suite takes it: its structure, shape, dtype and bounds."""
+        """Converts a policy's action to the structure, shape, dtype and bounds of the suite."""
 
     def store(self, obs: Any) -> chex.Array:
-        """An observation as the suite gives it, as it is stored for the networks."""
+        """Converts an observation of the suite to the form that is stored for the networks."""
 
     @property
     def unwrapped(self) -> Any:
-        """What the suite itself calls the environment, for drawing."""
+        """The suite's own environment object, for drawing."""
 
     def inner_state(self, state: Any) -> Any:
-        """The suite's own part of a state."""
+        """The part of a state that belongs to the suite's own environment."""

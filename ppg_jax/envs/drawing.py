@@ -1,4 +1,4 @@
-"""Pictures of episodes, by gymnax's own visualiser."""
+"""Animations of episodes, drawn by gymnax's visualiser."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -26,10 +26,10 @@ DRAWABLE = (
 
 
 def check_drawable(name: str) -> None:
-    """Says so where an environment has no picture.
+    """Checks that an environment can be drawn.
 
     Raises:
-      ConfigError: gymnax cannot draw it, or pygame, which draws classic control, is missing.
+      ConfigError: gymnax cannot draw it, or it needs pygame (classic control) and that is missing.
     """
     if name not in DRAWABLE:
         raise ConfigError(f"env: gymnax cannot draw {name}; it can draw {', '.join(DRAWABLE)}")
@@ -46,13 +46,13 @@ def animate(env: Any, states: Sequence[Any], returns: Sequence[float], file: str
     """Writes an episode as a GIF.
 
     Args:
-      env: ``GymnaxEnv``, or one around it.
-      states: of the environment, one for each frame.
-      returns: the return so far at each of them.
-      file: to write, ``.gif``.
+      env: a ``GymnaxEnv``, or a wrapper around one.
+      states: states of the environment, one per frame.
+      returns: return so far, one per frame.
+      file: path of the ``.gif`` file to write.
 
     Raises:
-      ConfigError: it cannot be drawn.
+      ConfigError: the environment cannot be drawn.
     """
     raw, params = env.unwrapped
     check_drawable(getattr(raw, "name", type(raw).__name__))

@@ -1,4 +1,4 @@
-"""The environment that a configuration trains in: a suite's, in its wrappers."""
+"""Builds the environment of a configuration, with its wrappers."""
 
 from ppg_jax.config import Config
 from ppg_jax.envs.base import Environment
@@ -9,10 +9,10 @@ from ppg_jax.envs.wrappers.tasks import Tasks
 
 
 def make_training_env(config: Config) -> Environment:
-    """The environment with everything that the configuration puts around it.
+    """The environment of a configuration, with all wrappers that the configuration asks for.
 
     Raises:
-      ConfigError: it does not exist, or something around it does not fit.
+      ConfigError: the environment does not exist, or a wrapper does not fit it.
     """
     env: Environment = make_env(
         config.env,

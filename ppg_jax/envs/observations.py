@@ -1,4 +1,4 @@
-"""Observations as the networks read them, and how what an environment gives becomes that."""
+"""Conversion of an environment's observations to the form that the networks read."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -14,7 +14,7 @@ from ppg_jax.envs.spaces import Numbers, read_space
 from ppg_jax.types import ObservationSpec
 
 Store = Callable[[Any], chex.Array]
-"""An observation as the environment gives it, to the array that is stored."""
+"""Converts an observation of the environment to the array that is stored."""
 BYTES = 255.0
 
 
@@ -26,42 +26,45 @@ def read_observation(
     observation_dtype: str = "native",
     observation_scale: float | None = None,
 ) -> tuple[ObservationSpec, Store]:
-    """The networks' view of an observation.
+    """The spec of the stored observations, and the function that converts to them.
 
-    A Tuple or Dict of spaces is joined to one vector: whole numbers one-hot, everything else as it
-    is, byte images over 255.
+    A Tuple or Dict of spaces becomes one vector. In it, category numbers are one-hot, byte images
+    are divided by 255, and all other numbers are unchanged.
 
     Args:
-      space: the environment's observation space.
-      obs: shapes and dtypes of what ``reset`` really returns: not every environment keeps to its
-        space, and what is returned is what counts.
-      env_name: for messages.
+      space: observation space of the environment.
+      obs: shapes and dtypes that ``reset`` really returns. These decide, because some environments
+        do not keep to their space.
+      env_name: name of the environment, for messages.
       observation_dtype: ``native``, ``bool`` or ``uint8``.
-      observation_scale: what observations are divided by; None: 255 for byte images, otherwise 1.
+      observation_scale: divisor of the observations; None: 255 for byte images, otherwise 1.
 
     Raises:
-      ConfigError: a space that is not understood, or values that the compact dtype cannot hold.
+      ConfigError: the space is not supported, or the compact dtype cannot represent its values.
     """
     tree = read_space(space)
     if tree is None:
         raise ConfigError(
-            f"env: {env_name} has the observation space {space!r}, which is not understood; use "
+            f"env: {env_name} has the observation space {space!r}, which is not supported; use "
             "Box, Discrete, MultiDiscrete, MultiBinary, or Tuples and Dicts of these"
         )
     if not isinstance(tree, Numbers):
         if observation_dtype != "native":
             raise ConfigError(
-                f"observation_dtype: {observation_dtype} does not go with {env_name}, whose "
-                "observations are joined from several parts; use native"
+                f"observation_dtype: {observation_dtype} cannot be used with {env_name}, whose "
+                "observations have several parts; use native"
             )
         return _joined(tree, obs, env_name, observation_scale)
     if not hasattr(obs, "shape"):
         raise ConfigError(
-            f"env: {env_name} observes a {type(obs).__name__}, and its observation space says one "
-            "array; let them say the same"
+            f"env: {env_name} returns a {type(obs).__name__} as observation, but its observation "
+            "space is a single array; make them agree"
         )
     if 0 in obs.shape:
-        raise ConfigError(f"env: {env_name} observes arrays {obs.shape}, which hold nothing")
+        raise ConfigError(
+            f"env: {env_name} has observations of shape {obs.shape}, which are empty; return at "
+            "least one number"
+        )
     if tree.as_categories and obs.shape == tree.shape:
         return _categories(tree, obs, env_name, observation_scale)
     return _amounts(tree, obs, env_name, observation_dtype, observation_scale)
@@ -70,11 +73,11 @@ def read_observation(
 def _categories(
     part: Numbers, obs: Any, env_name: str, observation_scale: float | None
 ) -> tuple[ObservationSpec, Store]:
-    """Whole numbers that are names, to be read one-hot: stored from 0 on."""
+    """Category numbers, which the encoder reads one-hot. They are stored counting from 0."""
     if observation_scale is not None:
         raise ConfigError(
-            f"observation_scale: {observation_scale} does not go with {env_name}, whose "
-            "observations are numbers of states; leave it out"
+            f"observation_scale: {observation_scale} cannot be used with {env_name}, whose "
+            "observations are category numbers; leave it out"
         )
     dtype = obs.dtype if jnp.issubdtype(obs.dtype, jnp.integer) else jnp.dtype(jnp.int32)
     spec = ObservationSpec(tuple(obs.shape), dtype, categories=part.sizes)
@@ -91,13 +94,13 @@ def _categories(
 def _amounts(
     part: Numbers, obs: Any, env_name: str, observation_dtype: str, observation_scale: float | None
 ) -> tuple[ObservationSpec, Store]:
-    """Numbers that are amounts, stored as they are or compactly."""
+    """Numbers that are amounts, stored in their own dtype or a compact one."""
     low, high = _bounds(part)
     limit = {"bool": 1, "uint8": BYTES}.get(observation_dtype)
     if limit is not None and not (low >= 0 and high <= limit):
         raise ConfigError(
-            f"observation_dtype: {observation_dtype} cannot hold the observations of {env_name}, "
-            f"which lie in [{low:g}, {high:g}]; use native"
+            f"observation_dtype: {observation_dtype} cannot represent the observations of "
+            f"{env_name}, which are in [{low:g}, {high:g}]; use native"
         )
     dtype = obs.dtype if limit is None else jnp.dtype(observation_dtype)
     scale = observation_scale
@@ -121,7 +124,7 @@ def _is_byte_image(part: Numbers, shape: tuple[int, ...], dtype: Any) -> bool:
 def _joined(
     tree: Any, obs: Any, env_name: str, observation_scale: float | None
 ) -> tuple[ObservationSpec, Store]:
-    """Several parts as one float32 vector."""
+    """An observation of several parts, joined to one float32 vector."""
 
     def store(obs: Any) -> chex.Array:
         return jnp.concatenate(list(_pieces(tree, obs)))
@@ -131,15 +134,16 @@ def _joined(
     except (KeyError, IndexError, AttributeError, TypeError, ValueError) as error:
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
         raise ConfigError(
-            f"env: {env_name} does not observe what its observation space says: {reason}"
+            f"env: {env_name} returns observations that do not match its observation space; make "
+            f"them agree: {reason}"
         ) from error
     if not joined.size:
-        raise ConfigError(f"env: {env_name} observes arrays that hold nothing")
+        raise ConfigError(f"env: {env_name} has empty observations; return at least one number")
     return ObservationSpec(joined.shape, joined.dtype, scale=observation_scale or 1.0), store
 
 
 def _pieces(tree: Any, obs: Any):
-    """The parts of an observation, each a float32 vector."""
+    """Yields the parts of an observation, each as a float32 vector."""
     if isinstance(tree, Numbers):
         yield _flat(tree, obs)
         return

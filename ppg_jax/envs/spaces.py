@@ -1,8 +1,7 @@
-"""Reading action and observation spaces by their attributes: gymnax's, gymnasium's, look-alikes.
+"""Reads action and observation spaces by their attributes, from gymnax, gymnasium and others.
 
 Discrete has ``n`` (and ``start``), MultiBinary ``n`` and a shape, MultiDiscrete ``nvec`` (and
-``start``), Box ``low`` and ``high``, Tuple and Dict ``spaces``. A space that is none of these is
-refused.
+``start``), Box ``low`` and ``high``, Tuple and Dict ``spaces``. All other spaces are rejected.
 """
 
 import dataclasses
@@ -22,10 +21,12 @@ ToEnv = Callable[[chex.Array], Any]
 
 
 class MultiDiscrete:
-    """K independent choices, for environments of your own: gymnax has no such space.
+    """K independent discrete choices. Actions are int32 ``[K]``.
+
+    gymnax has no such space, so this one is for your own environments.
 
     Args:
-      nvec: number of categories of each choice. Actions are int32 ``[K]``.
+      nvec: number of categories of each choice.
     """
 
     def __init__(self, nvec: tuple[int, ...]) -> None:
@@ -34,27 +35,28 @@ class MultiDiscrete:
         self.dtype = jnp.int32
 
     def sample(self, key: chex.PRNGKey) -> chex.Array:
-        """One uniform action, int32 ``[K]``."""
+        """A uniformly random action, int32 ``[K]``."""
         return jax.random.randint(key, self.shape, 0, jnp.array(self.nvec), self.dtype)
 
     def contains(self, x: chex.Array) -> chex.Array:
-        """Whether every component of ``x [K]`` is one of its categories; bool scalar."""
+        """Whether every component of ``x [K]`` is a valid category; bool scalar."""
         return jnp.all((x >= 0) & (x < jnp.array(self.nvec)))
 
 
 @dataclasses.dataclass(frozen=True)
 class Numbers:
-    """A space that is one array.
+    """A space whose values are single arrays.
 
     Attributes:
-      kind: ``discrete`` (whole numbers from ``start`` on) or ``continuous``.
-      shape: of the array.
-      dtype: of the array, as JAX has it.
-      sizes: how many values each component of the flattened array has; () where continuous.
-      start: the least value of each, an int64 array ``[*shape]``.
-      low: bounds of continuous ones, float64 ``[*shape]``.
-      high: likewise.
-      as_categories: whole numbers that are names rather than amounts: not those of MultiBinary.
+      kind: ``discrete`` (whole numbers that count from ``start``) or ``continuous``.
+      shape: shape of the array.
+      dtype: dtype of the array in JAX.
+      sizes: number of values of each component of the flattened array; () if continuous.
+      start: smallest value of each component, int64 ``[*shape]``.
+      low: lower bounds if continuous, float64 ``[*shape]``.
+      high: upper bounds if continuous, float64 ``[*shape]``.
+      as_categories: True if the numbers name categories rather than amounts. False for
+        MultiBinary.
     """
 
     kind: str
@@ -68,12 +70,13 @@ class Numbers:
 
 
 def read_space(space: Any) -> Numbers | dict[Any, Any] | tuple[Any, ...] | None:
-    """A space as ``Numbers``, or a dict or tuple of such, nested; None: it is not understood.
+    """Converts a space to ``Numbers``, or to nested dicts and tuples of them.
 
-    A composite of which a part is not understood is not understood itself.
+    Returns:
+      The converted space; None if the space or one of its parts is not supported.
     """
     if any(kind.__name__ == "OneOf" for kind in type(space).__mro__):
-        return None  # one of its spaces at a time; it looks like a Tuple
+        return None  # looks like a Tuple, but a value is from only one of its spaces
     if hasattr(space, "spaces"):
         named = isinstance(space.spaces, Mapping)
         items = list(space.spaces.items()) if named else list(enumerate(space.spaces))
@@ -112,16 +115,16 @@ def _whole(
     if np.any(sizes < 1) or not all(np.issubdtype(x.dtype, np.integer) for x in (sizes, start)):
         return None
     if sizes.size and jnp.issubdtype(dtype, jnp.integer):
-        held = jnp.iinfo(dtype)  # as JAX has it: of 64 bits 32 are left
+        limits = jnp.iinfo(dtype)  # JAX's dtype: it reduces 64 bits to 32
         largest = start.astype(np.int64) + (sizes - 1)
-        if np.min(start) < held.min or np.max(largest) > held.max:
+        if np.min(start) < limits.min or np.max(largest) > limits.max:
             return None
     flat = tuple(int(n) for n in sizes.ravel())
     return Numbers("discrete", shape, dtype, flat, start, as_categories=as_categories)
 
 
 def parts_of(tree: Any) -> Iterator[Numbers]:
-    """Every ``Numbers`` of what ``read_space`` gave, in order."""
+    """Yields every ``Numbers`` in a result of ``read_space``, in order."""
     if isinstance(tree, Numbers):
         yield tree
     else:
@@ -132,35 +135,35 @@ def parts_of(tree: Any) -> Iterator[Numbers]:
 def read_action_space(
     space: Any, env_name: str, *, scale: bool = False
 ) -> tuple[ActionSpec, ToEnv]:
-    """The policy's view of an action space, and how its actions are handed to the environment.
+    """The spec of the policy's actions, and the function that converts them for the environment.
 
-    A Tuple or Dict of discrete spaces is one multi-discrete action; the environment is handed the
-    space's own structure.
+    A Tuple or Dict of discrete spaces becomes one multi-discrete action. The environment still gets
+    the structure of its own space.
 
-    Continuous actions are brought into the space there; the policy keeps what it sampled, and its
-    log-probabilities are of that. (The density of a scaled action differs by a constant factor,
-    which no ratio, KL or gradient sees.)
+    Continuous actions are scaled and clipped only for the environment. Stored actions and their
+    log-probabilities are those that the policy sampled. (The density of a scaled action differs by
+    a constant factor, which cancels in ratios, KL and gradients.)
 
     Args:
-      space: of the environment.
-      env_name: for messages.
-      scale: a policy's -1 to 1 is the whole of a bounded dimension (see ``_into_box``); otherwise
-        actions are only clipped.
+      space: action space of the environment.
+      env_name: name of the environment, for messages.
+      scale: scale the policy's -1 to 1 to the full range of each bounded dimension (see
+        ``_into_box``). Otherwise actions are only clipped.
 
     Raises:
-      ConfigError: a space no policy here can act in.
+      ConfigError: the space is not supported.
     """
     tree = read_space(space)
     parts = [] if tree is None else list(parts_of(tree))
     kinds = {part.kind for part in parts}
     floats = all(jnp.issubdtype(p.dtype, jnp.floating) for p in parts if p.kind == "continuous")
-    in_order = all(np.all(part.low <= part.high) for part in parts)  # NaN is in no order
+    in_order = all(np.all(part.low <= part.high) for part in parts)  # also false for NaN
     size = sum(math.prod(part.shape) for part in parts)
     alone = isinstance(tree, Numbers) or kinds == {"discrete"}
     if len(kinds) != 1 or not (floats and in_order and size and alone):
         raise ConfigError(
-            f"env: {env_name} has the action space {space!r}; a policy needs Discrete, "
-            "MultiDiscrete, MultiBinary, Tuples and Dicts of these, or one Box of floats"
+            f"env: {env_name} has the action space {space!r}, which is not supported; use "
+            "Discrete, MultiDiscrete, MultiBinary, Tuples and Dicts of these, or one Box of floats"
         )
     if isinstance(tree, Numbers) and tree.kind == "discrete" and not tree.shape:
         return ActionSpec("discrete", tree.sizes), _hand_over(tree, scale)
@@ -171,7 +174,7 @@ def read_action_space(
 
 
 def _hand_over(tree: Any, scale: bool) -> ToEnv:
-    """What makes of a policy's action, flat, the structure of a space."""
+    """The function that converts a flat policy action to the structure of a space."""
     ends = np.cumsum([math.prod(part.shape) for part in parts_of(tree)])[:-1]
     convert = [
         _into_whole(part) if part.kind == "discrete" else _into_box(part, scale)
@@ -203,11 +206,12 @@ def _into_whole(part: Numbers) -> ToEnv:
 
 
 def _into_box(part: Numbers, scale: bool) -> ToEnv:
-    """Into the bounds of a Box.
+    """The function that converts an action to the bounds of a Box.
 
-    With ``scale``, where a dimension is bounded on both sides, -1 to 1 is all of it, and 0 its
-    middle. Other dimensions stay as they are, but for a shift where 0 is outside: a policy's
-    actions begin around 0, and clipped to a bound all of them would have no gradient.
+    With ``scale``, -1 to 1 covers the full range of each dimension with two bounds, and 0 is its
+    middle. Other dimensions are not scaled. If 0 is outside the bounds of such a dimension, its
+    actions are shifted to the nearest bound: at first the policy's actions are around 0, and if
+    all were clipped to the bound, the policy could learn nothing from them.
     """
     with np.errstate(over="ignore", invalid="ignore"):
         low, high = np.float32(part.low), np.float32(part.high)
@@ -225,7 +229,7 @@ def _into_box(part: Numbers, scale: bool) -> ToEnv:
 
 
 def random_action(spec: ActionSpec, key: chex.PRNGKey) -> chex.Array:
-    """An action as a policy gives it: uniform, or standard normal where actions are continuous."""
+    """A random action in the policy's form: uniform if discrete, standard normal if continuous."""
     if spec.kind == "continuous":
         return jax.random.normal(key, spec.sizes)
     action = jax.random.randint(key, (len(spec.sizes),), 0, jnp.array(spec.sizes), jnp.int32)

@@ -1,4 +1,4 @@
-"""B environments side by side: stepping, resetting where an episode ended, counting returns."""
+"""B parallel environments: stepping, resetting after the end of an episode, summing returns."""
 
 import dataclasses
 from typing import Any, NamedTuple
@@ -11,17 +11,17 @@ from ppg_jax.envs.base import Environment
 from ppg_jax.types import EnvsState, EpisodeStats, Recalled, no_step
 
 HEAVY = 4096
-"""Numbers in all environments' states and observations from which resets are worth avoiding."""
+"""Size of all states and observations together from which it pays to avoid resets."""
 
 
 class Randomness(NamedTuple):
-    """What chance holds for one step of B environments, whatever they do.
+    """The randomness of one step of B environments. It does not depend on states or actions.
 
     Attributes:
       step: keys for the steps, ``[B]``.
       reset: keys for the resets, ``[B]``.
-      fresh: observations and states after the resets, leaves ``[B, ...]``; None where these are
-        heavy, and made when episodes end.
+      fresh: observations and states after a reset of every environment, leaves ``[B, ...]``. None
+        if these are large; then environments are reset only when episodes end.
     """
 
     step: chex.PRNGKey
@@ -34,13 +34,13 @@ class VectorStep(NamedTuple):
 
     Attributes:
       final_obs: real successor observations, ``[B, ...]``.
-      rewards: raw, float32 ``[B]``.
-      terminated: bool ``[B]``.
-      truncated: bool ``[B]``.
-      begins: an episode of a task began that goes on, bool ``[B]``.
-      returns: raw, of the episodes up to this step and with it, float32 ``[B]``.
-      lengths: of these in steps, int32 ``[B]``.
-      final_recalled: what networks are told beside ``final_obs``, or None.
+      rewards: raw rewards, float32 ``[B]``.
+      terminated: True where a terminal state was reached, bool ``[B]``.
+      truncated: True where a time limit cut the episode, bool ``[B]``.
+      begins: True where the next episode of the same task begins, bool ``[B]``.
+      returns: raw returns of the running episodes, including this step, float32 ``[B]``.
+      lengths: lengths of these episodes in steps, int32 ``[B]``.
+      final_recalled: previous step that the networks read with ``final_obs``, or None.
     """
 
     final_obs: chex.Array
@@ -54,7 +54,7 @@ class VectorStep(NamedTuple):
 
     @property
     def episodes(self) -> EpisodeStats:
-        """Of the episodes that ended, summed over the last axis: the environments."""
+        """Sums over the episodes that ended, along the last axis (the environments)."""
         done = self.terminated | self.truncated
         return EpisodeStats(
             count=done.sum(-1, dtype=jnp.int32),
@@ -66,13 +66,13 @@ class VectorStep(NamedTuple):
 def reset_envs(
     env: Environment, key: chex.PRNGKey, num_envs: int, recall: tuple[str, ...] | None = None
 ) -> EnvsState:
-    """``num_envs`` fresh episodes.
+    """Begins ``num_envs`` episodes.
 
     Args:
       env: the environment.
-      key: for the resets.
-      num_envs: B.
-      recall: what networks will be told of the step before: some of ``action``, ``reward``,
+      key: random key for the resets.
+      num_envs: number of environments, B.
+      recall: parts of the previous step that the networks read: some of ``action``, ``reward``,
         ``done``.
     """
     obs, state = jax.vmap(env.reset)(jax.random.split(key, num_envs))
@@ -87,15 +87,15 @@ def reset_envs(
 
 
 def draw_randomness(env: Environment, key: chex.PRNGKey, num_envs: int) -> Randomness:
-    """Everything random about one step that does not depend on what environments do.
+    """Draws the randomness of one step, which does not depend on states or actions.
 
-    So it can be drawn for many steps at once, outside their loop: it is mostly small operations,
-    which cost more than their arithmetic.
+    So it can be drawn for many steps at once, outside the loop over steps. This is faster, because
+    drawing consists of many small operations, and their overhead exceeds their arithmetic.
 
     Args:
       env: the environment.
       key: random key of the step.
-      num_envs: B.
+      num_envs: number of environments, B.
     """
     step_keys, reset_keys = jax.random.split(key, (2, num_envs))
     light = num_envs * sum(x.size for x in jax.tree.leaves(jax.eval_shape(env.reset, key))) < HEAVY
@@ -105,23 +105,23 @@ def draw_randomness(env: Environment, key: chex.PRNGKey, num_envs: int) -> Rando
 def step_envs(
     env: Environment, key: chex.PRNGKey, envs: EnvsState, actions: chex.Array
 ) -> tuple[EnvsState, VectorStep]:
-    """``take_step`` with the randomness of a random key."""
+    """``take_step``, with randomness that is drawn from ``key``."""
     return take_step(env, draw_randomness(env, key, envs.starts.shape[0]), envs, actions)
 
 
 def take_step(
     env: Environment, randomness: Randomness, envs: EnvsState, actions: chex.Array
 ) -> tuple[EnvsState, VectorStep]:
-    """Steps every environment and begins a new episode where one ended.
+    """Steps every environment, and begins a new episode where one ended.
 
     Args:
       env: the environment.
-      randomness: of this step.
-      envs: B environments.
-      actions: the policy's, ``[B, ...]``.
+      randomness: randomness of this step.
+      envs: state of B environments.
+      actions: actions of the policy, ``[B, ...]``.
 
     Returns:
-      The environments after the step, and what the step gave.
+      The environments after the step, and the results of the step.
     """
     result = jax.vmap(env.step)(randomness.step, envs.env, actions)
     done = result.terminated | result.truncated
@@ -155,7 +155,7 @@ def _blank(env: Environment, shape: tuple[int, ...]) -> Recalled | None:
 
 
 def _wanted(before: Recalled | None, recalled: Recalled) -> Recalled | None:
-    """The part of what can be recalled that was recalled before."""
+    """``recalled`` with only the fields that ``before`` has."""
     if before is None:
         return None
     names = [f.name for f in dataclasses.fields(before) if getattr(before, f.name) is not None]
@@ -165,11 +165,12 @@ def _wanted(before: Recalled | None, recalled: Recalled) -> Recalled | None:
 def _begin_episodes(
     env: Environment, randomness: Randomness, done: chex.Array, stepped: tuple[chex.Array, Any]
 ) -> tuple[chex.Array, Any]:
-    """Observations and states ``[B, ...]`` with a fresh episode where ``done``.
+    """Observations and states ``[B, ...]``, with a new episode where ``done``.
 
-    On CPU, where states are heavy, resets run a quarter of the environments at a time and only as
-    often as the episodes that ended need: mostly not at all. Elsewhere, and where a loop would cost
-    more than it saves, all environments are reset and the fresh ones chosen. Both give the same.
+    On CPU, if states are large, resets run for a quarter of the environments at a time, and only
+    as many times as the ended episodes need: mostly none. In all other cases every environment is
+    reset, and the new episodes are used where ``done``, because a loop would cost more than it
+    saves. Both ways give the same result.
     """
     num_envs, keys = done.shape[0], randomness.reset
     some = num_envs // 4
@@ -178,7 +179,7 @@ def _begin_episodes(
         return _choose(done, randomness.fresh, stepped)
     if jax.default_backend() != "cpu" or some == 0:
         return _choose(done, jax.vmap(env.reset)(keys), stepped)
-    rank = jnp.cumsum(done) - 1  # of an environment among those whose episode ended
+    rank = jnp.cumsum(done) - 1  # of each environment among those with an ended episode
 
     def reset_some(carry: tuple[chex.Array, Any]):
         first, current = carry
@@ -195,7 +196,7 @@ def _begin_episodes(
 
 
 def _choose(where: chex.Array, fresh: Any, old: Any) -> Any:
-    """Leaves ``[B, ...]``, of ``fresh`` for some environments and of ``old`` for the others."""
+    """Leaves ``[B, ...]``: of ``fresh`` where ``where`` is true, of ``old`` elsewhere."""
 
     def leaf(fresh: chex.Array, old: chex.Array) -> chex.Array:
         return jnp.where(where.reshape(where.shape + (1,) * (old.ndim - 1)), fresh, old)

@@ -1,6 +1,8 @@
-"""Programs over seeds and devices: laid out, compiled, kept, called.
+"""Compiles the training and evaluation programs and runs them over seeds and devices.
 
-Here training and playing are jitted. Nothing here knows a run's folder or a screen.
+This folder decides how replicas are distributed, keeps compiled programs, and calls them. A replica
+is a seed, or a seed with one setting of the hyperparameters; a batch is the replicas that one call
+of the compiled program runs. Nothing here may read or write a run folder or print.
 """
 
 from ppg_jax.execution.acting import Step, act, check_seed, export_policy, initial_memory, to_env

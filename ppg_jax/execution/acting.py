@@ -1,4 +1,4 @@
-"""A trained policy at work outside this package's own loops: step by step, or as a program."""
+"""Using a trained policy outside this package's own loops: step by step, or exported."""
 
 import dataclasses
 import functools
@@ -22,7 +22,7 @@ PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
 
 @dataclasses.dataclass(frozen=True)
 class Step:
-    """How a policy is asked; see ``SavedRun.policy``."""
+    """Optional arguments of a policy step, as in ``SavedRun.policy``."""
 
     memory: Any = None
     starts: Any = None
@@ -32,7 +32,7 @@ class Step:
 
 
 def act(config: Config, acting: tuple[Any, Any], obs: Any, key: chex.PRNGKey, step: Step) -> Any:
-    """``SavedRun.policy`` with a seed's parameters and observation statistics."""
+    """``SavedRun.policy``, with the parameters and observation statistics of one seed."""
     ppg = build(config)
     env, agent = ppg.env, ppg.agent
     if not (step.greedy and key is None):
@@ -68,8 +68,8 @@ def to_env(config: Config, actions: Any) -> Any:
         return env.to_env(actions)
     if actions.shape[1:] != shape or not actions.ndim:
         raise ConfigError(
-            f"actions: shape {actions.shape} is invalid; raw ones have {shape}, or that with a "
-            "leading axis"
+            f"actions: shape {actions.shape} is invalid; raw actions have shape {shape}, with or "
+            "without a leading batch axis"
         )
     return jax.vmap(env.to_env)(actions)
 
@@ -92,10 +92,10 @@ def _program(config: Config, greedy: bool, raw: bool) -> Callable[..., Any]:
 def _as_array(name: str, value: Any) -> jax.Array:
     try:
         if isinstance(value, str | bytes):
-            raise TypeError("it should be numbers")
+            raise TypeError("it should be an array of numbers")
         array = jnp.asarray(value)
         if jnp.issubdtype(array.dtype, jnp.complexfloating):
-            raise TypeError("it should be real numbers")
+            raise TypeError("it should be an array of real numbers")
         return array
     except (TypeError, ValueError) as error:
         reason = " ".join(str(error).split())[:200]
@@ -103,10 +103,10 @@ def _as_array(name: str, value: Any) -> jax.Array:
 
 
 def _observations(env: Environment, obs: Any) -> tuple[chex.Array, tuple[int, ...]]:
-    """Observations as they are stored, and their batch axis if there is one.
+    """Observations in their stored form, and their batch shape: ``(B,)``, or () for a single one.
 
     Raises:
-      ConfigError: they are not what the environment gives.
+      ConfigError: they do not have the structure and shapes of the environment's observations.
     """
     like: list[Any]
     tree: Any
@@ -114,10 +114,10 @@ def _observations(env: Environment, obs: Any) -> tuple[chex.Array, tuple[int, ..
     wanted = [x.shape for x in like]
     found: Any
     leaves, found = jax.tree.flatten(obs)
-    if len(like) == 1 and found != tree:  # nested lists are arrays too
+    if len(like) == 1 and found != tree:  # nested lists become a single array
         leaves, found = [obs], tree
     if found != tree:
-        raise ConfigError(f"obs: {found} is invalid; the environment gives {tree}")
+        raise ConfigError(f"obs: the structure {found} is invalid; it should be {tree}")
     leaves = [_as_array("obs", leaf) for leaf in leaves]
     shapes = [leaf.shape for leaf in leaves]
     given = jax.tree.unflatten(tree, leaves)
@@ -128,19 +128,19 @@ def _observations(env: Environment, obs: Any) -> tuple[chex.Array, tuple[int, ..
         one = len(wanted) == 1
         raise ConfigError(
             f"obs: shape {shapes[0] if one else shapes} is invalid; it should be "
-            f"{wanted[0] if one else wanted}, or that with a leading axis"
+            f"{wanted[0] if one else wanted}, with or without a leading batch axis"
         )
     (lead,) = batch
     if lead == (0,):
-        raise ConfigError(f"obs: shape {shapes[0]} is invalid; it holds no observation")
+        raise ConfigError(f"obs: shape {shapes[0]} is invalid; it contains no observation")
     return jax.vmap(env.store)(given), lead
 
 
 def _starts(step: Step, lead: tuple[int, ...]) -> chex.Array:
-    """Where an episode begins, bool ``[*lead]``.
+    """True where an observation begins an episode, bool ``[*lead]``.
 
     Raises:
-      ConfigError: it is said for another number of observations.
+      ConfigError: ``starts`` does not fit the number of observations.
     """
     begins = step.memory is None if step.starts is None else step.starts
     starts = _as_array("starts", begins).astype(jnp.bool_)
@@ -150,26 +150,28 @@ def _starts(step: Step, lead: tuple[int, ...]) -> chex.Array:
 
 
 def _check_memory(config: Config, memory: Any, lead: tuple[int, ...]) -> None:
-    """Whether a memory is one of this network's.
+    """Checks that a memory fits this network.
 
     Raises:
-      ConfigError: it is not.
+      ConfigError: it has another structure or other shapes.
     """
     want = jax.eval_shape(lambda: initial_memory(config, *lead))
     if not same_shapes(memory, want):
         raise ConfigError(
-            "memory: is not what this network leaves; begin with saved.initial_memory(num_envs), "
-            "as many as there are observations"
+            "memory: its structure or a shape is invalid for this network; begin with "
+            "saved.initial_memory(num_envs), where num_envs is the number of observations"
         )
 
 
 def _recalled(
     agent: Agent, previous: Mapping[str, chex.Array] | None, lead: tuple[int, ...]
 ) -> Recalled | None:
-    """The step before as the networks see it; what they do not see is ignored.
+    """The previous step in the form that the networks read.
+
+    Fields that the networks do not read are ignored.
 
     Raises:
-      ConfigError: something that they see is missing, or has another shape.
+      ConfigError: a field that they read is missing, or has another shape.
     """
     blank = no_step(agent.action, agent.network.recall or (), lead)
     if blank is None or previous is None:
@@ -180,7 +182,7 @@ def _recalled(
     given = {}
     for name in agent.network.recall or ():
         if name not in previous:
-            raise ConfigError(f"previous: {name} is missing; this network sees it")
+            raise ConfigError(f"previous: {name} is missing, but this network reads it")
         like = getattr(blank, fields[name])
         value = _as_array("previous", previous[name]).astype(like.dtype)
         if value.shape != like.shape:
@@ -234,10 +236,10 @@ def export_policy(
 
 
 def check_seed(config: Config, seed: Any) -> int:
-    """A seed of a run.
+    """Checks the number of a seed of a run, and returns it.
 
     Raises:
-      ConfigError: there is no such one.
+      ConfigError: the run has no such seed.
     """
     try:
         return check_whole("seed", seed, 0, config.seeds - 1)

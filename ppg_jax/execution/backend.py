@@ -1,7 +1,6 @@
-"""What JAX itself is told before it starts: how many devices, and where compiled programs are kept.
+"""Settings of JAX for the whole process: the compilation cache and the compiler's options.
 
-Everything here is a process's own business, so only the host calls it; the layers below take JAX as
-they find it.
+Only code that controls the process calls these functions. The layers below use JAX as it is set.
 """
 
 import contextlib
@@ -19,12 +18,12 @@ from jax.experimental.compilation_cache import compilation_cache
 def use_compilation_cache() -> Path | None:
     """Keeps compiled programs in the user's cache folder, so that a run compiles only once.
 
-    A folder that was chosen by hand (``JAX_COMPILATION_CACHE_DIR``) stays. Programs for CPU hold
-    this processor's instructions, so each kind of processor has a folder of its own: homes are
-    shared between machines.
+    A folder that the user set (``JAX_COMPILATION_CACHE_DIR``) is not changed. Programs for CPU
+    contain instructions of this type of processor. Machines can share a home folder, so each type
+    of processor has its own cache folder.
 
     Returns:
-      The folder, None if there is no writable one.
+      The folder; None if none is writable.
     """
     chosen: str | None = jax.config.jax_compilation_cache_dir  # type: ignore[attr-defined]
     if chosen:
@@ -43,56 +42,59 @@ def use_compilation_cache() -> Path | None:
 
 @contextlib.contextmanager
 def kept_programs(cache: bool) -> Iterator[None]:
-    """``use_compilation_cache`` for a while, not for what else the process compiles.
+    """``use_compilation_cache`` inside the context only, not for the rest of the process.
 
-    Where a folder was chosen by hand nothing changes, also not for what does not want a cache.
-    Several at a time are one.
+    If the user set a cache folder, nothing changes, even with ``cache`` False. Contexts may overlap
+    between threads: the cache is switched off when the last one ends.
 
     Args:
-      cache: False: nothing changes.
+      cache: whether to use the cache; False: nothing changes.
     """
-    with _COUNTING:
-        begun = _WITHIN.count or not jax.config.jax_compilation_cache_dir  # type: ignore[attr-defined]
-        counts = bool(cache and begun and use_compilation_cache())
-        _WITHIN.count += counts
+    with _USERS_LOCK:
+        may_set = _USERS.count or not jax.config.jax_compilation_cache_dir  # type: ignore[attr-defined]
+        counts = bool(cache and may_set and use_compilation_cache())
+        _USERS.count += counts
     try:
         yield
     finally:
-        with _COUNTING:
-            _WITHIN.count -= counts
-            if counts and not _WITHIN.count:
+        with _USERS_LOCK:
+            _USERS.count -= counts
+            if counts and not _USERS.count:
                 jax.config.update("jax_compilation_cache_dir", None)
-                compilation_cache.reset_cache()  # JAX goes on with the one it has opened
+                compilation_cache.reset_cache()  # otherwise JAX keeps using the opened cache
 
 
-class _Within:
-    """How many are inside ``kept_programs``."""
+class _Users:
+    """Number of ``kept_programs`` contexts that are open and use the cache."""
 
     count = 0
 
 
-_WITHIN, _COUNTING = _Within(), threading.Lock()
+_USERS, _USERS_LOCK = _Users(), threading.Lock()
 
 
 def _processor() -> str:
-    """A name for this kind of processor."""
+    """A name for the type of this processor."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
-        told = sorted({line for line in lines if line.startswith(("flags", "Features", "model"))})
+        features = sorted(
+            {line for line in lines if line.startswith(("flags", "Features", "model"))}
+        )
     except OSError:
-        told = [platform.processor()]
-    return f"{platform.machine()}-{hashlib.sha256(repr(told).encode()).hexdigest()[:12]}"
+        features = [platform.processor()]
+    return f"{platform.machine()}-{hashlib.sha256(repr(features).encode()).hexdigest()[:12]}"
 
 
 LLVM_LEVEL = "1"
-"""LLVM's optimisation level for programs of the host on CPU, ``"0"`` to ``"3"``."""
+"""LLVM's optimisation level for programs on CPU, ``"0"`` to ``"3"``."""
 
 
 def compiler_options() -> dict[str, str] | None:
-    """What to tell XLA when compiling a run, for ``jax.jit(..., compiler_options=...)``.
+    """Options of XLA for ``jax.jit(..., compiler_options=...)``; None if there are none.
 
-    On CPU much of the compile time is LLVM's. At its first optimisation level a run compiles 10 to
-    20% sooner, is as fast and gives the same bits (``benchmarks/compile_time.py``).
+    On CPU much of the compile time is spent in LLVM. With LLVM's optimisation level 1, compiling
+    takes 10 to 20% less time, and runs have the same speed and the same bits
+    (``benchmarks/compile_time.py``).
     """
     level = {"xla_backend_optimization_level": LLVM_LEVEL}
     return level if jax.default_backend() == "cpu" else None

@@ -1,15 +1,16 @@
-"""Many independent trainings by one compiled program.
+"""Runs many independent trainings with one compiled program, in batches and over devices.
 
-A replica is one training: a seed, or a seed with one setting of the hyperparameters. Replicas never
-exchange anything, so the program needs no communication. Where a replica runs, and which others run
-beside it, changes its numbers by rounding at most.
+A replica is one training: a seed, or a seed with one setting of the hyperparameters. Replicas do
+not exchange data, so the program needs no communication. The device and the other replicas in the
+batch change the result of a replica by rounding at most.
 
-A batch is the set of replicas that one call of the program trains, on all devices. The host calls
-the program for one batch after the other. On CPU as many threads make such calls as there are
-cores. There the program is the same for any number of seeds, so a replica has the same bits in all
-of them. A loop over batches inside the program (``jax.lax.map``) would copy every leaf of the state
-out of and into arrays of all replicas, which adds hundreds of operations to compile. And a program
-for several devices would have to be partitioned.
+A batch is the replicas that one call of the program runs, on all devices. The host calls the
+program once for each batch; on CPU, as many calls run at the same time as there are cores. On CPU
+the same program serves any number of seeds, and a replica has the same bits in all cases.
+
+The loop over batches is not in the program (``jax.lax.map``). It would have to slice every part of
+a replica out of all batches and write it back. That is hundreds of operations more to compile, and
+with several devices the program would have to be partitioned too.
 """
 
 import contextlib
@@ -34,11 +35,13 @@ def over_replicas(
 
     Args:
       fn: pure function of one replica.
-      layout: how the replicas run.
-      shared: whether the first argument is the same for all replicas. If not, it is mapped too.
+      layout: layout of the replicas.
+      shared: whether the first argument is the same for all replicas. Otherwise its leaves have the
+        replica axis too.
 
     Returns:
-      The same function on leaves ``[layout.batch_size, ...]``, for ``jax.jit`` and ``run_batches``.
+      The function for leaves ``[layout.batch_size, ...]``, ready for ``jax.jit`` and
+      ``run_batches``.
     """
 
     def alone(first: Any, replicas: Any) -> Any:
@@ -60,7 +63,7 @@ def over_replicas(
 
 
 def _only(tree: Any) -> Any:
-    """Leaves ``[1, ...] -> [...]``."""
+    """Removes the leading axis of length 1 from all leaves."""
     return jax.tree.map(lambda x: x.reshape(x.shape[1:]), tree)
 
 
@@ -70,32 +73,36 @@ def run_batches(
     batches: Sequence[Any],
     layout: Layout,
 ) -> list[Any]:
-    """Calls a compiled function (``over_replicas``) for every batch, and waits for all results.
+    """Calls a compiled program (of ``over_replicas``) for every batch and waits for the results.
 
     Args:
-      program: compiled.
-      firsts: its first argument, for each batch.
-      batches: its second argument, for each batch, as ``shard`` makes them.
-      layout: how the replicas run.
+      program: compiled program of a batch.
+      firsts: first argument of the program, for each batch.
+      batches: second argument of the program, for each batch, as made by ``shard``.
+      layout: layout of the replicas.
+
+    Returns:
+      Result of the program for each batch.
 
     Raises:
-      Exception: the first one that the program raised; batches not yet begun are skipped.
-      KeyboardInterrupt: at once, also while the program runs, because it runs in other threads.
-        They finish their current batches.
+      Exception: the first exception that the program raised. Batches that had not begun are not
+        run.
+      KeyboardInterrupt: raised at once, even while the program runs, because it runs in other
+        threads. These finish the batches that they had begun.
     """
     done: list[Any] = [None] * layout.num_batches
     left = list(reversed(range(layout.num_batches)))
     settings = jax.config.jax_debug_nans, jax.config.jax_debug_infs  # type: ignore[attr-defined]
 
     def work() -> None:
-        # JAX's context managers set these for one thread only.
+        # If a context manager set these, they apply only to the calling thread.
         with jax.debug_nans(settings[0]), jax.debug_infs(settings[1]):
             run_batches_left()
 
     def run_batches_left() -> None:
         while True:
             try:
-                batch = left.pop()  # atomic: each batch goes to one thread
+                batch = left.pop()  # atomic: no two threads get the same batch
             except IndexError:
                 return
             with _nan_explained():
@@ -107,20 +114,20 @@ def run_batches(
         for ended in as_completed(working):
             ended.result()
     finally:
-        left.clear()  # after an error or an interrupt
+        left.clear()  # after a failure or an interrupt no further batch begins
         pool.shutdown(wait=False)
     return done
 
 
 @contextlib.contextmanager
 def _nan_explained() -> Iterator[None]:
-    """Turns JAX's error about a NaN in a compiled program into one that says what to do.
+    """Turns the error of JAX_DEBUG_NANS for a compiled program into one with a remedy.
 
-    JAX finds the place of a NaN by running a program again, operation by operation. It cannot do
-    that with a compiled program.
+    For a jitted function, JAX runs it again operation by operation to find the place. For a
+    compiled program it only reports that there was a NaN.
 
     Raises:
-      FloatingPointError: a program gave NaN or infinity, and JAX was asked to check for it.
+      FloatingPointError: a program produced NaN or infinity, and JAX checks for it.
     """
     try:
         yield
@@ -128,8 +135,8 @@ def _nan_explained() -> Iterator[None]:
         if type(error).__name__ != "InternalFloatingPointError":
             raise
         raise FloatingPointError(
-            f"a program gave {error.args[-1]}, which JAX was asked to check for (JAX_DEBUG_NANS or "
-            "JAX_DEBUG_INFS); jax.jit(ppg_jax.make_train(config))(key) says in which operation"
+            f"a program produced {error.args[-1]}, and JAX checks for it (JAX_DEBUG_NANS or "
+            "JAX_DEBUG_INFS); jax.jit(ppg_jax.make_train(config))(key) shows in which operation"
         ) from None
 
 
@@ -138,9 +145,9 @@ def _mesh(layout: Layout) -> Mesh:
 
 
 def shard(tree: Any, layout: Layout) -> list[Any]:
-    """Splits leaves ``[replicas, ...]`` into batches, leaves ``[layout.batch_size, ...]``.
+    """Splits leaves ``[replicas, ...]`` into batches with leaves ``[layout.batch_size, ...]``.
 
-    The batches are placed on their devices. The last batch is filled up with copies of the first
+    The batches are placed on their devices. The last batch is padded with copies of the first
     replica.
     """
     sharding = _sharding(layout, PartitionSpec(AXIS))
@@ -158,24 +165,24 @@ def shard(tree: Any, layout: Layout) -> list[Any]:
 
 
 def repeat(tree: Any, layout: Layout) -> list[Any]:
-    """The same tree for each batch, copied to all devices once instead of in every call."""
+    """The same tree for each batch, placed on all devices so that calls need not transfer it."""
     sharding = _sharding(layout, PartitionSpec())
     return [tree if sharding is None else jax.device_put(tree, sharding)] * layout.num_batches
 
 
 def placed(tree: Any, layout: Layout) -> Any:
-    """Shapes, dtypes and shardings of a result's leaves ``[layout.batch_size, ...]``."""
+    """Shapes, dtypes and shardings of a program's result, leaves ``[layout.batch_size, ...]``."""
     sharding = _sharding(layout, PartitionSpec(AXIS))
     return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), tree)
 
 
 def _sharding(layout: Layout, spec: PartitionSpec) -> NamedSharding | None:
-    """The sharding over devices; None for one device."""
+    """Sharding over the devices of a layout; None if it has only one device."""
     return NamedSharding(_mesh(layout), spec) if layout.devices > 1 else None
 
 
 def gather(batches: Sequence[Any], layout: Layout) -> Any:
-    """The inverse of ``shard``: leaves ``[replicas, ...]`` on the first device."""
+    """Joins batches to leaves ``[replicas, ...]`` on the first device: the inverse of ``shard``."""
     device = jax.local_devices()[0]
 
     def whole(*parts: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Playing a trained policy, without learning."""
+"""Evaluating a trained policy: playing episodes without learning."""
 
 import functools
 from typing import Any
@@ -20,13 +20,13 @@ from ppg_jax.networks import POLICY, Agent
 from ppg_jax.types import EnvsState, NetworkState
 
 USUAL_LIMIT, LONGEST_LIMIT = 10_000, 100_000
-"""Steps that are played at most where no limit is known, and the longest limit waited for."""
+"""Limit of steps if the environment names none, and the longest limit of its own that is used."""
 MOST_EPISODES, MOST_STEPS = 1_000_000, 2**31 - 1
-"""Episodes that are played side by side at most, and steps that are counted."""
+"""Limits of the number of parallel episodes and of the number of steps."""
 
 
 def same_shapes(found: Any, want: Any) -> bool:
-    """Whether a tree of arrays has the structure and shapes of another."""
+    """Whether two trees of arrays have the same structure and shapes."""
     structure: Any = jax.tree.structure(found)
     return structure == jax.tree.structure(want) and all(
         jnp.shape(a) == b.shape
@@ -35,15 +35,16 @@ def same_shapes(found: Any, want: Any) -> bool:
 
 
 def _check_params(agent: Agent, params: Any) -> None:
-    """Whether parameters are those of one seed's networks.
+    """Checks that parameters have the structure and shapes of one seed's networks.
 
     Raises:
-      ConfigError: they are not.
+      ConfigError: they have not.
     """
     if not same_shapes(params, jax.eval_shape(agent.init, jax.random.key(0))):
         raise ConfigError(
-            "params: are not those of this configuration's networks, of one seed; of several seeds "
-            "take one, jax.tree.map(lambda x: x[0], params), or vmap"
+            "params: the structure or a shape is invalid; it should be the parameters of one seed "
+            "of this configuration; for several seeds use vmap, or select one by "
+            "jax.tree.map(lambda x: x[0], params)"
         )
 
 
@@ -57,26 +58,27 @@ def evaluate(
     greedy: bool = False,
     max_steps: int | None = None,
 ) -> tuple[chex.Array, chex.Array, chex.Array]:
-    """Plays fresh episodes side by side, one in each environment, until all have ended.
+    """Plays episodes in parallel, one in each environment, until all have ended.
 
-    Pure: jit it with everything but ``params``, ``obs_stats`` and ``key`` static, vmap it over
-    seeds. Where a task has several episodes, one of ours is the whole task.
+    The function is pure. You can jit it with all arguments static except ``params``, ``obs_stats``
+    and ``key``, and vmap it over seeds. If a task has several episodes, the whole task counts as
+    one episode here.
 
     Args:
-      config: of the run.
-      params: of one seed.
-      obs_stats: of one seed, or None.
-      key: for resets, the environment and the policy.
-      num_episodes: E.
-      greedy: take the most probable action instead of a sample.
-      max_steps: where to stop if episodes do not end; default the environment's own time limit if
-        that is at most 100,000, otherwise 10,000.
+      config: configuration of the run.
+      params: parameters of one seed.
+      obs_stats: observation statistics of one seed, or None.
+      key: random key for resets, the environment and the policy.
+      num_episodes: number of episodes, E.
+      greedy: whether to take the most probable action instead of a sample.
+      max_steps: limit of steps for episodes that do not end. Default: the environment's own time
+        limit, but at least 10,000; if that limit is unknown or above 100,000, it is 10,000.
 
     Returns:
       Raw returns ``[E]``, lengths ``[E]``, and whether each episode ended, bool ``[E]``.
 
     Raises:
-      ConfigError: one of these is something else.
+      ConfigError: an argument is invalid.
     """
     returns, lengths, ended = evaluate_tasks(
         config, params, obs_stats, key, num_episodes, greedy=greedy, max_steps=max_steps
@@ -95,10 +97,11 @@ def evaluate_tasks(
     greedy: bool = False,
     max_steps: int | None = None,
 ) -> tuple[chex.Array, chex.Array, chex.Array]:
-    """``evaluate`` with the returns of a task's episodes apart: does the policy learn within it?
+    """``evaluate`` with one return per episode of a task, to see if the policy learns within it.
 
     Returns:
-      Raw returns ``[E, episodes_per_task]``, lengths ``[E]``, and whether each task ended.
+      Raw returns ``[E, episodes_per_task]``, lengths ``[E]``, and whether each task ended, bool
+      ``[E]``.
     """
     check_config(config)
     check_whole("num_episodes", num_tasks, 1, MOST_EPISODES)
@@ -138,9 +141,9 @@ def evaluate_tasks(
 
 
 def _step_limit(env: Environment) -> int:
-    """Steps after which the last episodes are cut off, so that playing ends."""
+    """Number of steps after which unfinished episodes are cut off."""
     own = env.max_episode_steps or 0
-    # An environment may end its episodes later than its nominal limit says.
+    # Some environments end an episode only after their nominal limit.
     return max(own, USUAL_LIMIT) if own <= LONGEST_LIMIT else USUAL_LIMIT
 
 
@@ -154,19 +157,19 @@ def record_episode(
     greedy: bool = False,
     max_steps: int = 1_000,
 ) -> tuple[Any, chex.Array, chex.Array]:
-    """One episode, step by step; pure like ``evaluate``.
+    """Plays one episode and returns every step; pure like ``evaluate``.
 
     Args:
-      config: of the run.
-      params: of one seed.
-      obs_stats: of one seed, or None.
-      key: for the reset, the environment and the policy.
-      greedy: take the most probable action instead of a sample.
-      max_steps: T.
+      config: configuration of the run.
+      params: parameters of one seed.
+      obs_stats: observation statistics of one seed, or None.
+      key: random key for the reset, the environment and the policy.
+      greedy: whether to take the most probable action instead of a sample.
+      max_steps: number of steps, T.
 
     Returns:
-      The environment's states before each step, leaves ``[T, ...]``, rewards ``[T]``, and whether
-      the episode is over after a step, bool ``[T]``; what follows belongs to other episodes.
+      State of the environment before each step, leaves ``[T, ...]``; rewards ``[T]``; and whether
+      the episode ended with each step, bool ``[T]``. Later steps belong to other episodes.
     """
     ppg = build(config)
     env, agent, network = ppg.env, ppg.agent, NetworkState(params, obs_stats)
@@ -197,33 +200,34 @@ def evaluate_seeds(
     greedy: bool = False,
     max_steps: int | None = None,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """``evaluate_tasks`` for the parameters of several seeds, compiled and run.
+    """Compiles and runs ``evaluate_tasks`` for several seeds.
 
     Args:
-      config: of the run.
-      layout: how its seeds run.
-      params: leaves ``[S, ...]``.
-      obs_stats: leaves ``[S, ...]``, or None.
-      seed: of the episodes' randomness.
-      num_episodes: E, of each seed.
-      greedy: take the most probable action instead of a sample.
-      max_steps: as in ``evaluate``.
+      config: configuration of the run.
+      layout: layout of the seeds.
+      params: parameters of all seeds, leaves ``[S, ...]``.
+      obs_stats: observation statistics of all seeds, leaves ``[S, ...]``, or None.
+      seed: random seed of the episodes.
+      num_episodes: number of episodes per seed, E.
+      greedy: whether to take the most probable action instead of a sample.
+      max_steps: limit of steps, as in ``evaluate``.
 
     Returns:
-      Returns ``[S, E, episodes_per_task]``, lengths and whether each task ended, ``[S, E]``.
+      Raw returns ``[S, E, episodes_per_task]``, lengths ``[S, E]``, and whether each task ended,
+      bool ``[S, E]``.
     """
 
     keys = jax.random.split(jax.random.key(seed), config.seeds)
-    mapped = _playing(config, layout, num_episodes, greedy, max_steps)
-    turns = shard((params, obs_stats, keys), layout)
-    program = mapped.lower(None, turns[0]).compile()
-    played = gather(run_batches(program, [None] * layout.num_batches, turns, layout), layout)
+    mapped = _task_evaluation_program(config, layout, num_episodes, greedy, max_steps)
+    batches = shard((params, obs_stats, keys), layout)
+    program = mapped.lower(None, batches[0]).compile()
+    played = gather(run_batches(program, [None] * layout.num_batches, batches, layout), layout)
     returns, lengths, ended = map(np.asarray, played)
     return returns, lengths, ended
 
 
 @kept
-def _playing(
+def _task_evaluation_program(
     config: Config, layout: Layout, episodes: int, greedy: bool, max_steps: int | None
 ) -> Any:
     def play(_: None, one: tuple[Any, Any, chex.PRNGKey]):
@@ -234,7 +238,7 @@ def _playing(
 
 @kept
 def evaluation_program(config: Config, layout: Layout, episodes: int, greedy: bool) -> Any:
-    """``evaluate`` of a batch of seeds, jitted.
+    """``evaluate`` for a batch of seeds, jitted.
 
     Its arguments are None and ``(params, obs_stats, keys)``, leaves ``[layout.batch_size, ...]``.
     """
@@ -247,7 +251,7 @@ def evaluation_program(config: Config, layout: Layout, episodes: int, greedy: bo
 
 @functools.lru_cache(maxsize=4)
 def recording_program(config: Config, greedy: bool, max_steps: int) -> Any:
-    """``record_episode(params, obs_stats, key)``, jitted and kept for the next episode."""
+    """``record_episode`` as a function of ``(params, obs_stats, key)``, jitted and kept."""
     return jax.jit(
         lambda p, s, k: record_episode(config, p, s, k, greedy=greedy, max_steps=max_steps)
     )

@@ -1,4 +1,4 @@
-"""The layout of many trainings on a machine: together, one after another, or in chunks."""
+"""Decides how replicas are distributed over the devices and cores of this machine."""
 
 import contextlib
 import dataclasses
@@ -13,20 +13,21 @@ from ppg_jax.algorithm import build
 from ppg_jax.config import Config, ConfigError
 
 VMAP_LIMIT = 128
-"""Most replicas that ``auto`` vmaps on an accelerator; more of them run in chunks."""
+"""Largest number of replicas that ``auto`` vmaps on an accelerator; more run in chunks."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Layout:
-    """Where and how replicas run.
+    """How replicas run, and on how many devices.
 
     Attributes:
-      strategy: ``vmap`` (all together), ``map`` (one after another) or ``chunk`` (vmapped chunks,
-        one after another).
+      strategy: ``vmap`` (all together), ``map`` (one after another) or ``chunk`` (groups of
+        ``chunk_size``, one group after another).
       devices: number of JAX devices that share the replicas. Each runs its part by the strategy.
       chunk_size: number of replicas that run together on a device.
-      replicas: number of all replicas.
-      workers: number of threads that call the program at the same time; 1 except on CPU.
+      replicas: number of replicas.
+      workers: number of batches that run at the same time, each called by its own thread. It is
+        above 1 only on CPU.
     """
 
     strategy: Literal["vmap", "map", "chunk"]
@@ -37,12 +38,12 @@ class Layout:
 
     @property
     def batch_size(self) -> int:
-        """Number of replicas in one call, on all devices."""
+        """Number of replicas that one call runs, on all devices together."""
         return self.chunk_size * self.devices
 
     @property
     def num_batches(self) -> int:
-        """Number of calls for all replicas; the last batch may not be full."""
+        """Number of batches for all replicas. The last one may not be full."""
         return math.ceil(self.replicas / self.batch_size)
 
     def __str__(self) -> str:
@@ -55,28 +56,28 @@ class Layout:
 def by_threads(config: Config) -> bool:
     """Whether threads share the replicas, instead of JAX devices.
 
-    This is so on CPU, where JAX uses all cores for any number of devices. A ``vmap`` is a single
-    call, which only devices can share.
+    This is so on CPU, where JAX computes on all cores however many devices it counts. But ``vmap``
+    is a single call, which only devices can share.
     """
     return jax.default_backend() == "cpu" and config.strategy != "vmap"
 
 
 def choose_layout(config: Config, replicas: int, cores: int | None = None) -> Layout:
-    """Chooses how replicas of a configuration run on this machine.
+    """Chooses the layout of a number of replicas on this machine.
 
-    Where the configuration leaves a choice:
+    If the configuration sets no strategy, it is chosen like this:
 
-    - On CPU the strategy is ``map``. One replica keeps a core busy, and vmapping over parameters
-      only makes matrix products, convolutions and cache use worse (``benchmarks/seeds.py``). As
-      many threads call the program as there are cores.
-    - Elsewhere it is ``vmap``, because small networks leave most of an accelerator idle, on as many
-      devices as shorten the work. It is ``chunk`` if a device had more than ``VMAP_LIMIT`` replicas
-      or more than its memory may hold.
+    - On CPU ``map``. One replica keeps a core busy, and batching over parameters makes its matrix
+      products, convolutions and working set slower (``benchmarks/seeds.py``). As many threads call
+      the program as there are cores. Only ``vmap`` is spread over JAX's devices.
+    - Elsewhere ``vmap``, on as many devices as shorten the run, because small networks leave most
+      of an accelerator idle. If a device would get more than ``VMAP_LIMIT`` replicas, or more than
+      may fit into its memory, ``chunk``.
 
     Args:
-      config: what to train.
-      replicas: number of trainings.
-      cores: number of CPU cores; default the number of JAX devices.
+      config: configuration to train.
+      replicas: number of replicas.
+      cores: number of CPU cores; default: the number of JAX devices.
 
     Raises:
       ConfigError: the environment of ``config`` cannot be made.
@@ -98,20 +99,20 @@ def choose_layout(config: Config, replicas: int, cores: int | None = None) -> La
     if strategy == "auto":
         strategy = "vmap" if share <= together else "chunk"
     size = {"map": 1, "vmap": share, "chunk": min(config.chunk_size or together, share)}[strategy]
-    if strategy == "chunk":  # chunks of equal size, as far as possible
+    if strategy == "chunk":  # make chunks as equal as possible
         size = math.ceil(share / math.ceil(share / size))
     layout = Layout(strategy, devices, size, replicas, workers)
     return dataclasses.replace(layout, workers=min(workers, layout.num_batches))
 
 
 def _most_together(config: Config) -> int:
-    """Most replicas to vmap on a device: a phase's data fills at most half of its memory."""
+    """Number of replicas to run together: their stored data fills at most half of the memory."""
     memory = _device_memory()
     if memory is None:
         return VMAP_LIMIT
     seen = build(config).env.observation
     observation = math.prod(seen.shape) * jnp.dtype(seen.dtype).itemsize
-    # A rollout holds each observation, its successor, and about sixteen other numbers.
+    # A rollout stores each observation, its successor, and about sixteen other numbers.
     each = config.steps_per_iteration * (2 * observation + 64)
     if config.e_aux:
         each += config.n_pi * config.steps_per_iteration * observation
@@ -119,18 +120,18 @@ def _most_together(config: Config) -> int:
 
 
 def _device_memory() -> int | None:
-    """Bytes of device memory that JAX may use; None if it does not say."""
+    """Bytes of a device's memory that JAX may use; None if JAX does not tell."""
     return (jax.local_devices()[0].memory_stats() or {}).get("bytes_limit")
 
 
 def use_all_cores() -> int:
     """Makes every CPU core a JAX device, so that a ``vmap`` can be spread over them.
 
-    JAX reads this setting once, before its first computation. Afterwards nothing changes. Nothing
-    changes either if the number was set by hand (``JAX_NUM_CPU_DEVICES`` or ``XLA_FLAGS``).
+    JAX reads this setting once, before its first computation. After that, or if the user set the
+    number (``JAX_NUM_CPU_DEVICES`` or ``XLA_FLAGS``), nothing changes.
 
     Returns:
-      The number of devices of JAX's default backend.
+      Number of devices of JAX's default backend.
     """
     by_hand = "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", "")
     unset = jax.config.jax_num_cpu_devices < 0  # type: ignore[attr-defined]
@@ -148,19 +149,19 @@ def _cores() -> int:
 
 
 def lay_out(config: Config, replicas: int) -> Layout:
-    """``choose_layout`` after ``use_all_cores``.
+    """``choose_layout``, after making CPU cores JAX devices (``use_all_cores``).
 
-    Cores always become devices. The compilation cache distinguishes programs by the number of
-    devices, and a later call in the same process may need all of them.
+    This is done for every layout. The compilation cache distinguishes programs by the number of
+    devices, and a later call in the same process may need all devices.
 
     Raises:
-      ConfigError: more devices than there are, or the environment cannot be made.
+      ConfigError: ``devices`` is larger than what is available, or the environment cannot be made.
     """
     available, cores = use_all_cores(), _cores()
-    what = f"JAX has {available} here"
+    what = f"JAX has {available} devices"
     if by_threads(config):
         available = max(available, cores)
-        what = f"{available} can work here"
+        what = f"{available} can be used on this machine"
     elif jax.default_backend() == "cpu":
         what += (
             " (CPU cores become devices only before JAX's first computation: call "
@@ -168,6 +169,7 @@ def lay_out(config: Config, replicas: int) -> Layout:
         )
     if (config.devices or 1) > available:
         raise ConfigError(
-            f"devices: {config.devices} is invalid; {what}, and null takes all that are of use"
+            f"devices: {config.devices} is invalid; {what}; use fewer, or null for as many as "
+            "shorten the run"
         )
     return choose_layout(config, replicas, cores)

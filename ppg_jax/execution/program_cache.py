@@ -1,4 +1,4 @@
-"""Jitted functions, kept in memory: repeating a training in a process compiles nothing."""
+"""Keeps compiled programs until the process ends, so that repeated trainings do not recompile."""
 
 import dataclasses
 import functools
@@ -12,18 +12,23 @@ from ppg_jax.execution.backend import compiler_options
 from ppg_jax.execution.layout import Layout
 
 KEPT = 8
-"""Number of functions of each kind that are kept; the least recently used one is dropped."""
+"""Number of functions that are kept of each kind; beyond it the least recently used is dropped."""
 
 
 def kept(make: Callable[..., Any]) -> Callable[..., Any]:
-    """A decorator that keeps the jitted functions which ``make(config, layout, *rest)`` returns.
+    """Keeps the jitted functions that ``make(config, layout, *rest)`` returns.
 
-    JAX keeps compiled programs with their jitted function, until ``jax.clear_caches()``. So it is
-    enough to return the same function again. Settings that do not change the program are ignored
-    (seeds, hyperparameters, numbers of batches and of threads); ``make`` gets neutral values.
+    As long as a jitted function lives, JAX keeps its traces and compiled programs, by shapes and by
+    JAX's own settings, until ``jax.clear_caches()``. So it is enough to return the same function
+    again. Settings that do not change the program (seeds, hyperparameters, the number of batches
+    and of threads) are not compared; ``make`` gets default values for them.
 
     Args:
-      make: maps a configuration, a layout and other hashable values to a result of ``jax.jit``.
+      make: function that returns a jitted function. Its arguments are a configuration, a layout and
+        other hashable values.
+
+    Returns:
+      A function with the arguments of ``make`` that calls it only for new programs.
     """
     remembered = functools.lru_cache(KEPT)(
         lambda _, config, layout, *rest: make(config, layout, *rest)
@@ -31,30 +36,31 @@ def kept(make: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(make)
     def find(config: Config, layout: Layout, *rest: Any) -> Any:
-        return remembered(_around(config, layout), _shaping(config), _batch(layout), *rest)
+        context = _compile_context(config, layout)
+        return remembered(context, _static_config(config), _batch_layout(layout), *rest)
 
     return find
 
 
-def _shaping(config: Config) -> Config:
-    """The configuration without the fields that do not change the program of a batch."""
+def _static_config(config: Config) -> Config:
+    """The configuration with defaults for all fields that do not change a batch's program."""
     return config.replace(
         hparams=Hyperparams(), seed=0, seeds=1, strategy="map", chunk_size=None, devices=None
     )
 
 
-def _batch(layout: Layout) -> Layout:
-    """The layout of one batch."""
+def _batch_layout(layout: Layout) -> Layout:
+    """The layout of a single batch."""
     return dataclasses.replace(layout, replicas=layout.batch_size, workers=1)
 
 
-def _around(config: Config, layout: Layout) -> tuple[Any, ...]:
-    """Other things that change a program, and that JAX does not compare."""
-    told = compiler_options() or {}
+def _compile_context(config: Config, layout: Layout) -> tuple[Any, ...]:
+    """Everything else that a program depends on and that JAX's own cache does not compare."""
+    options = compiler_options() or {}
     return (
         jax.config.jax_debug_nans,  # type: ignore[attr-defined]
         jax.config.jax_debug_infs,  # type: ignore[attr-defined]
         tuple(jax.local_devices()[: layout.devices]),
-        tuple(told.items()),
+        tuple(options.items()),
         same_environment(config),
     )

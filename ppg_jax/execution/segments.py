@@ -1,4 +1,4 @@
-"""The host's loop: compiles a run's programs, calls them, and yields metrics in between."""
+"""The training loop on the host: compiles the programs, calls them, and yields metrics between."""
 
 import dataclasses
 import math
@@ -21,7 +21,7 @@ from ppg_jax.functional import marked_as_nan
 from ppg_jax.types import MetricArrays
 
 SEGMENTS = 100
-"""Number of segments of a run, about."""
+"""Approximate number of segments of a run."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,13 +29,14 @@ class Segment:
     """A part of a run: one call of a compiled program for every batch of replicas.
 
     Attributes:
-      metrics: by name, each ``[replicas, iterations of the segment]``.
-      phases: number of finished phases of the run.
-      at_phase_end: whether the segment ends with a whole phase.
-      states: training states of each batch, leaves ``[layout.batch_size, ...]``; invalid when the
-        next segment begins.
-      compile_seconds: seconds of tracing and compiling so far.
-      run_seconds: seconds of running so far.
+      metrics: metrics by name, each ``[replicas, iterations of the segment]``.
+      phases: number of phases that the run has completed after this segment.
+      at_phase_end: whether the segment ends with a complete phase. False for the iterations after
+        the last complete phase.
+      states: training state of each batch after the segment, leaves ``[layout.batch_size, ...]``.
+        Valid only until the next segment is requested, because its buffers are donated.
+      compile_seconds: total time of tracing and compiling so far.
+      run_seconds: total time of running so far.
     """
 
     metrics: MetricArrays
@@ -48,13 +49,13 @@ class Segment:
 
 @dataclasses.dataclass(frozen=True)
 class Start:
-    """The state from which a resumed run continues.
+    """A training state from which a run continues.
 
     Attributes:
-      state: training states, leaves ``[replicas, ...]``.
-      phases: number of finished phases.
-      compile_seconds: seconds of compiling before.
-      run_seconds: seconds of running before.
+      state: training state, leaves ``[replicas, ...]``.
+      phases: number of phases completed in this state.
+      compile_seconds: compile time up to this state.
+      run_seconds: run time up to this state.
     """
 
     state: Any
@@ -65,12 +66,12 @@ class Start:
 
 @dataclasses.dataclass(frozen=True)
 class Pace:
-    """How a run is cut into segments.
+    """How a run is split into segments.
 
     Attributes:
-      most_phases: largest number of phases of a segment.
-      stop_every: number of phases; a segment ends at each of its multiples.
-      compiled: called when all programs are compiled and training begins.
+      most_phases: largest number of phases per segment; None: no limit.
+      stop_every: interval in phases at which a segment must end; None: no such interval.
+      compiled: callback for the moment when all programs are compiled and training begins.
     """
 
     most_phases: int | None = None
@@ -90,12 +91,15 @@ def train_segments(
     """Trains every replica, segment by segment.
 
     Args:
-      config: what to train.
-      layout: how the replicas run.
-      hparams: scalars, or leaves ``[replicas]``.
-      start: keys ``[replicas]``, or the state to continue from.
-      shared: whether the hyperparameters are scalars, the same for all replicas.
-      pace: how the run is cut into segments.
+      config: configuration to train.
+      layout: layout of the replicas.
+      hparams: hyperparameters as scalars, or leaves ``[replicas]``.
+      start: random keys ``[replicas]``, or a state from which to continue.
+      shared: whether the hyperparameters are scalars, which all replicas share.
+      pace: how the run is split into segments.
+
+    Yields:
+      A ``Segment`` after each call of a program that returns metrics.
     """
     hparams = jax.tree.map(jax.numpy.float32, hparams)
     per_batch = repeat(hparams, layout) if shared else shard(hparams, layout)
@@ -117,25 +121,25 @@ def train_segments(
             running += time.perf_counter() - began
             phases += phases_per_call
             if done[0][1]:
-                metrics = _whole([part for _, part in done], layout)
+                metrics = _all_replicas([part for _, part in done], layout)
                 at_end = phases_per_call > 0
                 yield Segment(metrics, phases, at_end, states, compiling, running)
 
 
-def _whole(parts: list[dict[str, jax.Array]], layout: Layout) -> MetricArrays:
-    """Metrics of all replicas, joined from the batches."""
+def _all_replicas(parts: list[dict[str, jax.Array]], layout: Layout) -> MetricArrays:
+    """Joins the metrics of the batches to metrics of all replicas."""
 
-    def whole(name: str) -> np.ndarray:
+    def joined(name: str) -> np.ndarray:
         return np.concatenate([np.asarray(part[name]) for part in parts])[: layout.replicas]
 
-    return {name: marked_as_nan(whole(name)) for name in parts[0]}
+    return {name: marked_as_nan(joined(name)) for name in parts[0]}
 
 
 def compile_all(programs: list[Any], layout: Layout, hparams: Any, state: Any) -> list[Any]:
-    """Compiles programs of which each gets the state that the one before returns.
+    """Compiles a sequence of programs, where each takes the state that the previous one returns.
 
-    While XLA compiles one, Python traces the next. Tracing happens in the caller's thread, because
-    JAX's settings (``jax.default_matmul_precision`` and others) may hold for that thread only.
+    While XLA compiles one program, Python traces the next. Tracing runs in the caller's thread,
+    because JAX's settings (such as ``jax.default_matmul_precision``) may apply only to this thread.
     """
     pool = ThreadPoolExecutor()
     try:
@@ -157,39 +161,42 @@ def programs(
     done: int | None = None,
     pace: Pace = Pace(),  # frozen
 ) -> list[tuple[Any, int, int]]:
-    """The programs of a run in order, with the number of calls and the phases of a call.
+    """The programs of a run, in the order in which they are called.
 
     Args:
-      config: what to train.
-      layout: how the replicas run.
-      shared: as in ``train_segments``.
-      done: number of finished phases of a resumed run; None for a new one.
-      pace: how the run is cut into segments.
+      config: configuration to train.
+      layout: layout of the replicas.
+      shared: whether all replicas share the hyperparameters, as in ``train_segments``.
+      done: number of phases completed in the state from which to continue; None: a new run.
+      pace: how the run is split into segments.
+
+    Returns:
+      For each program: the program, its number of calls, and its phases per call.
     """
     programs = []
     if done is None:
-        programs.append((_beginning(config, layout, shared), 1, 0))
+        programs.append((_init_program(config, layout, shared), 1, 0))
     left = config.num_phases - (done or 0)
     if left:
         each = _segment_phases(config.num_phases, done or 0, pace)
-        programs.append((_phases(config, layout, shared, each), left // each, each))
+        programs.append((_phase_program(config, layout, shared, each), left // each, each))
     if config.num_tail_iterations:
-        programs.append((_tail(config, layout, shared), 1, 0))
+        programs.append((_tail_program(config, layout, shared), 1, 0))
     return programs
 
 
 @kept
-def _beginning(config: Config, layout: Layout, shared: bool) -> Any:
+def _init_program(config: Config, layout: Layout, shared: bool) -> Any:
     return _jitted(lambda _, key: (init(config, key), {}), layout, shared, in_place=False)
 
 
 @kept
-def _phases(config: Config, layout: Layout, shared: bool, each: int) -> Any:
+def _phase_program(config: Config, layout: Layout, shared: bool, each: int) -> Any:
     return _jitted(lambda h, s: train_phases(config, h, s, each), layout, shared)
 
 
 @kept
-def _tail(config: Config, layout: Layout, shared: bool) -> Any:
+def _tail_program(config: Config, layout: Layout, shared: bool) -> Any:
     return _jitted(lambda h, s: train_tail(config, h, s), layout, shared)
 
 
@@ -202,7 +209,7 @@ def _jitted(fn: Callable[..., Any], layout: Layout, shared: bool, in_place: bool
 
 
 def _segment_phases(num_phases: int, done: int, pace: Pace) -> int:
-    """Number of phases of a segment: a divisor, so that all segments share one program."""
+    """Phases per segment. It divides the remaining phases, so that one program is enough."""
     whole = math.gcd(num_phases - done, pace.stop_every or 0, done if pace.stop_every else 0)
     most = min(max(1, (num_phases - done) // SEGMENTS), pace.most_phases or num_phases)
     return max(d for d in range(1, most + 1) if whole % d == 0)

@@ -1,6 +1,7 @@
-"""Metrics to statistics, curves and tables.
+"""Statistics, learning curves and tables from the metrics of runs.
 
-Arrays in, numbers and pictures out. Nothing here knows a folder or trains.
+The functions take arrays and return numbers, figures and text. Nothing here may read or write a
+file, know a run folder, or train.
 """
 
 from ppg_jax.report.curves import (

@@ -1,6 +1,7 @@
-"""Runs beside each other: learning curves, profiles and tables, with intervals over seeds.
+"""Comparison of runs: learning curves, profiles and tables, with intervals over seeds.
 
-Figures follow Agarwal et al. 2021 (arXiv:2108.13264): interquartile means, stratified bootstrap.
+Statistics follow Agarwal et al. 2021 (arXiv:2108.13264): interquartile means (IQM) and stratified
+bootstrap intervals.
 """
 
 import dataclasses
@@ -20,11 +21,11 @@ from ppg_jax.report.statistics import iqm_interval
 from ppg_jax.types import MetricArrays
 
 COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000", "#999999")
-"""Told apart by people who see colours differently (Okabe and Ito)."""
+"""Colours that people with colour blindness can distinguish (Okabe and Ito)."""
 
 
 class Chart(Figure):
-    """A figure that a notebook shows of itself, whether or not pyplot was set up there."""
+    """A figure that a notebook displays even if pyplot is not set up there."""
 
     def _repr_png_(self) -> bytes:
         picture = io.BytesIO()
@@ -33,14 +34,15 @@ class Chart(Figure):
 
 
 def shared_envs(groups: Sequence[Group]) -> list[str]:
-    """Environments that every group has: what groups can be compared in."""
+    """Environments that occur in every group, in which the groups can be compared."""
     return sorted(set.intersection(*(set(group.envs()) for group in groups)))
 
 
 def normalized(groups: Sequence[Group]) -> dict[str, dict[str, np.ndarray]]:
-    """Final returns by group and shared environment; scaled to 0..1 where these are several.
+    """Final returns by group and shared environment.
 
-    The scale of an environment is from the worst to the best seed of all groups.
+    If there are several environments, the returns of each are scaled: 0 is the worst seed of all
+    groups in that environment, 1 the best.
     """
     envs = shared_envs(groups)
     found = {group.label: {env: group.scores(env) for env in envs} for group in groups}
@@ -59,14 +61,15 @@ def normalized(groups: Sequence[Group]) -> dict[str, dict[str, np.ndarray]]:
 def probability_of_improvement(
     better: Mapping[str, np.ndarray], worse: Mapping[str, np.ndarray], resamples: int = 2_000
 ) -> tuple[float, float, float]:
-    """How likely a run of one group beats a run of another, in the same environment.
+    """Probability that a run of one group beats a run of another in the same environment.
 
-    Ties count half (the Mann-Whitney statistic over its maximum), environments alike.
+    Ties count half, as in the Mann-Whitney statistic divided by its maximum. All environments have
+    the same weight.
 
     Args:
-      better: final returns of one group by environment.
-      worse: of the other.
-      resamples: of the stratified bootstrap, with a fixed seed.
+      better: final returns of the first group, by environment.
+      worse: final returns of the second group, by environment.
+      resamples: number of resamples of the stratified bootstrap, whose seed is fixed.
 
     Returns:
       ``(probability, low, high)`` with a 95% interval.
@@ -80,7 +83,7 @@ def probability_of_improvement(
         return np.nan, np.nan, np.nan
     rng = np.random.default_rng(0)
 
-    def chance(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    def probability(x: np.ndarray, y: np.ndarray) -> np.ndarray:
         above = x[..., :, None] > y[..., None, :]
         equal = x[..., :, None] == y[..., None, :]
         return (above + 0.5 * equal).mean((-2, -1))
@@ -88,14 +91,14 @@ def probability_of_improvement(
     def draw(x: np.ndarray) -> np.ndarray:
         return rng.choice(x, (resamples, x.size))
 
-    middle = float(np.mean([chance(x, y) for x, y in pairs]))
-    drawn = np.mean([chance(draw(x), draw(y)) for x, y in pairs], axis=0)
+    middle = float(np.mean([probability(x, y) for x, y in pairs]))
+    drawn = np.mean([probability(draw(x), draw(y)) for x, y in pairs], axis=0)
     low, high = np.quantile(drawn, [0.025, 0.975])
     return middle, float(low), float(high)
 
 
 def markdown_table(groups: Sequence[Group]) -> str:
-    """Final IQM with its 95% interval for every group and environment, best first."""
+    """Final IQM and its 95% interval for every group and environment, as Markdown, best first."""
     head = "| group | environment | seeds | final return (IQM) | 95% interval |"
     lines = [head, "|---|---|---|---|---|"]
     rows = []
@@ -133,12 +136,12 @@ def _tidy(axes: Axes) -> None:
 
 
 def _legend(figure: Figure, groups: Sequence[Group]) -> None:
-    """All groups below the panels, where they cover nothing: not every panel has all of them."""
+    """Draws one legend of all groups below the panels, because a panel may lack some groups."""
     lines = [
         Line2D([], [], color=color, linewidth=1.8, label=group.name)
         for group, color in zip(groups, COLORS * len(groups), strict=False)
     ]
-    letters = 14 * figure.get_figwidth()  # about as many as fit into a line
+    letters = 14 * figure.get_figwidth()  # about the number that fits into a line
     columns = int(letters // (8 + max(len(group.name) for group in groups)))
     figure.legend(
         handles=lines, loc="outside lower center", frameon=False, fontsize=9,
@@ -147,7 +150,7 @@ def _legend(figure: Figure, groups: Sequence[Group]) -> None:
 
 
 def _seeds(groups: Sequence[Group], envs: Sequence[str]) -> str:
-    """How many seeds each group has in an environment, in words."""
+    """The number of seeds of each group in an environment, as text."""
     counts = sorted({len(g.scores(env)) for g in groups for env in envs if env in g.envs()})
     number = str(counts[0]) if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
     return f"{number} seed" + "s" * (counts != [1]) + " each" * (len(groups) > 1)
@@ -165,11 +168,11 @@ def _draw_group(axes: Axes, group: Group, env: str, color: str, per_seed: bool) 
 
 
 def plot_curves(groups: Sequence[Group], *, per_seed: bool = False) -> Figure:
-    """Interquartile mean return over env steps with its 95% interval, a panel an environment.
+    """Plots the IQM of the return over env steps, with 95% intervals and a panel per environment.
 
     Args:
-      groups: to be compared.
-      per_seed: every seed as a thin line too.
+      groups: groups to compare.
+      per_seed: whether to also draw each seed as a thin line.
     """
     envs = sorted({env for group in groups for env in group.envs()})
     columns = min(3, len(envs))
@@ -194,16 +197,16 @@ def plot_curves(groups: Sequence[Group], *, per_seed: bool = False) -> Figure:
 
 
 def plot_profile(groups: Sequence[Group]) -> Figure:
-    """Performance profile: the share of runs whose final return is above a value.
+    """Plots the performance profile: the share of runs whose final return is above a value.
 
     Args:
-      groups: to be compared, in the environments that all of them have.
+      groups: groups to compare, in the environments that all of them have.
 
     Raises:
-      ConfigError: there is none.
+      ConfigError: the groups have no environment in common.
     """
     if not shared_envs(groups):
-        raise ConfigError("groups: no environment is in all of them, so there is no profile")
+        raise ConfigError("groups: they have no environment in common; choose others for a profile")
     figure = Chart(figsize=(5.2, 3.6), layout="constrained")
     axes = figure.add_subplot()
     scores_of = normalized(groups)
@@ -211,7 +214,7 @@ def plot_profile(groups: Sequence[Group]) -> Figure:
     everything = np.concatenate([x for s in scores_of.values() for x in s.values()])
     known = everything[np.isfinite(everything)]
     low, high = (known.min(), known.max()) if known.size else (0.0, 0.0)
-    margin = 0.02 * (high - low)  # so that every curve is seen to begin at one and end at nothing
+    margin = 0.02 * (high - low)  # shows that every curve begins at 1 and ends at 0
     values = np.linspace(low - margin, high + margin, 400)
     rng = np.random.default_rng(0)
     for group, color in zip(groups, COLORS * len(groups), strict=False):
@@ -235,7 +238,7 @@ def plot_profile(groups: Sequence[Group]) -> Figure:
 
 
 def plot_learning_curve(config: Config, metrics: MetricArrays) -> Figure:
-    """One run: interquartile mean with its 95% interval over seeds, and each seed."""
+    """Plots the return of one run: IQM with its 95% interval over seeds, and each seed."""
 
     @dataclasses.dataclass
     class One:

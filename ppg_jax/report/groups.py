@@ -1,4 +1,4 @@
-"""Which runs count as one thing, and what they came to."""
+"""Grouping of runs, and the returns of each group."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -11,14 +11,15 @@ from ppg_jax.report.statistics import final_returns, first_bad_iteration, smooth
 from ppg_jax.types import MetricArrays
 
 POINTS = 60
+"""Number of points of a learning curve."""
 FEW = 3
-"""Fields that a group's name may list."""
+"""Largest number of fields in a group's name."""
 ALIKE = ("seed", "seeds", "strategy", "chunk_size", "devices", "env", "total_timesteps")
-"""Fields by which runs are not told apart of themselves."""
+"""Fields that are ignored when runs are grouped automatically."""
 
 
 class Run(Protocol):
-    """What is compared: ``ppg_jax.Result``, ``ppg_jax.load_run(...)``."""
+    """A run to compare: a ``ppg_jax.Result``, or the result of ``ppg_jax.load_run(...)``."""
 
     @property
     def config(self) -> Config: ...
@@ -29,34 +30,34 @@ class Run(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class Group:
-    """Runs that count as one thing.
+    """Runs whose results are pooled.
 
     Attributes:
-      label: for people.
-      runs: of one or more environments.
+      label: name of the group for display.
+      runs: runs of the group, in one or more environments.
     """
 
     label: str
     runs: tuple[Run, ...]
 
     def envs(self) -> list[str]:
-        """Environments in the group."""
+        """Names of the environments of the group, sorted."""
         return sorted({run.config.env_name for run in self.runs})
 
     @property
     def name(self) -> str:
-        """The label, with a mark if seeds of it were lost to NaN or infinite losses."""
+        """The label, with a note if some seeds had NaN or infinite losses."""
         marks = [x for r in self.runs for x in first_bad_iteration(r.metrics, r.config)]
         lost = sum(mark is not None for mark in marks)
         return f"{self.label} ({lost} of {len(marks)} seeds NaN)" if lost else self.label
 
     def scores(self, env: str) -> np.ndarray:
-        """Final returns in an environment, all runs' seeds; NaN where no episode ended."""
+        """Final returns in an environment, for the seeds of all runs; NaN if no episode ended."""
         found = [final_returns(r.metrics) for r in self.runs if r.config.env_name == env]
         return np.concatenate(found) if found else np.empty(0)
 
     def curves(self, env: str) -> tuple[np.ndarray, np.ndarray]:
-        """Returns over env steps in an environment: ``[P]`` and ``[seeds, P]``."""
+        """Learning curves in an environment: env steps ``[P]`` and returns ``[seeds, P]``."""
         found = [smooth_returns(r.metrics, POINTS) for r in self.runs if r.config.env_name == env]
         grid = np.linspace(
             min(steps[0] for steps, _ in found), max(steps[-1] for steps, _ in found), POINTS
@@ -76,11 +77,12 @@ def group_runs(runs: Sequence[Run], by: Sequence[str] | None = None) -> list[Gro
     """Sorts runs into groups.
 
     Args:
-      runs: to be sorted.
-      by: fields of the configuration, ``hparams.gamma`` and the like; those that have the same
-        values are a group. None: all fields in which any two runs differ, but for the
-        environment, the seeds and where they ran; if these are many, the groups are called after
-        their algorithms where that tells them apart.
+      runs: runs to sort.
+      by: fields of the configuration, such as ``hparams.gamma``. Runs with the same values of
+        these fields are a group. None: all fields that differ between runs, except the environment,
+        its steps, the seeds, and how the runs were distributed over devices. If more than ``FEW``
+        fields differ, the groups are named after their algorithms, provided that these names
+        differ.
 
     Raises:
       ConfigError: there is no such field.
@@ -89,8 +91,8 @@ def group_runs(runs: Sequence[Run], by: Sequence[str] | None = None) -> list[Gro
     known = list(dict.fromkeys(name for fields in flat for name in fields))
     for name in by or ():
         if name not in known:
-            hint = did_you_mean(name, known).strip() or "config.yaml of a run shows them"
-            raise ConfigError(f"by: {name!r} is no field; {hint}")
+            hint = did_you_mean(name, known).strip() or "config.yaml of a run shows all fields"
+            raise ConfigError(f"by: {name!r} is not a field; {hint}")
     chosen = list(by) if by is not None else [
         name
         for name in known
@@ -107,7 +109,7 @@ def group_runs(runs: Sequence[Run], by: Sequence[str] | None = None) -> list[Gro
 
 
 def _algorithms(groups: Mapping[str, Sequence[Run]]) -> list[str]:
-    """Names of the groups' algorithms if no two share one, otherwise the groups' own names."""
+    """Names of the groups' algorithms if they all differ; otherwise the groups' own names."""
     found = [{algorithm_name(run.config) for run in members} for members in groups.values()]
     everything = [name for names in found for name in names]
     return everything if len(set(everything)) == len(everything) == len(found) else list(groups)
@@ -118,5 +120,5 @@ def _short(value: Any) -> str:
 
 
 def algorithm_name(config: Config) -> str:
-    """``PPG dual`` and the like."""
+    """Name of the algorithm and its architecture, such as ``PPG dual``."""
     return f"{'PPG' if config.e_aux else 'PPO'} {config.arch}"

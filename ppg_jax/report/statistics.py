@@ -1,4 +1,4 @@
-"""What a run came to, in numbers: returns, intervals over seeds, seeds that went wrong."""
+"""Statistics of a run: returns, intervals over seeds, and seeds with NaN losses."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -13,14 +13,14 @@ if TYPE_CHECKING:
 
 
 def final_returns(metrics: MetricArrays, share: float = 0.1) -> np.ndarray:
-    """Mean raw return of the episodes that ended in the last iterations of each seed.
+    """Mean raw return of the episodes that ended in the last iterations, for each seed.
 
     Args:
-      metrics: ``[S, iterations]`` each.
-      share: of the iterations that count as last, at least one.
+      metrics: metrics by name, each ``[S, iterations]``.
+      share: share of the iterations that count as the last ones; at least one iteration counts.
 
     Returns:
-      ``[S]``; NaN where no episode ended.
+      Mean returns ``[S]``; NaN if no episode ended.
     """
     last = max(1, round(share * metrics["episode_return"].shape[1]))
     count = metrics["num_episodes"][:, -last:]
@@ -30,7 +30,7 @@ def final_returns(metrics: MetricArrays, share: float = 0.1) -> np.ndarray:
 
 
 def first_bad_iteration(metrics: MetricArrays, config: Config) -> list[int | None]:
-    """For each seed the first iteration whose loss is NaN or infinite, None if all are finite."""
+    """First iteration with a NaN or infinite loss, for each seed; None if all are finite."""
     bad = ~np.isfinite(metrics["policy_loss"]) | ~np.isfinite(metrics["value_loss"])
     if config.e_aux > 0:
         ends = slice(config.n_pi - 1, config.num_phases * config.n_pi, config.n_pi)
@@ -40,11 +40,11 @@ def first_bad_iteration(metrics: MetricArrays, config: Config) -> list[int | Non
 
 
 def mean_interval(samples: np.ndarray, confidence: float = 0.95) -> tuple[float, float, float]:
-    """Mean and its bootstrap interval (percentile, 10,000 resamples, fixed seed); NaN left out.
+    """Mean and its bootstrap interval (percentile method, 10,000 resamples, fixed seed).
 
     Args:
-      samples: any shape.
-      confidence: of the interval.
+      samples: samples of any shape; NaN and infinite values are ignored.
+      confidence: confidence level of the interval.
 
     Returns:
       ``(mean, low, high)``; the bounds are NaN for fewer than two samples.
@@ -68,7 +68,7 @@ def mean_interval(samples: np.ndarray, confidence: float = 0.95) -> tuple[float,
 
 
 def iqm(scores: np.ndarray, axis: int | None = None) -> np.ndarray:
-    """Interquartile mean: of the middle half (Agarwal et al. 2021, arXiv:2108.13264)."""
+    """Interquartile mean: the mean of the middle half (Agarwal et al. 2021, arXiv:2108.13264)."""
     from scipy.stats import trim_mean
 
     return trim_mean(scores, 0.25, axis=axis)
@@ -79,17 +79,17 @@ def iqm_interval(
 ) -> tuple[float, float, float]:
     """IQM over all runs of several tasks, and its stratified bootstrap interval.
 
-    Runs are resampled within their task, so that every resample has each task as often. This is
-    what rliable computes, on scipy alone: its IQM is ``scipy.stats.trim_mean`` too, and scipy's
-    bootstrap of several samples draws from each on its own.
+    Runs are resampled within their task, so every resample has the same number of runs per task.
+    This is the computation of rliable, but it needs only scipy. rliable's IQM is also
+    ``scipy.stats.trim_mean``, and scipy's bootstrap of several samples resamples each on its own.
 
     Args:
-      strata: for each task the scores of its runs, ``[S]``; NaN is left out.
-      confidence: of the interval.
-      resamples: with a fixed seed.
+      strata: scores of the runs of each task, ``[S]``; NaN and infinite values are ignored.
+      confidence: confidence level of the interval.
+      resamples: number of resamples; the seed is fixed.
 
     Returns:
-      ``(iqm, low, high)``; the bounds are NaN where no task has two runs.
+      ``(iqm, low, high)``; the bounds are NaN if no task has two runs.
     """
     from scipy.stats import bootstrap
 
@@ -104,7 +104,8 @@ def iqm_interval(
     if all(np.ptp(x) == 0 for x in strata):
         return middle, middle, middle
 
-    # A task with one run is drawn as it is every time; scipy wants two of what it draws.
+    # scipy resamples only samples of at least two runs. A task with a single run has only one
+    # resample, so it is added unchanged.
     alone = np.concatenate([x for x in strata if x.size == 1] or [np.empty(0)])
 
     def statistic(*samples: np.ndarray, axis: int = -1) -> np.ndarray:
@@ -124,7 +125,7 @@ def iqm_interval(
 
 
 def smooth_returns(metrics: MetricArrays, points: int = 100) -> tuple[np.ndarray, np.ndarray]:
-    """Mean return over bins of iterations: env steps ``[P]`` and returns ``[S, P]``."""
+    """Mean return per bin of iterations: env steps ``[P]`` and returns ``[S, P]``."""
     returns, count = metrics["episode_return"], metrics["num_episodes"]
     edges = np.linspace(0, returns.shape[1], min(points, returns.shape[1]) + 1).astype(int)
     sums = np.where(count > 0, returns * count, 0.0)
@@ -134,7 +135,7 @@ def smooth_returns(metrics: MetricArrays, points: int = 100) -> tuple[np.ndarray
 
 
 def to_dataframe(metrics: MetricArrays) -> "pd.DataFrame":
-    """Metrics ``[S, iterations]`` as a table, one row for each seed and iteration."""
+    """Metrics ``[S, iterations]`` as a table with one row per seed and iteration."""
     import pandas as pd
 
     seeds, iterations = metrics["env_steps"].shape

@@ -1,4 +1,4 @@
-"""What runs and sweeps look like in a notebook: a line, and a small table."""
+"""Display of runs and sweeps in a notebook: a line of text and a small table."""
 
 import html
 from collections.abc import Sequence
@@ -11,10 +11,11 @@ from ppg_jax.report.groups import algorithm_name
 from ppg_jax.report.statistics import mean_interval
 
 MOST_ROWS = 16
+"""Largest number of rows of a table."""
 
 
 def run_line(kind: str, config: Config, returns: np.ndarray, *notes: str) -> str:
-    """A run in a line: what was trained, with how many seeds, and what came of it."""
+    """One line about a run: algorithm, environment, number of seeds and final return."""
     parts = [
         f"{algorithm_name(config)} on {config.env_name}",
         f"{config.seeds} seed" + "s" * (config.seeds > 1),
@@ -25,7 +26,7 @@ def run_line(kind: str, config: Config, returns: np.ndarray, *notes: str) -> str
 
 
 def interval(returns: np.ndarray) -> str:
-    """Mean and 95% bootstrap interval in words."""
+    """Mean and 95% bootstrap interval, as text."""
     if not np.isfinite(returns).any():
         return "unknown: no episode ended"
     mean, low, high = mean_interval(returns)
@@ -33,7 +34,7 @@ def interval(returns: np.ndarray) -> str:
 
 
 def seed_rows(returns: np.ndarray, bad: Sequence[int | None]) -> list[dict[str, str]]:
-    """A row for each seed: its final return, and where its loss was lost if it was."""
+    """A row for each seed: its final return, and the first iteration with a NaN loss, if any."""
     return [
         {
             "seed": str(seed),
@@ -45,7 +46,7 @@ def seed_rows(returns: np.ndarray, bad: Sequence[int | None]) -> list[dict[str, 
 
 
 def table_html(title: str, rows: Sequence[dict[str, Any]], notes: Sequence[str] = ()) -> str:
-    """Rows as HTML, the first ones if there are many; everything is escaped."""
+    """At most ``MOST_ROWS`` rows as an HTML table. All text is escaped."""
     cells = [list(rows[0])] if rows else []
     cells += [[_short(value) for value in row.values()] for row in rows[:MOST_ROWS]]
     lines = [f"<b>{html.escape(title.strip('<>'))}</b>", "<table>"]

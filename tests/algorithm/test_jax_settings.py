@@ -74,5 +74,5 @@ def test_a_real_nan_is_found(capsys, monkeypatch):
     with jax.debug_nans(True):
         assert main(argv) == 1
     error = capsys.readouterr().err
-    assert error.startswith("error: a program gave nan")
+    assert error.startswith("error: a program produced nan")
     assert error.count("\n") == 1

@@ -156,8 +156,8 @@ def test_files(tmp_path):
     for text, word in [
         ("num_envs: 1\nnum_envs: 2", "twice"),
         ("- 1", "list"),
-        ("a: [", "no YAML"),
-        ("!!python/object/apply:os.system ['true']", "no YAML"),
+        ("a: [", "not valid YAML"),
+        ("!!python/object/apply:os.system ['true']", "not valid YAML"),
         ("1: 2", "1"),
     ]:
         path.write_text(text)

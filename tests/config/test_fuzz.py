@@ -133,7 +133,7 @@ def test_a_malicious_folder_executes_nothing(tmp_path, capsys):
     for text in (EVIL, "env: " + EVIL, "env_kwargs: {x: " + EVIL + "}"):
         (run / "config.yaml").write_text(text.replace("{file}", str(mark)))
         for attempt in (load_run, resume):
-            with pytest.raises(ConfigError, match="no YAML"):
+            with pytest.raises(ConfigError, match="not valid YAML"):
                 attempt(run)
         for command in (["eval"], ["plot"], ["render"], ["train", "--resume"], ["train"]):
             name = run / "config.yaml" if command == ["train"] else run

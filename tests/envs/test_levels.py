@@ -43,9 +43,9 @@ def test_a_configuration_asks_for_them():
 @pytest.mark.parametrize(
     ("fields", "words"),
     [
-        ({"first_level": 3}, "first_level: 3 does not go without num_levels"),
+        ({"first_level": 3}, "first_level: 3 has no effect without num_levels"),
         ({"num_levels": 0}, "num_levels: 0"),
-        ({"num_levels": 2, "first_level": 2**31 - 1}, "levels are numbered below"),
+        ({"num_levels": 2, "first_level": 2**31 - 1}, "num_levels should be at most"),
     ],
 )
 def test_bad_levels(fields, words):

@@ -221,8 +221,8 @@ def test_a_scale_may_be_chosen():
 
 
 @pytest.mark.parametrize("space", [S.Text(4), S.Sequence(S.Discrete(2)), None], ids=str)
-def test_observation_spaces_that_are_not_understood_are_refused(space):
-    with pytest.raises(ConfigError, match="has the observation space .* is not understood"):
+def test_unsupported_observation_spaces_are_rejected(space):
+    with pytest.raises(ConfigError, match="has the observation space .* is not supported"):
         make_env(Sees(space, jnp.zeros(2)))
 
 

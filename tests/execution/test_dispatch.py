@@ -254,10 +254,12 @@ def test_layouts_are_shown():
 
 
 @pytest.mark.parametrize(
-    ("strategy", "what"), [("vmap", r"JAX has 2 here \(CPU"), ("auto", r"\d+ can work here")]
+    ("strategy", "what"), [("vmap", r"JAX has 2 devices \(CPU"), ("auto", r"\d+ can be used")]
 )
 def test_more_devices_than_there_are(strategy, what):
-    with pytest.raises(ConfigError, match=rf"^devices: 999 is invalid; {what}.*, and null takes"):
+    with pytest.raises(
+        ConfigError, match=rf"^devices: 999 is invalid; {what}.*; use fewer, or null"
+    ):
         lay_out(Config(devices=999, seeds=2000, strategy=strategy), 2000)
 
 

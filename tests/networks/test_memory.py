@@ -256,10 +256,10 @@ def test_gradients_stop_where_a_segment_begins(name):
     ("fields", "message"),
     [
         ({"minibatch_by": "sample"}, "minibatch_by: sample .* needs whole sequences; use env"),
-        ({"burn_in": 16}, "burn_in: 16 leaves nothing of num_steps 16"),
+        ({"burn_in": 16}, "burn_in: 16 leaves no step of num_steps 16"),
         ({"bptt_steps": 5}, "bptt_steps: 5 does not divide the 16 steps .* use 4 or 8"),
         ({"burn_in": 4, "bptt_steps": 8}, "bptt_steps: 8 does not divide the 12 steps"),
-        ({"burn_in": 4, "network": {}}, "burn_in: 4 does nothing without a memory"),
+        ({"burn_in": 4, "network": {}}, "burn_in: 4 has no effect without a memory"),
         ({"network": {"memory": "ltsm"}}, "network.memory: 'ltsm' is invalid.*'lstm'"),
         ({"network": {"recall": ["acton"]}}, "network.recall.0: 'acton' is invalid.*'action'"),
         ({"network": {"memory": "gru", "memory_size": 0}}, "network.memory_size: 0 is invalid"),

@@ -110,9 +110,9 @@ def test_groups_are_what_differs():
     assert groups[0].scores("CartPole-v1").tolist() == [1.0, 2.0]
     assert [g.label for g in group_runs(runs, ["seed"])] == ["seed 0", "seed 5"]
     assert [g.label for g in group_runs(runs[:1])] == ["PPG dual"]
-    with pytest.raises(ConfigError, match="by: 'gamma' is no field; did you mean hparams.gamma"):
+    with pytest.raises(ConfigError, match="by: 'gamma' is not a field; did you mean hparams.gamma"):
         group_runs(runs, ["gamma"])
-    with pytest.raises(ConfigError, match="by: 'qqq' is no field; config.yaml of a run shows them"):
+    with pytest.raises(ConfigError, match="by: 'qqq' is not a field; config.yaml of a run shows"):
         group_runs(runs, ["qqq"])
 
 
@@ -148,7 +148,7 @@ def test_groups_are_compared_where_all_of_them_are():
     assert "with probability 0.00" in text  # 10 and 12 against 20 and 22
     apart = [Group("one", first.runs[1:]), alone]
     assert "with probability" not in markdown_table(apart)
-    with pytest.raises(ConfigError, match="groups: no environment is in all of them"):
+    with pytest.raises(ConfigError, match="groups: they have no environment in common"):
         plot_profile(apart)
 
 

@@ -182,8 +182,11 @@ WRONG = {
     "plain episodes": (lambda s: playing(s, num_episodes=0), "num_episodes: 0"),
     "plain steps": (lambda s: playing(s, max_steps=0), "max_steps: 0"),
     "plain config": (lambda s: playing(s, config={}), "config: dict"),
-    "plain params": (lambda s: playing(s, params=3), "params: are not those"),
-    "plain seeds": (lambda s: playing(s, params=s.parameters[0]), "params: are not those"),
+    "plain params": (lambda s: playing(s, params=3), "params: the structure or a shape is invalid"),
+    "plain seeds": (
+        lambda s: playing(s, params=s.parameters[0]),
+        "params: the structure or a shape is invalid",
+    ),
 }
 
 
@@ -315,8 +318,8 @@ def test_an_environment_by_the_place_of_its_class(tmp_path):
     [
         ("no.such.module:Env", "cannot be imported: ModuleNotFoundError"),
         ("tests.probes:NoSuch", "cannot be imported: AttributeError"),
-        ("os:system", "is no environment; it should be a class with step_env and reset_env"),
-        ("tests.probes:State", "is no environment"),
+        ("os:system", "is not an environment; it should be a class with step_env and reset_env"),
+        ("tests.probes:State", "is not an environment"),
         ("tests.probes_that_exit:Env", "cannot be imported: SystemExit"),
         ("tests.probes:Exits", "cannot be made with env_kwargs .*SystemExit"),
         ("tests.probes:", "cannot be imported"),

@@ -1,4 +1,4 @@
-"""gymnax environments, built-in, registered or handed over as objects, behind one interface."""
+"""gymnax environments (built-in, registered, or passed as objects) as ``Environment``."""
 
 import dataclasses
 import importlib
@@ -18,11 +18,11 @@ from ppg_jax.envs.spaces import random_action, read_action_space
 from ppg_jax.types import ActionSpec, ObservationSpec
 
 NEEDS_DOWNLOAD = frozenset({"MNISTBandit-bsuite"})
-"""gymnax environments that fetch a data set when they are made."""
+"""gymnax environments that download a data set in their constructor."""
 
 TIME_LIMIT = "max_steps_in_episode"
 NO_LIMIT = 2**31 - 1
-"""Steps that no episode has, as far as 32 bits can count."""
+"""Time limit that stands for no limit: the largest number of steps in 32 bits."""
 
 TASK_FIELDS = {
     "BernoulliBandit-misc": ("reward_probs", "exp_reward_best"),
@@ -31,12 +31,14 @@ TASK_FIELDS = {
     "MetaMaze-misc": ("goal",),
     "PointRobot-misc": ("goal",),
 }
-"""What makes the task in gymnax's meta-learning environments: it stays when an episode ends."""
+"""State fields that define the task in gymnax's meta-learning environments."""
 
 
 def available_envs() -> list[str]:
-    """Ids that ``Config.env`` takes: gymnax's, and what ``gymnax.register`` has added."""
-    import gymnax  # here: importing it computes, and CPU cores become devices only before that
+    """Ids for ``Config.env``: gymnax's own, and those added by ``gymnax.register``."""
+    # Imported here, because the import runs JAX computations. CPU cores can become JAX devices only
+    # before the first computation.
+    import gymnax
 
     return [name for name in gymnax.registered_envs if name not in NEEDS_DOWNLOAD]
 
@@ -49,22 +51,23 @@ def make_env(
     observation_scale: float | None = None,
     scale_actions: bool = False,
 ) -> "GymnaxEnv":
-    """An environment from an id, the place of a class, or a gymnax environment object.
+    """An environment from an id, the import path of a class, or a gymnax environment object.
 
     Args:
-      env: an id from ``available_envs``, ``package.module:Class``, or an object with gymnax 1.x's
+      env: id from ``available_envs``, ``package.module:Class``, or an object with gymnax 1.x's
         ``step_env``, ``reset_env``, ``action_space`` and ``observation_space``, and
         ``is_truncated`` if it has a time limit.
-      env_params: changes to its default parameters, by name.
-      env_kwargs: arguments for making it; not with an object.
-      observation_dtype: ``native``, ``bool`` or ``uint8``, how observations are stored.
-      observation_scale: what networks divide observations by; None: 255 for byte images, else 1.
-      scale_actions: a continuous policy's -1 to 1 is the whole of a bounded dimension.
+      env_params: changes to the default parameters, by name.
+      env_kwargs: arguments of the constructor; not allowed with an object.
+      observation_dtype: dtype of stored observations: ``native``, ``bool`` or ``uint8``.
+      observation_scale: divisor of observations in the networks; None: 255 for byte images, else 1.
+      scale_actions: scale a continuous policy's -1 to 1 to the full range of bounded dimensions.
 
     Raises:
-      ConfigError: an unknown id or name, or spaces that cannot be used.
+      ConfigError: the id or a name is unknown, or a space is not supported.
     """
-    # Constants made while somebody traces would be tracers, and outlive the trace in ``build``.
+    # This may run inside a trace. Constants made there would be tracers, and the cache of ``build``
+    # would keep them after the trace has ended.
     with jax.ensure_compile_time_eval():
         try:
             raw, params = _find(env, env_kwargs)
@@ -80,7 +83,7 @@ def make_env(
                 _check_lossless(raw, params, made.observation.dtype)
         except ConfigError:
             raise
-        except Exception as error:  # whatever somebody's environment raises
+        except Exception as error:  # a user's environment can raise anything
             name = env if isinstance(env, str) else type(env).__name__
             reason = " ".join(f"{type(error).__name__}: {error}".split())[:300]
             raise ConfigError(f"env: {name} cannot be reset and stepped: {reason}") from error
@@ -88,54 +91,55 @@ def make_env(
 
 
 def _find(env: Any, env_kwargs: Mapping[str, Any]) -> tuple[Any, Any]:
-    import gymnax  # here, for the same reason as in available_envs
+    import gymnax  # imported here for the same reason as in available_envs
 
     if not isinstance(env, str):
         if env_kwargs:
-            raise ConfigError("env_kwargs: an environment object is made already; leave them out")
+            raise ConfigError("env_kwargs: cannot be used with an environment object; leave it out")
         return env, env.default_params
     if env.startswith(OBJECT):
         raise ConfigError(
-            f"env: this run's environment was an object ({env[len(OBJECT) : -1]}), which no file "
-            "can hold; from Python pass it: env=..., to load_run, resume or load_config"
+            f"env: this run's environment was an object ({env[len(OBJECT) : -1]}), which a file "
+            "cannot store; from Python pass it as env=... to load_run, resume or load_config"
         )
     if ":" in env:
         made = _imported(env, env_kwargs)
         return made, made.default_params
     if env in NEEDS_DOWNLOAD:
-        raise ConfigError(f"env: {env} downloads a data set when it is made; use another")
+        raise ConfigError(
+            f"env: {env} is not supported, because it downloads a data set; use another"
+        )
     if env not in gymnax.registered_envs:
         hint = did_you_mean(env, available_envs())
         raise ConfigError(
-            f"env: {env!r} is unknown; {hint}ppg-jax list shows all; one of your own is "
+            f"env: {env!r} is unknown; {hint}ppg-jax list shows all; for your own environment use "
             "package.module:Class, or from Python an object, Config(env=MyEnv())"
         )
     try:
         return gymnax.make(env, **env_kwargs)
     except (TypeError, ValueError) as error:
-        raise ConfigError(
-            f"env_kwargs: {dict(env_kwargs)} will not do for {env}: {error}"
-        ) from None
+        raise ConfigError(f"env_kwargs: {dict(env_kwargs)} is invalid for {env}: {error}") from None
 
 
 def _imported(place: str, env_kwargs: Mapping[str, Any]) -> Any:
-    """An environment of the class that ``package.module:Class`` names.
+    """Makes an environment of the class ``package.module:Class``.
 
     Raises:
-      ConfigError: there is no such class, it is no environment, or it cannot be made.
+      ConfigError: there is no such class, it is not an environment, or its constructor fails.
     """
     module, _, name = place.partition(":")
     try:
         found: Any = importlib.import_module(module)
         for part in name.split("."):
             found = getattr(found, part)
-    except (Exception, SystemExit) as error:  # whatever somebody's module raises
+    except (Exception, SystemExit) as error:  # a user's module can raise anything
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:300]
         raise ConfigError(f"env: {place!r} cannot be imported: {reason}") from None
     methods = [getattr(found, method, None) for method in ("step_env", "reset_env")]
     if not isinstance(found, type) or not all(map(callable, methods)):
         raise ConfigError(
-            f"env: {place!r} is no environment; it should be a class with step_env and reset_env"
+            f"env: {place!r} is not an environment; it should be a class with step_env and "
+            "reset_env"
         )
     try:
         return found(**env_kwargs)
@@ -153,7 +157,7 @@ def _with_params(env: Any, params: Any, changes: Mapping[str, Any]) -> Any:
     arrays = {}
     for name, value in changes.items():
         if name not in names:
-            known = f"known are {', '.join(names)}" if names else "it has no parameters"
+            known = f"its parameters are {', '.join(names)}" if names else "it has no parameters"
             raise ConfigError(
                 f"env_params.{name}: unknown to {getattr(env, 'name', type(env).__name__)}; "
                 f"{did_you_mean(name, names)}{known}"
@@ -167,17 +171,20 @@ def _with_params(env: Any, params: Any, changes: Mapping[str, Any]) -> Any:
         except ValueError:  # nested lists of different lengths
             given = np.asarray(None)
         if given.dtype.kind not in "bif" or given.shape != default.shape:
-            wanted = f"an array {default.shape}" if default.shape else "a number"
+            wanted = f"an array of shape {default.shape}" if default.shape else "a number"
             raise ConfigError(f"env_params.{name}: {value!r} is invalid; it should be {wanted}")
         arrays[name] = jnp.asarray(given, default.dtype) if default.shape else value
     return params.replace(**arrays)
 
 
 def _with_time_limit(params: Any) -> tuple[Any, int | None]:
-    """Parameters with a time limit that 32 bits can hold, and the limit; None: there is none.
+    """Parameters with a time limit that fits into 32 bits, and the limit.
+
+    Returns:
+      The parameters, and the limit in steps; None: there is no limit.
 
     Raises:
-      ConfigError: it is no number of steps.
+      ConfigError: the limit is not a number of steps.
     """
     if not hasattr(params, TIME_LIMIT):
         return params, None
@@ -198,10 +205,10 @@ def _with_time_limit(params: Any) -> tuple[Any, int | None]:
 
 
 class GymnaxEnv:
-    """One gymnax environment without auto-reset, as ``envs.base.Environment`` asks for it.
+    """A gymnax environment without auto-reset, as an ``envs.base.Environment``.
 
-    States keep the dtypes they have after a reset, so that a scan can carry them: some
-    environments reset to Python numbers and step to arrays.
+    Some environments return Python numbers from a reset and arrays from a step. States are
+    converted to common dtypes, so that a scan can carry them.
     """
 
     def __init__(
@@ -237,19 +244,19 @@ class GymnaxEnv:
 
     @property
     def unwrapped(self) -> tuple[Any, Any]:
-        """gymnax's own environment and its parameters."""
+        """The gymnax environment and its parameters."""
         return self._env, self._params
 
     def inner_state(self, state: Any) -> Any:
-        """The state itself."""
+        """The state itself, because there is no wrapper."""
         return state
 
     def to_env(self, action: chex.Array) -> Any:
-        """The policy's action as the environment takes it."""
+        """Converts a policy's action to the environment's action space."""
         return self._to_env(action)
 
     def store(self, obs: Any) -> chex.Array:
-        """An observation of the environment as it is stored."""
+        """Converts an observation of the environment to its stored form."""
         return self._store(obs)
 
     def _raw_step(self, key: chex.PRNGKey, state: Any):
@@ -257,12 +264,12 @@ class GymnaxEnv:
         return self._env.step_env(key, state, action, self._params)
 
     def reset(self, key: chex.PRNGKey) -> tuple[chex.Array, Any]:
-        """A fresh episode: ``(obs, state)``."""
+        """Begins an episode and returns ``(obs, state)``."""
         obs, state = self._env.reset_env(key, self._params)
         return self._store(obs), self._settle(state)
 
     def reset_task(self, key: chex.PRNGKey, state: Any) -> tuple[chex.Array, Any]:
-        """A fresh episode with the ``task_fields`` of a state: ``(obs, state)``."""
+        """Begins an episode that keeps the ``task_fields`` of a state; returns ``(obs, state)``."""
         reset_key, obs_key = jax.random.split(key)
         obs, fresh = self._env.reset_env(reset_key, self._params)
         fresh = fresh.replace(**{name: getattr(state, name) for name in self.task_fields})
@@ -271,7 +278,7 @@ class GymnaxEnv:
         return self._store(obs), self._settle(fresh)
 
     def step(self, key: chex.PRNGKey, state: Any, action: chex.Array) -> StepResult:
-        """One step; the episode may have ended, nothing is reset."""
+        """Takes one step. If the episode ended, nothing is reset."""
         obs, state, reward, terminated, _ = self._env.step_env(
             key, state, self._to_env(action), self._params
         )
@@ -294,7 +301,7 @@ class GymnaxEnv:
 
 
 def _truncation(env: Any, params: Any) -> Callable[[Any, Any], Any]:
-    """What says whether a time limit cut an episode; never, where there is none."""
+    """The function that tells whether a time limit cut an episode; always False without a limit."""
     from gymnax.environments.environment import Environment
 
     own = getattr(type(env), "is_truncated", None)
@@ -313,10 +320,12 @@ def _common(reset: jax.ShapeDtypeStruct, stepped: jax.ShapeDtypeStruct) -> jax.S
 
 
 def _check_lossless(env: Any, params: Any, compact: Any, num_steps: int = 256) -> None:
-    """Plays a while at random: bounds cannot say that every value is whole.
+    """Checks by random actions that a compact dtype does not change the observations.
+
+    The bounds of the space are not enough: they do not tell whether every value is a whole number.
 
     Raises:
-      ConfigError: an observation that the compact dtype would change.
+      ConfigError: the compact dtype would change an observation.
     """
     native = GymnaxEnv(env, params)
 
@@ -329,11 +338,11 @@ def _check_lossless(env: Any, params: Any, compact: Any, num_steps: int = 256) -
         stepped, fresh = (result.obs, result.state), native.reset(reset_key)
         return jax.tree.map(lambda a, b: jnp.where(done, a, b), fresh, stepped), kept
 
-    # Keys are arguments: of constants the reset would be computed operation by operation.
+    # The keys are an argument: with constant keys, the reset would run operation by operation.
     program = jax.jit(lambda keys: jax.lax.scan(play, native.reset(keys[0]), keys))
     _, kept = program(jax.random.split(jax.random.key(0), num_steps))
     if not bool(kept.all()):
         raise ConfigError(
             f"observation_dtype: {compact} would change the observations of {native.name}, "
-            "which are not whole numbers in its range; use native"
+            "which are not all whole numbers in its range; use native"
         )

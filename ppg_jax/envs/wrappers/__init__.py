@@ -1,1 +1,4 @@
-"""What changes an environment, whatever suite it is from: each is an ``Environment`` again."""
+"""Wrappers that change an environment. A wrapped environment is an ``Environment`` again.
+
+A wrapper works with the environments of every suite. It never imports an environment library.
+"""

@@ -1,4 +1,4 @@
-"""What every wrapper of an environment passes on."""
+"""The base class of wrappers."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from ppg_jax.envs.base import Environment, StepResult
 
 
 class Wrapper:
-    """An environment around another; as it stands it changes nothing."""
+    """Forwards everything to the wrapped environment. Subclasses override what they change."""
 
     def __init__(self, env: Environment) -> None:
         self._env = env
@@ -20,7 +20,7 @@ class Wrapper:
 
     @property
     def unwrapped(self) -> Any:
-        """What the innermost environment says."""
+        """The suite's own environment object, from the innermost environment."""
         return self._env.unwrapped
 
     def inner_state(self, state: Any) -> Any:
@@ -28,21 +28,21 @@ class Wrapper:
         return self._env.inner_state(state)
 
     def to_env(self, action: chex.Array) -> Any:
-        """An action as the innermost environment takes it."""
+        """Converts a policy's action for the innermost environment."""
         return self._env.to_env(action)
 
     def store(self, obs: Any) -> chex.Array:
-        """An observation of the innermost environment as it is stored."""
+        """Converts an observation of the innermost environment to its stored form."""
         return self._env.store(obs)
 
     def reset(self, key: chex.PRNGKey) -> tuple[chex.Array, Any]:
-        """A fresh episode: ``(obs, state)``."""
+        """Begins an episode and returns ``(obs, state)``."""
         return self._env.reset(key)
 
     def step(self, key: chex.PRNGKey, state: Any, action: chex.Array) -> StepResult:
-        """One step."""
+        """Takes one step."""
         return self._env.step(key, state, action)
 
     def reset_task(self, key: chex.PRNGKey, state: Any) -> tuple[chex.Array, Any]:
-        """A fresh episode of a state's task: ``(obs, state)``."""
+        """Begins an episode of a state's task and returns ``(obs, state)``."""
         return self._env.reset_task(key, state)

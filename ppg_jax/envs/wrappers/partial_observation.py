@@ -1,4 +1,4 @@
-"""Environments of which the agent sees less than there is."""
+"""Partial observation: hidden components and dropped observations."""
 
 from typing import Any
 
@@ -12,21 +12,21 @@ from ppg_jax.envs.base import Environment, StepResult
 from ppg_jax.envs.wrappers.base import Wrapper
 
 _DROP = 0xD209
-"""What the keys that drop observations are folded with: no other draw shares them."""
+"""Number folded into the keys that drop observations, so that no other draw uses these keys."""
 
 
 class PartlyObserved(Wrapper):
-    """Some components of the observation are always 0, and now and then all of them are.
+    """Always sets some components of the observation to 0, and sometimes all of them.
 
-    Without velocities (``hide_components``) CartPole and Pendulum ask for memory; observations that
-    go missing are the flickering games of Hausknecht & Stone (2015, arXiv:1507.06527). Shapes stay,
-    so that the same network also plays the whole environment.
+    Without velocities (``hide_components``), CartPole and Pendulum need a memory. Dropped
+    observations are the flickering games of Hausknecht & Stone (2015, arXiv:1507.06527). Shapes do
+    not change, so the same network can also play the fully observed environment.
 
     Args:
-      env: the whole.
-      hide_components: numbers of the flattened observation.
-      drop_observations: probability with which an observation is lost, independently at each step
-        and reset. A lost state number is -1, which networks read as zeros.
+      env: environment to wrap.
+      hide_components: indices of the flattened observation.
+      drop_observations: probability that an observation is dropped, independently at each step and
+        reset. A hidden or dropped category number is -1, which networks read as zeros.
 
     Raises:
       ConfigError: there is no such component.
@@ -52,7 +52,7 @@ class PartlyObserved(Wrapper):
         self._nothing = -1 if named else 0
 
     def store(self, obs: Any) -> chex.Array:
-        """An observation of the whole environment, with what is hidden left out."""
+        """Converts an observation to its stored form, with hidden components blanked."""
         return self._hide(self._env.store(obs))
 
     def _hide(self, obs: chex.Array) -> chex.Array:
@@ -66,16 +66,16 @@ class PartlyObserved(Wrapper):
         return jnp.where(lost, jnp.full_like(obs, self._nothing), obs)
 
     def reset(self, key: chex.PRNGKey) -> tuple[chex.Array, Any]:
-        """A fresh episode: ``(obs, state)``."""
+        """Begins an episode and returns ``(obs, state)``, partly observed."""
         obs, state = self._env.reset(key)
         return self._see(key, obs), state
 
     def step(self, key: chex.PRNGKey, state: Any, action: chex.Array) -> StepResult:
-        """One step of the whole environment, partly seen."""
+        """Takes one step, partly observed."""
         result = self._env.step(key, state, action)
         return result._replace(obs=self._see(key, result.obs))
 
     def reset_task(self, key: chex.PRNGKey, state: Any) -> tuple[chex.Array, Any]:
-        """A fresh episode of a state's task, partly seen."""
+        """Begins an episode of a state's task and returns ``(obs, state)``, partly observed."""
         obs, state = self._env.reset_task(key, state)
         return self._see(key, obs), state

@@ -1,4 +1,4 @@
-"""Several episodes of one task in a row, for agents that learn within a task."""
+"""Tasks of several episodes, for agents that learn within a task (meta-learning)."""
 
 from typing import Any
 
@@ -12,13 +12,13 @@ from ppg_jax.envs.wrappers.base import Wrapper
 
 
 class TaskState(struct.PyTreeNode):
-    """A task under way.
+    """State of a running task.
 
     Attributes:
-      env: the environment's state.
+      env: state of the environment.
       episode: number of the running episode, int32 scalar.
-      first: observation and state that the task began with; None where the environment can tell
-        the task from the rest of a state.
+      first: observation and state at the beginning of the task; None if the environment has
+        ``task_fields``, so that it can begin a new episode of the same task.
     """
 
     env: Any
@@ -27,17 +27,19 @@ class TaskState(struct.PyTreeNode):
 
 
 class Tasks(Wrapper):
-    """``episodes`` episodes of the environment make up one: the same task again and again.
+    """Joins ``episodes`` episodes of the same task to one long episode.
 
-    As for RL^2 (Duan et al. 2016, arXiv:1611.02779): memories start anew with a task only, values
-    look beyond the end of an episode to the next ones, and the task ends, for good, with its last
-    episode, however that ends. A task is what the environment's ``task_fields`` say (the goal, the
-    arms of a bandit); everything else of a new episode is fresh. Where it names none, every episode
-    begins exactly as the task's first.
+    This follows RL^2 (Duan et al. 2016, arXiv:1611.02779). Memories are reset only when a new task
+    begins. Values include the rewards of the later episodes of the task. The last episode
+    terminates the task, even if a time limit cut that episode.
+
+    The environment's ``task_fields`` define the task (the goal, or the arms of a bandit); the rest
+    of the state is drawn again for every episode. Without ``task_fields``, every episode begins
+    exactly like the first one of the task.
 
     Args:
-      env: of one episode.
-      episodes: of a task, at least 1.
+      env: environment of a single episode.
+      episodes: number of episodes per task, at least 1.
     """
 
     def __init__(self, env: Environment, episodes: int) -> None:
@@ -51,13 +53,13 @@ class Tasks(Wrapper):
         return self._env.inner_state(state.env)
 
     def reset(self, key: chex.PRNGKey) -> tuple[chex.Array, TaskState]:
-        """The first episode of a fresh task: ``(obs, state)``."""
+        """Begins a new task with its first episode and returns ``(obs, state)``."""
         obs, state = self._env.reset(key)
         first = None if self._env.task_fields else (obs, state)
         return obs, TaskState(env=state, episode=jnp.int32(0), first=first)
 
     def step(self, key: chex.PRNGKey, state: TaskState, action: chex.Array) -> StepResult:
-        """One step; where an episode ends, the next one of the task has begun."""
+        """Takes one step. If an episode ends before the last one, the next one begins at once."""
         step_key, again_key = jax.random.split(key)
         result = self._env.step(step_key, state.env, action)
         over = result.terminated | result.truncated
