@@ -58,8 +58,8 @@ def old_policies(ppg: PPG, state: TrainState, buffer: AuxBuffer) -> Distribution
         policy: Distribution = jax.tree.map(lambda x: jnp.moveaxis(x, 1, 0), out.policy)
         return policy
 
-    policies: Distribution = jax.lax.map(evaluate, order)
-    policies = jax.tree.map(lambda x: x.reshape(sequences, *x.shape[2:]), policies)
+    parts = jax.lax.map(evaluate, order)
+    policies: Distribution = jax.tree.map(lambda x: x.reshape(sequences, *x.shape[2:]), parts)
     return policies
 
 
