@@ -289,7 +289,7 @@ def test_a_signal_finishes_the_segment_and_saves(long_run, tmp_path, name):
     process.send_signal(getattr(signal, name))
     out, err = process.communicate()
     assert process.returncode == 0, err
-    assert f"go on with: ppg-jax train --resume {folder}" in out
+    assert f"resume with: ppg-jax train --resume {folder}" in out
     summary = json.loads((folder / "summary.json").read_text())
     assert not summary["finished"]
     assert list((folder / "checkpoints" / "phases").glob("phase_*"))
@@ -305,7 +305,7 @@ def test_a_signal_while_programs_compile_stops_at_once(long_run, tmp_path):
     out, err = process.communicate()
     assert time.monotonic() - began < 2.5
     assert "Traceback" not in err
-    assert f"go on with: ppg-jax train --resume {folder}" in out + err
+    assert f"resume with: ppg-jax train --resume {folder}" in out + err
     assert not (folder / "metrics.csv").exists()
     assert (folder / "config.yaml").exists()
 

@@ -53,8 +53,8 @@ def test_a_grid_from_a_file(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("{}", "values: missing"),
-        ("{valeus: {gamma: [1]}}", "valeus: unknown; did you mean values"),
+        ("{}", "values: is missing"),
+        ("{valeus: {gamma: [1]}}", "valeus: is unknown; did you mean values"),
         ("{values: {gama: [0.9]}}", "gama: is no hyperparameter; did you mean gamma"),
         ("{values: {n_envs: [8]}}", "n_envs: is no hyperparameter; did you mean num_envs?"),
         ("{values: {qqq: [8]}}", "qqq: is no hyperparameter; the names are learning_rate, "),
