@@ -86,7 +86,7 @@ def main(argv: list[str]) -> int:
         except StoppedError:
             hint = _resume_hint(folder)
             raise StoppedError(f"stopped before training began, nothing is lost{hint}") from None
-    return _tell(result, folder, console)
+    return _print_result(result, folder, console)
 
 
 def _resume_hint(folder: str) -> str:
@@ -101,7 +101,7 @@ def _run_config(directory: str) -> Path:
     return file
 
 
-def _tell(result: "Result", folder: str, console: Console) -> int:
+def _print_result(result: "Result", folder: str, console: Console) -> int:
     """Prints the results of a run and returns the exit code."""
     print_table(console, _seed_table(result))
     if folder:
