@@ -144,7 +144,7 @@ def test_files_are_written_whole_and_links_replaced(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "other"]
     os.mkfifo(tmp_path / "pipe")
     for path in (tmp_path / "pipe", tmp_path, Path("/dev/zero")):
-        with pytest.raises(OSError, match=r"no plain file|directory"):
+        with pytest.raises(OSError, match=r"plain file|directory"):
             read_plain(path, 100)
     with pytest.raises(OSError, match="more than 3 bytes"):
         read_plain(file, 3)

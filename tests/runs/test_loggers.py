@@ -198,7 +198,7 @@ def test_a_logger_that_fails_is_left_out_and_said(tmp_path):
 def test_bad_names(tmp_path):
     with pytest.raises(ConfigError, match="log: 'tensorbord' is unknown; did you mean tensorboard"):
         run(small(), out=tmp_path / "run", progress=False, log=["tensorbord"])
-    with pytest.raises(ConfigError, match="log: jsonl writes into the run's folder; name one"):
+    with pytest.raises(ConfigError, match="log: jsonl writes into the run folder; name one"):
         run(small(), progress=False, log=["jsonl"])
 
 
