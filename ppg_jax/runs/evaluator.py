@@ -115,8 +115,8 @@ class Evaluator:
         Raises:
           OSError: ``evaluation.csv`` cannot be written.
         """
-        # Due at multiples of ``every``, not ``every`` phases after the last evaluation. So a run that
-        # is stopped and resumed is evaluated after the same phases as one that is not.
+        # Due at multiples of ``every``, not ``every`` phases after the last evaluation. So a run
+        # that is stopped and resumed is evaluated after the same phases as one that is not.
         due = segment.phases // self.every > self._last // self.every
         self._last = segment.phases
         if not (due and segment.at_phase_end):

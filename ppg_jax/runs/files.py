@@ -1,4 +1,4 @@
-"""Files of a run folder: only plain files are opened, and they are written as a whole or not at all.
+"""Files of a run folder: only plain files are opened, and files are written atomically.
 
 A run folder may come from an unknown source. Opening a pipe in it could wait forever, a device may
 never end, and a link may point to a file that the run must not change.
@@ -134,7 +134,7 @@ class TextLog:
 
     If a piece cannot be written, it is written again together with the next piece, from the end of
     the last complete piece. So a disk that is full for a while causes no gaps and no incomplete
-    lines. If the file was removed, truncated or replaced by a link, the whole text is written again.
+    lines. If the file was removed, cut or replaced by a link, the whole text is written again.
 
     Args:
       path: path of the file.

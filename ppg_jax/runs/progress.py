@@ -34,7 +34,7 @@ class Snapshot:
       env_steps: number of environment steps so far, of all replicas together.
       speed: environment steps per second, of all replicas together.
       returns: mean return of each replica over the newest segment; NaN if no episode ended.
-      lost: number of replicas whose loss has been NaN or infinite.
+      bad: number of replicas whose loss has been NaN or infinite.
     """
 
     iterations: int
@@ -42,7 +42,7 @@ class Snapshot:
     env_steps: int
     speed: float
     returns: np.ndarray
-    lost: int
+    bad: int
 
     def mean_return(self, digits: int = 2) -> str:
         """The return as text: mean, and standard deviation if there are several replicas."""
@@ -54,7 +54,7 @@ class Snapshot:
 
     def warning(self) -> str:
         """Number of lost replicas as text; empty if there are none."""
-        return f"{self.lost} of {len(self.returns)} NaN" if self.lost else ""
+        return f"{self.bad} of {len(self.returns)} NaN" if self.bad else ""
 
 
 class Display(Protocol):
@@ -307,7 +307,7 @@ class Watch:
             env_steps=replicas * steps,
             speed=replicas * steps / segment.run_seconds,
             returns=final_returns(part, 1.0),
-            lost=len(self._lost),
+            bad=len(self._lost),
         )
         self._display.update(now)
 

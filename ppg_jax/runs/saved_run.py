@@ -212,9 +212,9 @@ class SavedRun:
         The second argument is the ``key_data`` of a random key. A ``greedy`` program takes it too,
         but does not use it. A network with a memory, or one that sees values of the previous step,
         takes three more arguments and returns actions and memory. The arguments are as in
-        ``policy``: the memory (``saved.initial_memory(num_envs)``, or that after the previous step),
-        ``starts``, and ``previous`` (a dict with the names in ``config.network.recall``; {} if there
-        are none).
+        ``policy``: the memory (``saved.initial_memory(num_envs)``, or that after the previous
+        step), ``starts``, and ``previous`` (a dict with the names in ``config.network.recall``; {}
+        if there are none).
 
         Args:
           path: file to write; an existing file is replaced.

@@ -187,7 +187,7 @@ def test_a_logger_that_fails_is_left_out_and_said(tmp_path):
     with pytest.warns(RuntimeWarning) as warned:
         result = run(small(), out=tmp_path / "run", progress=False, log=[broken, stubborn, whole])
     assert {str(w.message) for w in warned} == set(result.problems) == {
-        "Broken: failed and is not used any more: the network is gone",
+        "Broken: failed and is no longer used: the network is gone",
         "Broken: cannot close",
     }  # fmt: skip
     assert (broken.calls, whole.calls) == (2, 3)

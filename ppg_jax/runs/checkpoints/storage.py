@@ -1,4 +1,4 @@
-"""Arrays on disk, stored by orbax. They are written as a whole, and checked before they are read."""
+"""Arrays on disk, stored by orbax. They are written as a whole and checked before they are read."""
 
 import errno
 import logging
