@@ -1,4 +1,7 @@
-"""Phasic Policy Gradient in JAX: whole training runs and sweeps as one compiled program."""
+"""Phasic Policy Gradient in JAX: whole training runs and sweeps as one compiled program.
+
+This file lists the public names and imports each one at its first use. It holds no other code.
+"""
 
 import importlib
 import warnings
@@ -18,14 +21,14 @@ __version__ = "0.1.0"
 _jaxlib = version("jaxlib")
 if _jaxlib.startswith("0.10."):
     warnings.warn(
-        f"jaxlib {_jaxlib} deadlocks at random on CPU in vmapped training programs; install one "
-        "that this package's dependencies allow, or keep to strategy auto, which does not vmap "
-        "there",
+        f"jaxlib {_jaxlib} deadlocks at random on CPU in vmapped training programs; install a "
+        "version that this package's dependencies allow, or use strategy auto, which does not vmap "
+        "on CPU",
         stacklevel=2,
     )
 
-# Loaded when first used: the environments and matplotlib take seconds, and ppg-jax --help needs
-# neither.
+# The folder of each public name. It is imported when the name is first used: the environments and
+# matplotlib take seconds to import, and ppg-jax --help needs neither.
 _HOMES = {
     "Config": "config",
     "ConfigError": "config",

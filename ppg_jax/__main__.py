@@ -1,4 +1,7 @@
-"""``python -m ppg_jax``, and what the command ``ppg-jax`` starts."""
+"""Entry point of ``python -m ppg_jax`` and of the command ``ppg-jax``.
+
+Signals, standard streams and environment variables are set up here, before JAX is imported.
+"""
 
 import contextlib
 import os
@@ -10,53 +13,53 @@ from typing import Any
 
 from ppg_jax.cli.streams import Forgiving, forgive
 
-OWN_RESULT = ("train", "sweep")
-"""Commands whose result stands in a folder; what others print is their result."""
+RESULT_IN_FOLDER = ("train", "sweep")
+"""Commands that write their result to a folder. The result of the others is what they print."""
 
 
 def _has_accelerator() -> bool:
-    """Whether JAX has more than its CPU installed."""
+    """Whether a JAX backend other than the CPU is installed."""
     return bool(
         entry_points(group="jax_plugins") or find_spec("jax_plugins") or find_spec("libtpu")
     )
 
 
 def _stop_at_once(number: int, _frame: Any) -> None:
-    """Ends the process: while packages are imported, an exception may be swallowed by them."""
+    """Ends the process. An exception would not: a package that is being imported may catch it."""
     with contextlib.suppress(OSError):
         os.write(2, b"error: stopped\n")
     os._exit(128 + number)
 
 
 def _take_signals() -> None:
-    """Until a run takes them (``interrupts.StopRequest``), signals to stop end the process."""
+    """Makes stop signals end the process, until a run handles them (``interrupts.StopRequest``)."""
     for name in ("SIGINT", "SIGTERM", "SIGHUP"):
-        number = getattr(signal, name, None)  # Windows knows no SIGHUP
+        number = getattr(signal, name, None)  # Windows has no SIGHUP
         if number is None:
             continue
         if name == "SIGHUP" and signal.getsignal(number) is signal.SIG_IGN:
-            continue  # nohup
+            continue  # started with nohup
         signal.signal(number, _stop_at_once)
 
 
-def _look_here_too() -> None:
-    """Modules of the current folder can be imported: ``--env my_module:MyEnv``."""
-    with contextlib.suppress(OSError):  # the folder may be gone
+def _add_current_folder_to_path() -> None:
+    """Makes modules of the current folder importable, for ``--env my_module:MyEnv``."""
+    with contextlib.suppress(OSError):  # the folder may have been removed
         here = os.getcwd()
         if here not in sys.path and "" not in sys.path:
             sys.path.append(here)
 
 
 def main() -> int:
-    """Runs the command line."""
+    """Runs the command line and returns the exit code."""
     _take_signals()
     out, _ = forgive()
-    # Read when jaxlib is loaded, so it stands before that. XLA's warnings are addressed to its own
-    # developers. On CPU so are its errors: for every program taken from the cache it names tuning
-    # preferences that it takes for missing instructions (github.com/openxla/xla/issues/44565).
-    # What goes wrong is raised besides.
+    # jaxlib reads this variable when it is loaded, so it must be set before. XLA's warnings are for
+    # its own developers. On CPU its error messages are too: for every program from the cache, XLA
+    # reports tuning preferences as missing instructions (github.com/openxla/xla/issues/44565).
+    # Real errors are raised as exceptions as well.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2" if _has_accelerator() else "3")
-    _look_here_too()
+    _add_current_folder_to_path()
     from ppg_jax.cli.main import STOPPED
     from ppg_jax.cli.main import main as run
 
@@ -65,20 +68,20 @@ def main() -> int:
     except SystemExit as stop:  # --help
         code = stop.code if isinstance(stop.code, int) else 0
     if code == STOPPED:
-        # A compiled program may still be running in another thread: nothing waits for it.
+        # A compiled program may still run in another thread. The process does not wait for it.
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)
-    return _code_after_output(code, out)
+    return _final_exit_code(code, out)
 
 
-def _code_after_output(code: int, out: Forgiving) -> int:
-    """The exit code, once it is known whether what was printed could be."""
+def _final_exit_code(code: int, out: Forgiving) -> int:
+    """The exit code, which also depends on whether the output could be written."""
     out.flush()
     if out.failed is None or out.reader_has_gone:
         return code
     asks = {"-h", "--help"} & set(sys.argv)
-    lost = bool(asks) or sys.argv[1:2] not in [[name] for name in OWN_RESULT]
+    lost = bool(asks) or sys.argv[1:2] not in [[name] for name in RESULT_IN_FOLDER]
     print(
         f"{'error' if lost else 'warning'}: standard output cannot be written: "
         f"{out.failed.strerror}",

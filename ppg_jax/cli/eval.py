@@ -18,26 +18,26 @@ class _EvalCommand:
     """Plays the saved policy of every seed and prints its mean return with a 95% interval."""
 
     directory: Annotated[
-        tyro.conf.Positional[Path], tyro.conf.arg(metavar="DIR", help="A run's folder.")
+        tyro.conf.Positional[Path], tyro.conf.arg(metavar="DIR", help="The run folder.")
     ]
-    episodes: Annotated[int, tyro.conf.arg(help="Episodes of each seed, side by side.")] = 128
+    episodes: Annotated[int, tyro.conf.arg(help="Episodes of each seed, played in parallel.")] = 128
     greedy: Annotated[
         bool,
         tyro.conf.FlagCreatePairsOff,
         tyro.conf.arg(help="Take the most probable action instead of a sample."),
     ] = False
-    seed: Annotated[int, tyro.conf.arg(help="Of the episodes' randomness.")] = 0
+    seed: Annotated[int, tyro.conf.arg(help="Random seed of the episodes.")] = 0
     max_steps: Annotated[
         int | None,
         tyro.conf.arg(
-            help="Where episodes that do not end are cut; default the environment's own time limit "
-            "if that is at most 100,000, otherwise 10,000."
+            help="Step at which an episode is cut off; default: the environment's own time limit "
+            "if it is at most 100,000, otherwise 10,000."
         ),
     ] = None
     num_levels: Annotated[
-        str, tyro.conf.arg(metavar="INT", help="Levels to play; none: all there are.")
+        str, tyro.conf.arg(metavar="INT", help="Number of levels to play; none: all levels.")
     ] = ""
-    first_level: Annotated[str, tyro.conf.arg(metavar="INT", help="First of the levels.")] = ""
+    first_level: Annotated[str, tyro.conf.arg(metavar="INT", help="The first level.")] = ""
     no_cache: Annotated[bool, tyro.conf.FlagCreatePairsOff, tyro.conf.arg(help=NO_CACHE)] = False
 
 
@@ -52,14 +52,14 @@ def main(argv: list[str]) -> int:
         text = getattr(args, name)
         if text:
             changes[name] = None if text in ("none", "null") else text
-    from ppg_jax.cli.saved import load_to_play, lost_seeds
+    from ppg_jax.cli.saved import load_with_warnings, lost_seeds
     from ppg_jax.execution import use_all_cores, use_compilation_cache
     from ppg_jax.report import mean_interval
     from ppg_jax.runs import print_table
 
     if not args.no_cache:
         use_compilation_cache()
-    run = load_to_play(args.directory)
+    run = load_with_warnings(args.directory)
     if run.config.seeds > 1:
         use_all_cores()
     by_episode, lengths, ended = run.evaluate_tasks(
@@ -71,8 +71,8 @@ def main(argv: list[str]) -> int:
     )
     returns = by_episode.sum(-1)
     how = "greedy" if args.greedy else "stochastic"
-    elsewhere = "".join(f", {name} {value}" for name, value in changes.items())
-    title = f"{run.config.env_name}, {how} policy{elsewhere}"
+    changed = "".join(f", {name} {value}" for name, value in changes.items())
+    title = f"{run.config.env_name}, {how} policy{changed}"
     table = Table(title=Text(title, "table.title"))
     for heading in ("seed", "mean return", "95% interval", "mean length", "unfinished"):
         table.add_column(heading, justify="right")

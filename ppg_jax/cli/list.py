@@ -8,7 +8,7 @@ from ppg_jax.config import available_configs
 
 @dataclasses.dataclass
 class _ListCommand:
-    """Lists the environments and the configurations there are."""
+    """Lists the available configurations and environments."""
 
 
 def main(argv: list[str]) -> int:

@@ -20,21 +20,21 @@ USAGE = """usage: ppg-jax COMMAND ...
   render DIR [--file FILE.gif] [--seed N] [--greedy]
   list
 
-ppg-jax COMMAND --help says more, ppg-jax --version which version this is."""
+"ppg-jax COMMAND --help" shows the options, "ppg-jax --version" the version."""
 COMMANDS = ("train", "sweep", "eval", "plot", "render", "list")
 STOPPED = 130
-"""Exit code after Ctrl-C that did not wait."""
+"""Exit code after a Ctrl-C that stopped the command at once."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point of ``ppg-jax``.
 
     Args:
-      argv: arguments; default the process's own.
+      argv: arguments; default: those of the process.
 
     Returns:
-      Exit code: 0, 1 for a failure while running, 2 for a bad argument or configuration, 130
-      for Ctrl-C.
+      Exit code: 0 for success, 1 for a failure while running, 2 for an invalid argument or
+      configuration, 130 for Ctrl-C.
     """
     args = list(sys.argv[1:] if argv is None else argv)
     if not args or args[0] in ("-h", "--help"):
@@ -51,7 +51,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return command.main(args[1:])
     except ConfigError as error:
         return _fail(str(error), 2)
-    # A full disk, memory run out, a NaN that JAX_DEBUG_NANS found, a file of brackets.
+    # For example a full disk, no memory left, a NaN found by JAX_DEBUG_NANS, too many brackets in
+    # a file.
     except (OSError, jax.errors.JaxRuntimeError, FloatingPointError, RecursionError) as error:
         return _fail(" ".join(str(error).split())[:500], 1)
     except KeyboardInterrupt as stop:

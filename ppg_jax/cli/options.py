@@ -1,4 +1,4 @@
-"""The command line's options, made from the configuration's own dataclasses."""
+"""Options of the command line, made from the dataclasses of the configuration."""
 
 import contextlib
 import dataclasses
@@ -22,13 +22,13 @@ from ppg_jax.config import (
     read_value,
 )
 
-NO_CACHE = "Compile anew; otherwise compiled programs are kept in the user's cache folder."
+NO_CACHE = "Do not use the user's cache folder for compiled programs; compile them again."
 SECTIONS = {"network": NetworkConfig, "hparams": Hyperparams}
 FREE_MAPPINGS = ("env_params", "env_kwargs")
 
 
 def parse(command: type, argv: list[str], prog: str) -> Any:
-    """Parses arguments into a dataclass; what is wrong comes as a ``ConfigError`` of one line.
+    """Parses arguments into a dataclass. The message of an error is one line.
 
     Raises:
       ConfigError: unknown options, or too many or too few values.
@@ -42,11 +42,13 @@ def parse(command: type, argv: list[str], prog: str) -> Any:
     except SystemExit as stop:
         if stop.code in (0, None):
             raise
-        raise ConfigError(f"{_problem(shown.getvalue())}; {prog} --help shows all") from None
+        raise ConfigError(
+            f"{_problem(shown.getvalue())}; {prog} --help shows all options"
+        ) from None
 
 
 def _problem(shown: str) -> str:
-    """What tyro says in a box of several lines, as one."""
+    """Tyro's message, a box of several lines, as one line."""
     words = re.sub(r"[^!-~]|-{3,}", " ", shown).partition("For full helptext")[0]
     text = " ".join(words.split())
     value = re.search(r"Missing value for argument '([^']+)'", text)
@@ -54,7 +56,7 @@ def _problem(shown: str) -> str:
         return f"{value[1]}: it needs a value"
     unknown = re.search(r"Unrecognized options: (.*)", text)
     if unknown:
-        return f"arguments: {unknown[1]} will not do here"
+        return f"arguments: {unknown[1]} is invalid here"
     bad = re.search(r"Error parsing (\S+): (.*?)(?: Argument helptext.*)?$", text)
     if bad:
         kind = "a whole number" if "int()" in bad[2] else "a number" if "float" in bad[2] else ""
@@ -66,7 +68,7 @@ def _problem(shown: str) -> str:
     missing = re.findall(r"(?<![\w-])(--[a-z-]+|[A-Z]{3,}) (?:[A-Z]+ )?[^()]*\(required\)", text)
     if missing:
         return f"arguments: {' and '.join(missing)} missing"
-    return f"arguments: {text or 'they will not do'}"
+    return f"arguments: {text or 'they are invalid'}"
 
 
 def _check_option_names(command: type, argv: list[str]) -> None:
@@ -76,14 +78,14 @@ def _check_option_names(command: type, argv: list[str]) -> None:
         if arg.startswith("--") and name not in known:
             names = {k.removeprefix("--").replace("-", "_"): k for k in known}
             found = nearest(name.removeprefix("--").replace("-", "_"), names)
-            hint = f"did you mean {names[found]}?" if found else "--help shows them all"
+            hint = f"did you mean {names[found]}?" if found else "--help shows all options"
             raise ConfigError(f"{arg}: unknown option; {hint}")
 
 
 def _option_names(command: type) -> list[str]:
     names = []
     for field in dataclasses.fields(command):
-        if field.name == "fields":  # the configuration's own, without a prefix
+        if field.name == "fields":  # the configuration's fields have no prefix
             names += [n for n in all_field_names(Config) if n not in FREE_MAPPINGS]
         else:
             names.append(field.name)
@@ -91,10 +93,10 @@ def _option_names(command: type) -> list[str]:
 
 
 def config_options(base: Mapping[str, Any]) -> type:
-    """A dataclass with a text option for every field, whose defaults are ``base``'s values.
+    """A dataclass with an option for every field. The values of ``base`` are the defaults.
 
-    Text, because the configuration itself checks every value, whether it comes from a file, from
-    Python or from here.
+    Every option is text, because the configuration checks every value itself, whether it comes from
+    a file, from Python or from the command line.
     """
     return _options(Config, base)
 
@@ -105,13 +107,13 @@ def command_with_fields(
     own: list[tuple[str, Any, Any, str, str]],
     base: Mapping[str, Any],
 ) -> type:
-    """A command that takes a name, options of its own, and every field of the configuration.
+    """A command that takes a name, its own options and every field of the configuration.
 
     Args:
-      title: of its class.
-      positional: name, how its value is shown, help, default.
-      own: options: name, type, default, how the value is shown (nothing for flags), help.
-      base: the fields' defaults.
+      title: name of the command's class.
+      positional: name, placeholder of the value in the help, help text and default of the argument.
+      own: name, type, default, placeholder (empty for flags) and help text of each option.
+      base: defaults of the fields.
     """
     name, metavar, text, default = positional
     info = tyro.conf.arg(metavar=metavar, help=text)
@@ -172,7 +174,7 @@ def _metavar(hint: Any) -> str:
 
 
 def _help_of(field: Any, hint: Any) -> str:
-    """The field's description and range, wherever its class keeps them."""
+    """Description and range of a field, from its default or its type annotation."""
     infos = [field.default, *getattr(hint, "__metadata__", ())]
     infos = [i for i in infos if isinstance(i, pydantic.fields.FieldInfo)]
     text = next((i.description for i in infos if i.description), "")
@@ -190,7 +192,7 @@ def _limit(bound: Any) -> str:
 
 
 def changed_fields(given: Any, base: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields whose text differs from the default, as a nested mapping."""
+    """Fields whose text differs from the default, as a nested mapping."""
     return _changes(Config, given, config_options(base)())
 
 
@@ -210,13 +212,16 @@ def _changes(kind: type, given: Any, defaults: Any) -> dict[str, Any]:
 
 
 def take_free_mappings(argv: list[str]) -> tuple[list[str], dict[str, Any]]:
-    """Takes ``--env-params.NAME VALUE`` and ``--env-kwargs.NAME VALUE`` out of the arguments.
+    """Removes ``--env-params.NAME VALUE`` and ``--env-kwargs.NAME VALUE`` from the arguments.
 
-    Their names depend on the environment, so no parser knows them beforehand; values are read
-    as YAML.
+    The names depend on the environment, so the parser cannot know them. The values are read as
+    YAML.
+
+    Returns:
+      The other arguments, and the values by section and name.
 
     Raises:
-      ConfigError: a name without a value.
+      ConfigError: an option has no name or no value, or its value is not YAML.
     """
     rest: list[str] = []
     found: dict[str, Any] = {}

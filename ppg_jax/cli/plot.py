@@ -10,7 +10,7 @@ from ppg_jax.cli.options import parse
 from ppg_jax.config import ConfigError
 
 MARK = "ppg-jax plot"
-"""What stands in files that this command has written, and may write again."""
+"""Text that marks the files of this command. It overwrites no file without this mark."""
 
 
 @dataclasses.dataclass
@@ -19,17 +19,17 @@ class _PlotCommand:
 
     directories: Annotated[
         tyro.conf.Positional[tuple[Path, ...]],
-        tyro.conf.arg(metavar="DIR", help="Folders of runs, or folders that hold such folders."),
+        tyro.conf.arg(metavar="DIR", help="Run folders, or folders that contain run folders."),
     ]
     by: Annotated[
         tuple[str, ...],
-        tyro.conf.arg(metavar="FIELD", help="Group by these fields; default: what differs."),
+        tyro.conf.arg(metavar="FIELD", help="Fields to group by; default: those that differ."),
     ] = ()
     per_seed: Annotated[
-        bool, tyro.conf.FlagCreatePairsOff, tyro.conf.arg(help="Every seed as a line too.")
+        bool, tyro.conf.FlagCreatePairsOff, tyro.conf.arg(help="Also draw a line for every seed.")
     ] = False
     out: Annotated[
-        str, tyro.conf.arg(metavar="DIR", help="Where the pictures and report.md go.")
+        str, tyro.conf.arg(metavar="DIR", help="Folder for the figures and report.md.")
     ] = "."
 
 
@@ -59,10 +59,10 @@ def main(argv: list[str]) -> int:
 
 
 def _check_own(file: Path) -> None:
-    """Whether a file may be written: it is not there, or a plot of ours.
+    """Checks that a file may be written: it does not exist, or this command made it.
 
     Raises:
-      ConfigError: it is somebody's own.
+      ConfigError: the file exists and this command did not make it.
     """
     if file.is_file():
         with file.open("rb") as found:
@@ -73,18 +73,18 @@ def _check_own(file: Path) -> None:
 
 
 def run_folders(given: tuple[Path, ...]) -> list[Path]:
-    """Folders of runs among those given, or one level below.
+    """Run folders among the given folders, or one level below them.
 
     Raises:
-      ConfigError: there is none in one of them.
+      ConfigError: a given folder is not a run folder and contains none.
     """
     found: list[Path] = []
     for folder in given:
         inside = sorted(path.parent for path in folder.glob("*/config.yaml"))
         here = [folder] if (folder / "config.yaml").is_file() else inside
         if not here:
-            raise ConfigError(f"DIR: {folder} is no run's folder: it has no config.yaml")
+            raise ConfigError(f"DIR: {folder} is not a run folder: it has no config.yaml")
         found += here
     if not found:
-        raise ConfigError("DIR: name at least one run's folder")
+        raise ConfigError("DIR: is missing; name at least one run folder")
     return found

@@ -12,22 +12,22 @@ from ppg_jax.config import ConfigError
 
 @dataclasses.dataclass
 class _RenderCommand:
-    """Draws an episode of a trained policy as a GIF."""
+    """Writes an episode of a trained policy as a GIF."""
 
     directory: Annotated[
-        tyro.conf.Positional[Path], tyro.conf.arg(metavar="DIR", help="A run's folder.")
+        tyro.conf.Positional[Path], tyro.conf.arg(metavar="DIR", help="The run folder.")
     ]
     file: Annotated[
-        str, tyro.conf.arg(metavar="FILE", help="GIF to write; default episode.gif in DIR.")
+        str, tyro.conf.arg(metavar="FILE", help="GIF to write; default: episode.gif in DIR.")
     ] = ""
-    seed: Annotated[int, tyro.conf.arg(help="Whose policy.")] = 0
-    episode: Annotated[int, tyro.conf.arg(help="Which episode; each number is another.")] = 0
+    seed: Annotated[int, tyro.conf.arg(help="Seed whose policy plays.")] = 0
+    episode: Annotated[int, tyro.conf.arg(help="Number of the episode, from 0 on.")] = 0
     greedy: Annotated[
         bool,
         tyro.conf.FlagCreatePairsOff,
         tyro.conf.arg(help="Take the most probable action instead of a sample."),
     ] = False
-    max_steps: Annotated[int, tyro.conf.arg(help="Frames at most.")] = 500
+    max_steps: Annotated[int, tyro.conf.arg(help="Maximum number of frames.")] = 500
     no_cache: Annotated[bool, tyro.conf.FlagCreatePairsOff, tyro.conf.arg(help=NO_CACHE)] = False
 
 
@@ -38,12 +38,12 @@ def main(argv: list[str]) -> int:
     file = Path(args.file) if args.file else args.directory / "episode.gif"
     if file.suffix != ".gif":
         raise ConfigError(f"file: {str(file)!r} is invalid; its name should end in .gif")
-    from ppg_jax.cli.saved import load_to_play, lost_seeds
+    from ppg_jax.cli.saved import load_with_warnings, lost_seeds
     from ppg_jax.execution import use_compilation_cache
 
     if not args.no_cache:
         use_compilation_cache()
-    run = load_to_play(args.directory)
+    run = load_with_warnings(args.directory)
     total = run.render(
         file, seed=args.seed, episode=args.episode, greedy=args.greedy, max_steps=args.max_steps
     )

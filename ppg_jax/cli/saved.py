@@ -1,4 +1,4 @@
-"""Runs that commands play: what is wrong with their files is said in lines."""
+"""Loads runs for commands. Problems with their files are printed as warnings of one line."""
 
 import sys
 import warnings
@@ -8,8 +8,8 @@ from ppg_jax.config import ConfigError
 from ppg_jax.runs import SavedRun, load_run
 
 
-def load_to_play(directory: Path) -> SavedRun:
-    """A run; what had to be taken from elsewhere is said on standard error."""
+def load_with_warnings(directory: Path) -> SavedRun:
+    """Loads a run and prints each warning as one line on standard error."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         run = load_run(directory)
@@ -19,10 +19,13 @@ def load_to_play(directory: Path) -> SavedRun:
 
 
 def lost_seeds(run: SavedRun) -> list[int | None]:
-    """Where each seed's loss was lost; nowhere, and a line, if its metrics cannot be read."""
+    """First iteration of each seed with a NaN or infinite loss, or None.
+
+    If the metrics cannot be read, a warning is printed and every seed counts as None.
+    """
     try:
         return run.first_bad_iteration
     except ConfigError as error:
         reason = str(error).removeprefix("DIR: ")
-        print(f"warning: {reason}; seeds lost to NaN are not marked", file=sys.stderr)
+        print(f"warning: {reason}; seeds with a NaN loss are not marked", file=sys.stderr)
         return [None] * run.config.seeds

@@ -1,4 +1,4 @@
-"""Standard streams that never stand in the way: what cannot be shown is left out."""
+"""Standard streams that never raise: text that cannot be shown is left out."""
 
 import contextlib
 import errno
@@ -11,13 +11,13 @@ _PLAIN = str.maketrans({"±": "+/-", "…": "...", "–": "-", "×": "x"})  # no
 
 
 class Forgiving:
-    """A text stream around another that raises nothing.
+    """A wrapper of a text stream that raises no exceptions.
 
-    Letters that the other cannot encode are replaced. What it cannot take, because its reader has
-    gone, its disk is full or it is closed, is dropped from then on.
+    Characters that the stream cannot encode are replaced. Once a write fails, because the reader of
+    a pipe has gone, the disk is full or the stream is closed, all further text is dropped.
 
     Attributes:
-      failed: why it takes no more; None: it does.
+      failed: error of the first write that failed; None: no write has failed.
     """
 
     def __init__(self, stream: Any) -> None:
@@ -28,12 +28,12 @@ class Forgiving:
         return getattr(self._stream, name)
 
     def write(self, text: str) -> int:
-        """Writes what can be written; how long the text is."""
+        """Writes the text if that is possible, and returns the length of the text."""
         if self.failed is None:
             try:
                 self._stream.write(text)
             except UnicodeEncodeError:
-                # The stream's own name for it: the error calls every code page "charmap".
+                # The encoding is not taken from the error, which calls every code page "charmap".
                 encoding = self._stream.encoding
                 plain = text.translate(_PLAIN).encode(encoding, "replace").decode(encoding)
                 self._try(functools.partial(self._stream.write, plain))
@@ -42,12 +42,12 @@ class Forgiving:
         return len(text)
 
     def writelines(self, lines: Any) -> None:
-        """Writes all of them."""
+        """Writes several pieces of text."""
         for line in lines:
             self.write(line)
 
     def flush(self) -> None:
-        """Hands on what was written."""
+        """Flushes the stream."""
         if self.failed is None:
             self._try(self._stream.flush)
 
@@ -59,7 +59,8 @@ class Forgiving:
 
     def _fail(self, error: Exception) -> None:
         self.failed = error if isinstance(error, OSError) else _closed()
-        # What is left in its buffer is written when Python ends, and may not fail then.
+        # Python writes the rest of the buffer when it exits. That must not fail, so the file
+        # descriptor now points to the null device.
         with contextlib.suppress(OSError, ValueError):
             nowhere = os.open(os.devnull, os.O_WRONLY)
             os.dup2(nowhere, self._stream.fileno())
@@ -67,7 +68,7 @@ class Forgiving:
 
     @property
     def reader_has_gone(self) -> bool:
-        """Whether somebody read as much as they wanted (``| head``)."""
+        """Whether the reader of the pipe closed it, as ``| head`` does."""
         return self.failed is not None and self.failed.errno == errno.EPIPE
 
 
@@ -78,19 +79,20 @@ def _closed() -> OSError:
 def forgive() -> tuple[Forgiving, Forgiving]:
     """Makes this process's standard output and error forgiving.
 
-    A stream that was closed before goes nowhere, and has failed from the start. Its number must not
-    be free: the next file to be opened would get it, and every message with it.
+    A stream that is already closed counts as failed from the start. Its file descriptor is opened
+    on the null device. Otherwise the next file to be opened would get this descriptor, and every
+    message would be written into that file.
     """
     for number in range(3):
         try:
             os.fstat(number)
         except OSError:
-            os.open(os.devnull, os.O_RDWR)  # the lowest number that is free
+            os.open(os.devnull, os.O_RDWR)  # it gets the lowest free number
     for name, number in (("stdout", 1), ("stderr", 2)):
         stream = getattr(sys, name)
         was_closed = stream is None
         if was_closed:
-            stream = open(number, "w", closefd=False)  # noqa: SIM115  # as long as the process
+            stream = open(number, "w", closefd=False)  # noqa: SIM115  # open until the process ends
         forgiving = Forgiving(stream)
         forgiving.failed = _closed() if was_closed else None
         setattr(sys, name, forgiving)

@@ -22,37 +22,39 @@ if TYPE_CHECKING:
     from ppg_jax.runs import Result
 
 TRAIN_OPTIONS: list[tuple[str, Any, Any, str, str]] = [
-    ("out", str, "", "DIR", "New folder for everything the run gives."),
-    ("resume", str, "", "DIR", "Go on with the run in this folder, instead of CONFIG."),
-    ("checkpoint_every", int, 0, "INT", "Phases between two checkpoints; 0: only by time."),
+    ("out", str, "", "DIR", "New folder for all results of the run."),
+    ("resume", str, "", "DIR", "Resume the run in this folder, instead of CONFIG."),
+    ("checkpoint_every", int, 0, "INT", "Phases between two checkpoints; 0: by time only."),
     ("checkpoint_minutes", float, 5.0, "FLOAT", "Minutes between two checkpoints."),
-    ("keep", int, 2, "INT", "How many of the newest checkpoints stay, beside the best one."),
-    ("evaluate_every", int, 0, "INT", "Phases between two evaluations on fresh episodes; 0: none."),
-    ("eval_episodes", int, 32, "INT", "Episodes of each evaluation."),
-    ("log", tuple[str, ...], (), "{jsonl,tensorboard,wandb}", "Where metrics go beside the CSV."),
-    ("quiet", bool, False, "", "No progress."),
+    ("keep", int, 2, "INT", "Number of newest checkpoints to keep, besides the best."),
+    ("evaluate_every", int, 0, "INT", "Phases between two evaluations on new episodes; 0: never."),
+    ("eval_episodes", int, 32, "INT", "Episodes of each seed in an evaluation."),
+    ("log", tuple[str, ...], (), "{jsonl,tensorboard,wandb}", "Loggers besides the CSV file."),
+    ("quiet", bool, False, "", "Show no progress."),
     ("no_cache", bool, False, "", NO_CACHE),
 ]
-"""Name, type, default, how the value is shown, help."""
+"""Name, type, default, placeholder of the value and help text of each option."""
 
 
 def _train_command(base: dict[str, Any]) -> type:
-    """What ``train`` takes: its own options, and every field with ``base``'s values as defaults."""
-    name = ("config", "CONFIG", "Name (ppg-jax list shows them) or .yaml file.", "cartpole")
+    """The command ``train``: its own options and every field, with the defaults of ``base``."""
+    name = ("config", "CONFIG", "Name (see ppg-jax list) or .yaml file.", "cartpole")
     command = command_with_fields("Train", name, TRAIN_OPTIONS, base)
-    command.__doc__ = "Trains a configuration, any field of it changed, and shows what came of it."
+    command.__doc__ = "Trains a configuration and shows the results. Options change its fields."
     return command
 
 
 def main(argv: list[str]) -> int:
     argv, free = take_free_mappings(argv)
-    # Parsed twice: first to learn which configuration, then with its values as the defaults.
+    # Arguments are parsed twice: first to find the configuration, then with its values as defaults.
     without_help = [arg for arg in argv if arg not in ("-h", "--help")]
     first = parse(_train_command({}), without_help, "ppg-jax train")
     base = read_config(_run_config(first.resume) if first.resume else first.config)
     args = parse(_train_command(base), argv, "ppg-jax train")
     if args.resume and args.out:
-        raise ConfigError(f"out: {args.out} is invalid; a resumed run stays in its own folder")
+        raise ConfigError(
+            f"out: {args.out} is invalid; remove it, a resumed run stays in its folder"
+        )
     changes = merge(changed_fields(args.fields, base), free)
 
     from ppg_jax.execution import use_compilation_cache
@@ -74,7 +76,7 @@ def main(argv: list[str]) -> int:
     }
     folder = args.resume or args.out
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # the table and the lines below say it
+        warnings.simplefilter("ignore", RuntimeWarning)  # printed below in the table and as errors
         try:
             if args.resume:
                 result = resume(args.resume, **options, **changes)
@@ -82,40 +84,40 @@ def main(argv: list[str]) -> int:
                 config = config_from_dict(merge(base, changes))
                 result = run(config, out=args.out or None, **options)
         except StoppedError:
-            how = _go_on(folder)
-            raise StoppedError(f"stopped while programs compiled, nothing is lost{how}") from None
-    return _tell(result, folder, console)
+            hint = _resume_hint(folder)
+            raise StoppedError(f"stopped before training began, nothing is lost{hint}") from None
+    return _print_result(result, folder, console)
 
 
-def _go_on(folder: str) -> str:
-    return f"; go on with: ppg-jax train --resume {folder}" if folder else ""
+def _resume_hint(folder: str) -> str:
+    return f"; resume with: ppg-jax train --resume {folder}" if folder else ""
 
 
 def _run_config(directory: str) -> Path:
-    """The configuration's file in a run's folder."""
+    """The file of the configuration in a run folder."""
     file = Path(directory) / "config.yaml"
     if not file.is_file():
-        raise ConfigError(f"resume: {directory} is no run's folder: it has no config.yaml")
+        raise ConfigError(f"resume: {directory} is not a run folder: it has no config.yaml")
     return file
 
 
-def _tell(result: "Result", folder: str, console: Console) -> int:
-    """What came of a run; the exit code."""
+def _print_result(result: "Result", folder: str, console: Console) -> int:
+    """Prints the results of a run and returns the exit code."""
     print_table(console, _seed_table(result))
     if folder:
-        but = ", but for what is named below" if result.problems else ""
-        _print_line(console, f"written to {folder}{but}")
+        errors = ", with the errors below" if result.problems else ""
+        _print_line(console, f"written to {folder}{errors}")
     if not result.finished:
         done = result.metrics["env_steps"].shape[1]
         total = result.config.num_iterations
-        _print_line(console, f"stopped after iteration {done} of {total}{_go_on(folder)}")
+        _print_line(console, f"stopped after iteration {done} of {total}{_resume_hint(folder)}")
     for problem in result.problems:
         print(f"error: {problem}", file=sys.stderr)
     return 1 if result.problems else 0
 
 
 def _print_line(console: Console, text: str) -> None:
-    """As it is: brackets in the name of a folder are no markup."""
+    """Prints text without markup, because the name of a folder may contain brackets."""
     console.print(text, highlight=False, soft_wrap=True, markup=False)
 
 

@@ -1,6 +1,7 @@
-"""A run on the host: its folder, checkpoints, progress, loggers, and what was saved.
+"""A run on the host: its folder, checkpoints, progress display, loggers and results.
 
-All input and output of a run happens here. Nothing here knows the command line.
+All input and output of a run happens here: training, resuming, and loading a saved run. Nothing
+here depends on the command line or on sweeps.
 """
 
 from ppg_jax.runs.checkpoints import one_line

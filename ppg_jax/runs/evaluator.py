@@ -1,4 +1,4 @@
-"""Evaluation while a run is under way: fresh episodes between segments."""
+"""Evaluation during training: new episodes between two segments."""
 
 import csv
 import dataclasses
@@ -23,7 +23,7 @@ from ppg_jax.execution import (
 from ppg_jax.runs.files import TextLog
 
 LARGEST_TEXT = 1 << 28
-"""Bytes of ``evaluation.csv`` that are read."""
+"""Largest size of ``evaluation.csv`` that is read, in bytes."""
 FILE = "evaluation.csv"
 COLUMNS = (
     "phase", "env_steps", "seed", "policy", "where", "mean_return", "mean_length", "unfinished"
@@ -33,18 +33,19 @@ Row = dict[str, Any]
 
 
 @dataclasses.dataclass(frozen=True)
-class Evaluating:
-    """When and where a run is evaluated.
+class EvaluationOptions:
+    """When, and in which environments, a run is evaluated.
 
     Attributes:
-      every: phases between two evaluations; None: never.
-      episodes: E, of each seed, policy and place.
-      elsewhere: changes of the environment (``with_environment``) by what they are called.
+      every: number of phases between two evaluations; None: never.
+      episodes: number of episodes E of each seed, policy and environment.
+      environments: changes of the training environment (``with_environment``), by name. Each gives
+        one more environment to play.
     """
 
     every: int | None = None
     episodes: int = 32
-    elsewhere: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
+    environments: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for name, value in (("evaluate_every", self.every), ("eval_episodes", self.episodes)):
@@ -54,26 +55,26 @@ class Evaluating:
     def evaluator(
         self, config: Config, layout: Layout, folder: Path | None, done: int
     ) -> "Evaluator | None":
-        """What plays in a run that has so many phases behind it, if anything does."""
+        """Evaluator of a run with ``done`` finished phases, or None if it is never evaluated."""
         if self.every is None:
             return None
         return Evaluator(config, layout, self.every, self, folder, done)
 
 
 class Evaluator:
-    """Plays E fresh episodes with every seed's policy, as it chooses and greedily.
+    """Plays E new episodes with the policy of every seed, once stochastic and once greedy.
 
-    It plays where training does, and wherever else it is told to. Where training has a fixed set
-    of levels, all levels are played too: the difference is the generalisation gap. Every phase
-    has its own random keys, which no training uses.
+    It plays the training environment and those of ``options.environments``. If training uses a
+    fixed set of levels, all levels are played too: the difference is the generalisation gap. Every
+    phase has its own random keys, which training does not use.
 
     Args:
-      config: of the run.
-      layout: how its seeds run.
-      every: phases between two evaluations.
-      plan: the rest of what was asked for.
-      folder: of the run, or None; rows go to ``evaluation.csv``.
-      done: phases that the run has behind it; rows of later ones are dropped from the file.
+      config: configuration of the run.
+      layout: layout of its seeds.
+      every: number of phases between two evaluations.
+      options: number of episodes, and further environments.
+      folder: run folder, in which ``evaluation.csv`` is written; None: no file.
+      done: number of finished phases; rows of later phases are dropped from the file.
     """
 
     def __init__(
@@ -81,50 +82,55 @@ class Evaluator:
         config: Config,
         layout: Layout,
         every: int,
-        plan: Evaluating,
+        options: EvaluationOptions,
         folder: Path | None,
         done: int,
     ) -> None:
         self._config, self._layout, self.every = config, layout, every
-        places = {"training": config}
+        environments = {"training": config}
         if config.num_levels is not None:
-            places["all levels"] = with_environment(config, {"num_levels": None})
-        places |= {name: with_environment(config, dict(x)) for name, x in plan.elsewhere.items()}
+            environments["all levels"] = with_environment(config, {"num_levels": None})
+        for name, changes in options.environments.items():
+            environments[name] = with_environment(config, dict(changes))
         self._programs = {
-            (policy, name): evaluation_program(place, layout, plan.episodes, policy == "greedy")
-            for policy, (name, place) in itertools.product(("stochastic", "greedy"), places.items())
+            (policy, name): evaluation_program(
+                changed, layout, options.episodes, policy == "greedy"
+            )
+            for policy, (name, changed) in itertools.product(
+                ("stochastic", "greedy"), environments.items()
+            )
         }
         self._compiled: dict[tuple[str, str], Any] = {}
         self._last = done
         path = folder / FILE if folder else None
         self.rows = read_rows(path, done) if path else []
-        self._file = TextLog(path, self._everything) if path else None
+        self._file = TextLog(path, self._whole_file) if path else None
 
-    def _everything(self) -> str:
+    def _whole_file(self) -> str:
         return ",".join(COLUMNS) + "\n" + _csv(self.rows)
 
     def take(self, segment: Segment) -> None:
-        """Evaluates after a segment, if it is time.
+        """Evaluates the policies after a segment, if an evaluation is due.
 
         Raises:
-          OSError: the file cannot be written.
+          OSError: ``evaluation.csv`` cannot be written.
         """
-        # At multiples, not so many phases after the last: a run that is stopped often is evaluated
-        # where one that is not would be.
+        # Due at multiples of ``every``, not ``every`` phases after the last evaluation. So a run
+        # that is stopped and resumed is evaluated after the same phases as one that is not.
         due = segment.phases // self.every > self._last // self.every
         self._last = segment.phases
         if not (due and segment.at_phase_end):
             return
         key = jax.random.fold_in(jax.random.key(self._config.seed), segment.phases)
         keys = shard(jax.random.split(key, self._config.seeds), self._layout)
-        turns = [
-            (state.params, state.obs_stats, some)
-            for state, some in zip(segment.states, keys, strict=True)
+        batches = [
+            (state.params, state.obs_stats, batch_keys)
+            for state, batch_keys in zip(segment.states, keys, strict=True)
         ]
-        fresh = []
+        new_rows = []
         for policy, where in self._programs:
-            program = self._program(policy, where, turns[0])
-            played = run_batches(program, [None] * len(turns), turns, self._layout)
+            program = self._program(policy, where, batches[0])
+            played = run_batches(program, [None] * len(batches), batches, self._layout)
             returns, lengths, ended = map(np.asarray, gather(played, self._layout))
             for seed in range(self._config.seeds):
                 row = (
@@ -137,17 +143,17 @@ class Evaluator:
                     float(lengths[seed].mean()),
                     int((~ended[seed]).sum()),
                 )
-                fresh.append(dict(zip(COLUMNS, row, strict=True)))
-        self.rows += fresh
+                new_rows.append(dict(zip(COLUMNS, row, strict=True)))
+        self.rows += new_rows
         if self._file:
-            self._file.append(_csv(fresh))
+            self._file.append(_csv(new_rows))
 
-    def _program(self, policy: str, where: str, turn: Any) -> Any:
-        """Compiled when it is first needed."""
-        which = policy, where
-        if which not in self._compiled:
-            self._compiled[which] = self._programs[which].lower(None, turn).compile()
-        return self._compiled[which]
+    def _program(self, policy: str, where: str, batch: Any) -> Any:
+        """The program of a policy and an environment, compiled at its first use."""
+        key = policy, where
+        if key not in self._compiled:
+            self._compiled[key] = self._programs[key].lower(None, batch).compile()
+        return self._compiled[key]
 
 
 def _csv(rows: Sequence[Row]) -> str:
@@ -157,16 +163,16 @@ def _csv(rows: Sequence[Row]) -> str:
 
 
 def read_rows(path: Path, phases: int) -> list[Row]:
-    """The rows of a file up to a phase.
+    """Rows of ``evaluation.csv`` up to a phase. There are none if the file does not exist.
 
     Raises:
-      ConfigError: it is there, and cannot be read.
+      ConfigError: the file exists but cannot be read.
     """
     if not phases or not path.exists():
         return []
     try:
         text = read_plain(path, LARGEST_TEXT).decode()
-        whole = text[: text.rfind("\n") + 1]  # a torn last line is no row
+        whole = text[: text.rfind("\n") + 1]  # an incomplete last line is dropped
         rows = [_row(fields) for fields in list(csv.reader(io.StringIO(whole)))[1:]]
     except OSError as error:
         reason = error.strerror
@@ -174,7 +180,9 @@ def read_rows(path: Path, phases: int) -> list[Row]:
         reason = str(error)
     else:
         return [row for row in rows if row["phase"] <= phases]
-    raise ConfigError(f"DIR: {path} cannot be read: {reason}; put it right, or move it away")
+    raise ConfigError(
+        f"DIR: {path} cannot be read: {reason}; repair it, or move it out of the folder"
+    )
 
 
 def _row(fields: list[str]) -> Row:

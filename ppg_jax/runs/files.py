@@ -1,7 +1,7 @@
-"""Files of a run's folder: only plain ones are opened, and they are written whole or not at all.
+"""Files of a run folder: only plain files are opened, and files are written atomically.
 
-A folder may come from anywhere. A pipe in it would wait for ever, a device never ends, and a link
-points to something that is not ours to write.
+A run folder may come from an unknown source. Opening a pipe in it could wait forever, a device may
+never end, and a link may point to a file that the run must not change.
 """
 
 import contextlib
@@ -18,14 +18,14 @@ from ppg_jax.config import NO_WAITING, plain_size
 
 _NO_LINKS = getattr(os, "O_NOFOLLOW", 0)
 TEMPORARY = ".*.tmp"
-"""Names of what is half written."""
+"""Pattern of the names of temporary files."""
 
 
 def open_plain(path: Path, flags: int) -> BinaryIO:
-    """A plain file, for reading and writing; never one that a link leads to.
+    """Opens a plain file for reading and writing. Links are not followed.
 
     Raises:
-      OSError: it cannot be opened so.
+      OSError: the file cannot be opened, or is not a plain file.
     """
     number = os.open(path, os.O_RDWR | _NO_LINKS | NO_WAITING | flags, 0o666)
     file: Any = open(number, "r+b", buffering=0)  # noqa: SIM115  # the caller closes it
@@ -38,22 +38,22 @@ def open_plain(path: Path, flags: int) -> BinaryIO:
 
 
 def write_whole(path: Path, content: str | bytes) -> None:
-    """Writes a file that is never seen half written, and is on disk afterwards.
+    """Writes a file atomically. When this returns, the file is on disk.
 
-    What was there before, a link too, is replaced; where a link leads to, nothing changes.
+    An existing file or link at this path is replaced. The target of a link is not changed.
 
     Raises:
-      OSError: it cannot be written; what was there before stays.
+      OSError: the file cannot be written; an existing file is unchanged.
     """
-    _beside(path, content, lambda made: os.replace(made, path))
+    _write_beside(path, content, lambda made: os.replace(made, path))
 
 
 def write_new(path: Path, content: str | bytes) -> None:
-    """``write_whole`` where nothing may be there yet: of two writers one alone succeeds.
+    """Like ``write_whole``, but the file must not exist. Of two writers, only one succeeds.
 
     Raises:
-      FileExistsError: something is.
-      OSError: it cannot be written.
+      FileExistsError: the path exists already.
+      OSError: the file cannot be written.
     """
 
     def link(made: Path) -> None:
@@ -61,14 +61,15 @@ def write_new(path: Path, content: str | bytes) -> None:
             os.link(made, path)
         except FileExistsError:
             raise
-        except OSError:  # a file system without hard links
+        except OSError:  # the file system has no hard links
             with path.open("xb") as file:
                 file.write(made.read_bytes())
 
-    _beside(path, content, link)
+    _write_beside(path, content, link)
 
 
-def _beside(path: Path, content: str | bytes, into_place: Callable[[Path], None]) -> None:
+def _write_beside(path: Path, content: str | bytes, into_place: Callable[[Path], None]) -> None:
+    """Writes a temporary file in the same folder, then calls ``into_place`` with its path."""
     made = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
         with made.open("xb") as file:
@@ -83,7 +84,7 @@ def _beside(path: Path, content: str | bytes, into_place: Callable[[Path], None]
 
 
 def sync_folder(folder: Path) -> None:
-    """Makes sure that names in a folder are on disk, where the system can be told so."""
+    """Makes sure that the names in a folder are on disk, if the system supports this."""
     with contextlib.suppress(OSError):
         number = os.open(folder, os.O_RDONLY)
         try:
@@ -93,7 +94,7 @@ def sync_folder(folder: Path) -> None:
 
 
 def remove(path: Path) -> None:
-    """Removes a file, a link or a whole folder, as far as that can be done."""
+    """Removes a file, a link or a folder with its contents. Errors are ignored."""
     with contextlib.suppress(OSError):
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path, ignore_errors=True)
@@ -102,13 +103,13 @@ def remove(path: Path) -> None:
 
 
 def check_plain_tree(folder: Path, largest: int) -> None:
-    """Whether a folder holds nothing but folders and plain files of a bearable size.
+    """Checks that a folder contains only folders and plain files of at most ``largest`` bytes.
 
     Raises:
-      OSError: it is none itself, or something in it is a link, a pipe, a device, or too large.
+      OSError: it is not a folder, or it contains a link, a pipe, a device or a larger file.
     """
     if folder.is_symlink() or not folder.is_dir():
-        raise OSError(errno.ENOTDIR, "it is no folder")
+        raise OSError(errno.ENOTDIR, "it is not a folder")
     for place, _, _ in os.walk(folder, onerror=_raise):
         with os.scandir(place) as entries:
             for entry in entries:
@@ -119,9 +120,9 @@ def _check_entry(entry: "os.DirEntry[str]", largest: int) -> None:
     info = entry.stat(follow_symlinks=False)
     plain = stat.S_ISREG(info.st_mode)
     if not plain and not stat.S_ISDIR(info.st_mode):
-        raise OSError(errno.EINVAL, f"{entry.name} in it is no plain file")
+        raise OSError(errno.EINVAL, f"{entry.name} in it is not a plain file")
     if plain and info.st_size > largest:
-        raise OSError(errno.EFBIG, f"{entry.name} in it has {info.st_size:,} bytes")
+        raise OSError(errno.EFBIG, f"{entry.name} in it has {info.st_size:,} bytes, too many")
 
 
 def _raise(error: OSError) -> None:
@@ -129,36 +130,36 @@ def _raise(error: OSError) -> None:
 
 
 class TextLog:
-    """A text file that grows by whole pieces.
+    """A text file to which pieces of text are appended, each as a whole.
 
-    What could not be written is tried again with the next piece, from where the last whole one
-    ended: a disk that was full for a while leaves no gap and no torn line. Where the file is gone,
-    was cut or became a link, all of it is written anew.
+    If a piece cannot be written, it is written again together with the next piece, from the end of
+    the last complete piece. So a disk that is full for a while causes no gaps and no incomplete
+    lines. If the file was removed, cut or replaced by a link, the whole text is written again.
 
     Args:
-      path: of the file.
-      everything: gives the whole text, with the piece that is being added.
+      path: path of the file.
+      whole_text: function that returns the whole text, including the piece to append.
     """
 
-    def __init__(self, path: Path, everything: Callable[[], str]) -> None:
-        self._path, self._everything = path, everything
+    def __init__(self, path: Path, whole_text: Callable[[], str]) -> None:
+        self._path, self._whole_text = path, whole_text
         self._size, self._pending = 0, b""
 
     def append(self, text: str) -> None:
-        """Adds a piece; the first one replaces what was there before.
+        """Appends a piece. The first piece replaces a file that existed before.
 
         Raises:
-          OSError: it cannot be written now.
+          OSError: the piece cannot be written now; the next call tries again.
         """
         self._pending += text.encode()
         if not (self._size and self._grow()):
-            whole = self._everything().encode()
+            whole = self._whole_text().encode()
             write_whole(self._path, whole)
             self._size = len(whole)
         self._pending = b""
 
     def _grow(self) -> bool:
-        """Writes what is pending behind the rest; False if the rest is not there any more."""
+        """Appends the pending text; False if the file is no longer there or is too short."""
         try:
             file = open_plain(self._path, 0)
         except OSError as error:
@@ -177,10 +178,10 @@ class TextLog:
         return True
 
     def sync(self) -> None:
-        """Makes sure that all of it is on disk.
+        """Makes sure that the whole file is on disk.
 
         Raises:
-          OSError: it is not.
+          OSError: the file cannot be opened or synchronised.
         """
         if self._size:
             with open_plain(self._path, 0) as file:

@@ -1,4 +1,4 @@
-"""A run's folder: made once, held by one process, read back."""
+"""The run folder: it is created, locked by one process, and read again."""
 
 import contextlib
 import io
@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 
 from ppg_jax.config import OBJECT, Config, ConfigError, config_from_dict, read_mapping
 from ppg_jax.runs.files import TEMPORARY, open_plain, remove, write_new, write_whole
-from ppg_jax.runs.older_runs import complete
+from ppg_jax.runs.older_runs import add_missing_fields
 
 try:
     import fcntl
@@ -25,10 +25,10 @@ except ImportError:  # Windows has no such locks
     fcntl = None  # type: ignore[assignment]
 
 CONFIG, LOCK, METRICS = "config.yaml", ".lock", "metrics.csv"
-WAS_OBJECT = "# The environment was an object"
-"""How the header of a configuration begins whose environment no file can hold."""
+OBJECT_HEADER = "# The environment was an object"
+"""First words of a configuration file whose environment was an object, which no file can store."""
 SWEEP = "sweep.yaml"
-"""What tells a sweep's folder from a run's."""
+"""File that only the folder of a sweep has, not that of a run."""
 _PACKAGES = ("ppg-jax", "jax", "jaxlib", "flax", "optax", "gymnax")
 
 
@@ -36,18 +36,18 @@ _PACKAGES = ("ppg-jax", "jax", "jaxlib", "flax", "optax", "gymnax")
 def new_folder(
     folder: Path, config: Config, also: Mapping[str, str] | None = None
 ) -> Iterator[None]:
-    """Makes a run's folder, never one that already holds something, and holds it.
+    """Creates a run folder, and locks it until the context ends.
 
-    Nobody can come between the check and the first file: the folder is locked before, and where
-    file systems know no locks, of two processes only one can make ``config.yaml``.
+    Two processes cannot both create the folder: it is locked before it is checked. On a file system
+    without locks, only one of two processes can create ``config.yaml``.
 
     Args:
-      folder: to be made; if it is there it must be empty.
-      config: to be written into it.
-      also: more files for it, by name.
+      folder: folder to create; if it exists it must be empty.
+      config: configuration to write into it.
+      also: texts of further files to write, by name.
 
     Raises:
-      ConfigError: it holds something, cannot be made, or another process was faster.
+      ConfigError: the folder is not empty, cannot be created, or another process uses it.
     """
     with contextlib.ExitStack() as stack:
         try:
@@ -59,23 +59,23 @@ def new_folder(
             for name, text in (also or {}).items():
                 write_new(folder / name, text)
         except FileExistsError:
-            raise _taken(folder) from None
+            raise _not_empty(folder) from None
         except OSError as error:
-            raise ConfigError(f"out: {folder} cannot be made: {error.strerror}") from None
+            raise ConfigError(f"out: {folder} cannot be created: {error.strerror}") from None
         yield
 
 
-def _taken(folder: Path) -> ConfigError:
+def _not_empty(folder: Path) -> ConfigError:
     is_run = (folder / CONFIG).is_file() and not (folder / SWEEP).exists()
-    advice = f" (or go on with the run in it: ppg-jax train --resume {folder})" if is_run else ""
-    return ConfigError(f"out: {folder} already holds something; name a new folder{advice}")
+    advice = f" (or resume the run in it: ppg-jax train --resume {folder})" if is_run else ""
+    return ConfigError(f"out: {folder} is not empty; name a new folder{advice}")
 
 
 def write_config(folder: Path, config: Config) -> None:
-    """``config.yaml``, whole or not at all; left alone where it says the same.
+    """Writes ``config.yaml`` atomically. A file with the same contents is not written again.
 
     Raises:
-      OSError: it cannot be written.
+      OSError: the file cannot be written.
     """
     file, text = folder / CONFIG, _config_text(config)
     if not file.is_file() or read_mapping(file) != yaml.safe_load(text):
@@ -85,7 +85,7 @@ def write_config(folder: Path, config: Config) -> None:
 def _config_text(config: Config) -> str:
     header = "# Feed this file back to ppg-jax train to repeat the run.\n"
     if not isinstance(config.env, str):
-        header = f"{WAS_OBJECT}: load_config(this file, env=...) takes it again.\n"
+        header = f"{OBJECT_HEADER}: load_config(this file, env=...) takes it again.\n"
     return header + yaml.safe_dump(config.to_dict(), sort_keys=False)
 
 
@@ -93,57 +93,59 @@ def folder_config(folder: Path, env: Any = None) -> Config:
     """The configuration of the run in a folder.
 
     Args:
-      folder: of the run.
-      env: the environment, where it was an object.
+      folder: run folder.
+      env: environment, if the run's environment was an object.
 
     Raises:
-      ConfigError: there is no run.
+      ConfigError: the folder contains no run, or its configuration is invalid.
     """
     file = folder / CONFIG
     if (folder / SWEEP).is_file():
-        there = [name for name in ("settings.md", "sweep.png") if (folder / name).is_file()]
-        advice = f"; {' and '.join(there)} in it compare its settings" if there else ""
-        raise ConfigError(f"DIR: {folder} holds a sweep, not a run{advice}")
+        found = [name for name in ("settings.md", "sweep.png") if (folder / name).is_file()]
+        advice = f"; see {' and '.join(found)} in it" if found else ""
+        raise ConfigError(f"DIR: {folder} contains a sweep, not a run{advice}")
     if not file.is_file():
-        raise ConfigError(f"DIR: {folder} is no run's folder: it has no {CONFIG}")
+        raise ConfigError(f"DIR: {folder} is not a run folder: it has no {CONFIG}")
     fields = read_mapping(file)
-    was_object = file.read_bytes().startswith(WAS_OBJECT.encode())
+    was_object = file.read_bytes().startswith(OBJECT_HEADER.encode())
     if env is not None:
         fields["env"] = env
-    elif was_object and not str(fields.get("env")).startswith(OBJECT):  # an older package's
+    elif was_object and not str(fields.get("env")).startswith(
+        OBJECT
+    ):  # written by an older version
         fields["env"] = f"{OBJECT}{fields.get('env')}>"
     try:
-        return config_from_dict(complete(fields))
+        return config_from_dict(add_missing_fields(fields))
     except ConfigError as error:
         raise ConfigError(f"{file}: {error}") from None
 
 
 @contextlib.contextmanager
 def folder_lock(folder: Path) -> Iterator[None]:
-    """Keeps other processes from training into the same folder meanwhile.
+    """Locks a run folder, so that no other process can train in it until the context ends.
 
-    The lock goes with the process, however that ends. Where file systems know no locks, nothing
-    is kept. What a process that died was writing is cleared away.
+    The lock is released when the process ends, even if it is killed. On a file system without
+    locks, the folder is not locked. Temporary files that a killed process left are removed.
 
     Raises:
-      ConfigError: another one does, or the folder cannot be written to.
+      ConfigError: another process has the lock, or the folder cannot be written to.
     """
     try:
         lock = open_plain(folder / LOCK, os.O_CREAT)
     except OSError as error:
         raise ConfigError(f"DIR: {folder / LOCK} cannot be opened: {error.strerror}") from None
     with lock:
-        if _locked(lock, folder):
+        if _take_lock(lock, folder):
             for path in folder.glob(TEMPORARY):
                 remove(path)
         yield
 
 
-def _locked(lock: BinaryIO, folder: Path) -> bool:
-    """Whether this process alone has the lock; False where there are no locks.
+def _take_lock(lock: BinaryIO, folder: Path) -> bool:
+    """Takes the lock. False if the file system has no locks.
 
     Raises:
-      ConfigError: another process has it.
+      ConfigError: another process has the lock.
     """
     if fcntl is None:
         return False
@@ -157,7 +159,7 @@ def _locked(lock: BinaryIO, folder: Path) -> bool:
 
 
 def write_summary(folder: Path, fields: Mapping[str, Any]) -> None:
-    """``summary.json``: the machine, versions, and what the run gave."""
+    """Writes ``summary.json``: the device, package versions, and the given fields."""
     device = jax.devices()[0]
     machine = {
         "device": {
@@ -174,10 +176,10 @@ def write_summary(folder: Path, fields: Mapping[str, Any]) -> None:
 def write_figure(
     path: Path, figure: Figure, dpi: int, metadata: Mapping[str, str] | None = None
 ) -> None:
-    """A picture, in the format that its name ends in, with words about it inside.
+    """Writes a figure, with metadata, in the format of the file's suffix.
 
     Raises:
-      OSError: it cannot be written.
+      OSError: the file cannot be written.
     """
     drawn = io.BytesIO()
     kind = path.suffix.removeprefix(".")
@@ -186,5 +188,5 @@ def write_figure(
 
 
 def finite_or_none(values: np.ndarray) -> list[float | None]:
-    """For JSON, which knows no NaN."""
+    """Values for JSON, which has no NaN and no infinity."""
     return [float(x) if np.isfinite(x) else None for x in values]

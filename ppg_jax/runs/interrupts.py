@@ -1,4 +1,4 @@
-"""Ctrl-C, SIGTERM and a closed connection as a wish to stop at the next good moment."""
+"""Handling of Ctrl-C, SIGTERM and SIGHUP: a run stops after its current segment."""
 
 import signal
 import threading
@@ -8,39 +8,39 @@ from typing import Any, Self
 
 
 class StoppedError(KeyboardInterrupt):
-    """A run was stopped before its first segment: nothing had been trained, nothing is lost."""
+    """A run was stopped before its first segment. Nothing was trained, so nothing is lost."""
 
 
 class StopRequest:
-    """While entered, a first signal to stop only sets ``requested``; a second Ctrl-C raises.
+    """A context in which the first stop signal sets ``requested`` and a second Ctrl-C raises.
 
-    Until ``wait_for_segments`` is called, while programs compile, already the first one raises
-    ``StoppedError``.
+    Until ``wait_for_segments`` is called, that is while programs compile, the first signal raises
+    ``StoppedError`` at once.
 
-    Such signals are Ctrl-C, SIGTERM and, unless ``nohup`` had it ignored, SIGHUP.
-    Signals reach Python in its main thread and between two of its instructions, so what takes long
-    has to run in another (``run_batches``). Away from the main thread, where Python takes no
-    signals, everything is as it is without.
+    The stop signals are Ctrl-C, SIGTERM and SIGHUP. SIGHUP is left alone if ``nohup`` ignores it.
+    Python handles signals in its main thread, between two instructions, so long computations must
+    run in another thread (``run_batches``). If the context is entered in another thread, it changes
+    nothing, because Python can set signal handlers in the main thread only.
 
     Args:
-      tell: called with a line when a stop is first asked for.
+      notify: function that is called with one line of text at the first signal.
     """
 
-    def __init__(self, tell: Callable[[str], None] = lambda _: None) -> None:
+    def __init__(self, notify: Callable[[str], None] = lambda _: None) -> None:
         self.requested = False
-        self._tell = tell
+        self._notify = notify
         self._seconds: list[float] = []
-        self._waits = False
+        self._waits_for_segments = False
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():
             for name in ("SIGINT", "SIGTERM", "SIGHUP"):
                 number = getattr(signal, name, None)
-                if number is None:  # Windows knows no SIGHUP
+                if number is None:  # Windows has no SIGHUP
                     continue
                 ignored = name == "SIGHUP" and signal.getsignal(number) is signal.SIG_IGN
-                if not ignored:  # nohup asks to go on
+                if not ignored:  # nohup: the run should continue
                     self._before[number] = signal.signal(number, self._on_signal)
         return self
 
@@ -54,21 +54,22 @@ class StopRequest:
             signal.signal(number, handler)
 
     def wait_for_segments(self) -> None:
-        """From now on a first signal waits: before, there was nothing to wait for."""
-        self._waits = True
+        """Makes the first signal wait for the end of a segment, from now on."""
+        self._waits_for_segments = True
 
     def passed(self, run_seconds: float) -> None:
-        """Takes note of the time at the end of a segment, to tell how long the next one takes."""
+        """Records the run time at the end of a segment, to estimate the length of the next one."""
         self._seconds = [*self._seconds[-1:], run_seconds]
 
     def _on_signal(self, number: int, _frame: FrameType | None) -> None:
-        if not self._waits:
+        if not self._waits_for_segments:
             raise StoppedError
         if self.requested and number == signal.SIGINT:
             raise KeyboardInterrupt
         if not self.requested:
             self.requested = True
-            # A resumed run's first segment counts from the run's beginning: of two, the difference.
+            # ``run_seconds`` counts from the beginning of the run, also after it is resumed. The
+            # length of a segment is therefore the difference of two values.
             known = len(self._seconds) > 1
             within = f", in about {self._seconds[-1] - self._seconds[-2]:.1g} s" if known else ""
-            self._tell(f"stopping after this segment{within}; Ctrl-C once more stops at once")
+            self._notify(f"stopping after this segment{within}; press Ctrl-C again to stop at once")

@@ -1,4 +1,4 @@
-"""Where metrics go while a run is under way: CSV, JSON lines, TensorBoard, Weights & Biases."""
+"""Loggers of metrics during training: CSV, JSON lines, TensorBoard, Weights & Biases."""
 
 import csv
 import io
@@ -26,34 +26,37 @@ FIRST_COLUMNS = (
     "num_episodes",
 )
 LONGEST_ROW = 4096
-"""Bytes of a row that ``metrics.csv`` may have; ours have a few hundred."""
+"""Largest size of a row of ``metrics.csv``, in bytes; a normal row has a few hundred."""
 
 
 class Logger(Protocol):
-    """What ``ppg_jax.run`` calls between segments. If it raises, the run goes on without it."""
+    """Interface that ``ppg_jax.run`` calls between segments.
+
+    If a logger raises, it is no longer used and the run continues.
+    """
 
     def write(self, metrics: MetricArrays, first_iteration: int) -> None:
-        """Takes a segment.
+        """Logs the metrics of a segment.
 
         Args:
-          metrics: ``[S, iterations]`` each, with the same names at every call.
-          first_iteration: number of the segment's first iteration in the run, from 0.
+          metrics: metrics by name, each ``[S, iterations]``; every call has the same names.
+          first_iteration: index of the segment's first iteration in the run, from 0.
         """
 
     def close(self) -> None:
-        """The run is over."""
+        """Ends logging. It is called once, at the end of the run."""
 
 
-class UnfitMetricsError(ConfigError):
-    """A file of metrics that does not hold what it should."""
+class MetricsFileError(ConfigError):
+    """``metrics.csv`` cannot be read, or does not contain the metrics of the run."""
 
 
 class CsvLogger:
-    """One row for each iteration and seed, appended segment by segment.
+    """Writes a CSV file with one row for each iteration and seed, segment by segment.
 
     Args:
-      path: of the file.
-      before: metrics of the part of the run that was earlier.
+      path: path of the file.
+      before: metrics of the run before it was resumed, ``[S, iterations]``, or None.
     """
 
     def __init__(self, path: Path, before: MetricArrays | None = None) -> None:
@@ -61,16 +64,16 @@ class CsvLogger:
         self._file = TextLog(path, lambda: _csv(_joined(self._parts), 0, head=True))
 
     def write(self, metrics: MetricArrays, first_iteration: int) -> None:
-        """Appends a segment."""
+        """Appends the rows of a segment."""
         self._parts.append(metrics)
         self._file.append(_csv(metrics, first_iteration, head=False))
 
     def sync(self) -> None:
-        """Makes sure that all of it is on disk."""
+        """Makes sure that the whole file is on disk."""
         self._file.sync()
 
     def close(self) -> None:
-        """Nothing is open between segments."""
+        """Does nothing: the file is closed after each segment."""
 
 
 def _joined(parts: list[MetricArrays]) -> MetricArrays:
@@ -86,74 +89,76 @@ def _csv(metrics: MetricArrays, first_iteration: int, *, head: bool) -> str:
     seeds, iterations = metrics["env_steps"].shape
     for i in range(iterations):
         for seed in range(seeds):
-            # str gives the fewest digits that read back as the same number.
+            # str gives the shortest text that is read back as the same number.
             values = (str(metrics[name][seed, i]) for name in columns[2:])
             writer.writerow([seed, first_iteration + i, *values])
     return text.getvalue()
 
 
 def read_metrics(path: Path, config: Config, iterations: int | None = None) -> MetricArrays:
-    """What ``CsvLogger`` wrote, number for number.
+    """Reads the file of a ``CsvLogger``, with exactly the numbers that were logged.
 
     Args:
-      path: of the file.
-      config: of the run.
-      iterations: the first ones; None: as many as all seeds have.
+      path: path of the file.
+      config: configuration of the run.
+      iterations: number of iterations to read; None: all that are complete for every seed.
 
     Returns:
-      Metrics ``[S, iterations]``.
+      Metrics by name, each ``[S, iterations]``.
 
     Raises:
-      UnfitMetricsError: it cannot be read, does not hold that many, or lacks a column.
+      MetricsFileError: the file cannot be read, has too few iterations, or lacks a column.
     """
     seeds = config.seeds
     try:
         content = read_plain(path, LONGEST_ROW * (2 + seeds * config.num_iterations))
     except OSError as error:
-        raise UnfitMetricsError(f"DIR: {path} cannot be read: {error.strerror}") from None
+        raise MetricsFileError(f"DIR: {path} cannot be read: {error.strerror}") from None
     lines = content.splitlines(keepends=True)
     whole = [line for line in lines[1:] if line.endswith(b"\n")]
-    there = len(whole) // seeds
-    iterations = there if iterations is None else iterations
-    if not lines or there < max(1, iterations):
-        wanted = f"not the first {iterations}" if iterations else "so there is nothing in it"
-        raise UnfitMetricsError(f"DIR: {path} holds {there} iterations, {wanted}")
+    found = len(whole) // seeds
+    iterations = found if iterations is None else iterations
+    needed = max(1, iterations)
+    if not lines or found < needed:
+        raise MetricsFileError(f"DIR: {path} has {found} iterations; at least {needed} are needed")
     try:
         metrics = _parse(lines[0], whole[: iterations * seeds], seeds)
     except (ValueError, IndexError, OverflowError) as error:
-        raise UnfitMetricsError(
-            f"DIR: {path} is not the metrics of a run of {seeds} seeds: {error}"
+        raise MetricsFileError(
+            f"DIR: {path} does not contain the metrics of {seeds} seeds: {error}"
         ) from None
     missing = [name for name in metric_names(config) if name not in metrics]
     if missing:
-        raise UnfitMetricsError(f"DIR: {path} has no column {missing[0]}; the run wrote one")
+        raise MetricsFileError(
+            f"DIR: {path} has no column {missing[0]}; every file of this run has it"
+        )
     return metrics
 
 
 def _parse(head: bytes, lines: list[bytes], seeds: int) -> MetricArrays:
-    """Metrics ``[S, iterations]`` from the lines of a file."""
+    """Metrics, each ``[S, iterations]``, from the lines of a file."""
     names = head.decode().strip().split(",")
     rows = [line.decode().rstrip("\n").split(",") for line in lines]
     if names[:2] != ["seed", "iteration"] or len(set(names)) < len(names):
         raise ValueError("its first columns are not seed and iteration, or two are the same")
     for number, row in enumerate(rows):
         if row[:2] != [str(number % seeds), str(number // seeds)] or len(row) != len(names):
-            raise ValueError(f"row {number} is of another seed or iteration, or not whole")
+            raise ValueError(f"row {number} has a wrong seed or iteration, or is incomplete")
     metrics = {}
     for column, name in enumerate(names[2:], start=2):
         texts = [row[column] for row in rows]
         whole_numbers = all(text.lstrip("-").isdigit() for text in texts)
         flat = np.array(texts, np.int32 if whole_numbers else np.float32)
         metrics[name] = np.ascontiguousarray(flat.reshape(-1, seeds).T)
-    return dict(sorted(metrics.items()))  # as programs hand them out
+    return dict(sorted(metrics.items()))  # in the order in which training returns them
 
 
 class JsonLinesLogger:
-    """One JSON object for each iteration and seed; NaN and infinity are null.
+    """Writes one JSON object for each iteration and seed. NaN and infinity become null.
 
     Args:
-      path: of the file.
-      before: metrics of the part of the run that was earlier.
+      path: path of the file.
+      before: metrics of the run before it was resumed, ``[S, iterations]``, or None.
     """
 
     def __init__(self, path: Path, before: MetricArrays | None = None) -> None:
@@ -161,12 +166,12 @@ class JsonLinesLogger:
         self._file = TextLog(path, lambda: _json_lines(_joined(self._parts), 0))
 
     def write(self, metrics: MetricArrays, first_iteration: int) -> None:
-        """Appends a segment."""
+        """Appends the rows of a segment."""
         self._parts.append(metrics)
         self._file.append(_json_lines(metrics, first_iteration))
 
     def close(self) -> None:
-        """Nothing is open between segments."""
+        """Does nothing: the file is closed after each segment."""
 
 
 def _json_lines(metrics: MetricArrays, first_iteration: int) -> str:
@@ -185,10 +190,13 @@ def _json_number(x: np.generic) -> float | int | None:
 
 
 def scalars_by_step(metrics: MetricArrays) -> list[tuple[int, dict[str, float]]]:
-    """For viewers that plot scalars: per iteration the env steps of a seed, and finite values.
+    """Scalars for TensorBoard and Weights & Biases, without NaN and infinity.
 
-    ``NAME`` is the mean over the seeds where it is finite, ``NAME/seed_I`` is seed I's;
-    ``lost_seeds`` counts those whose loss is NaN or infinite.
+    ``NAME`` is the mean of a metric over the seeds where it is finite, and ``NAME/seed_I`` is its
+    value for seed I. ``lost_seeds`` is the number of seeds with a NaN or infinite loss.
+
+    Returns:
+      For each iteration, the environment steps of one seed so far and the scalars by name.
     """
     steps = metrics["env_steps"][0]
     lost = ~np.isfinite(metrics["policy_loss"] + metrics["value_loss"])
@@ -205,7 +213,7 @@ def scalars_by_step(metrics: MetricArrays) -> list[tuple[int, dict[str, float]]]
 
 
 class TensorBoardLogger:
-    """Event files in ``tensorboard`` of the run's folder, scalars over env steps."""
+    """Writes event files to ``tensorboard`` in the run folder, with scalars over env steps."""
 
     def __init__(self, folder: Path, first_step: int = 0) -> None:
         from tensorboardX import SummaryWriter
@@ -213,7 +221,7 @@ class TensorBoardLogger:
         self._writer = SummaryWriter(str(folder / "tensorboard"), purge_step=first_step or None)
 
     def write(self, metrics: MetricArrays, first_iteration: int) -> None:
-        """Adds a segment."""
+        """Logs the metrics of a segment."""
         for step, row in scalars_by_step(metrics):
             for name, value in row.items():
                 self._writer.add_scalar(name, value, step)
@@ -225,7 +233,7 @@ class TensorBoardLogger:
 
 
 class WandbLogger:
-    """A run of Weights & Biases with its files in the run's folder; ``WANDB_MODE`` as usual."""
+    """Logs to Weights & Biases, with its files in the run folder. ``WANDB_MODE`` applies."""
 
     def __init__(self, folder: Path, config: Config) -> None:
         import wandb
@@ -236,12 +244,12 @@ class WandbLogger:
         )
 
     def write(self, metrics: MetricArrays, first_iteration: int) -> None:
-        """Adds a segment."""
+        """Logs the metrics of a segment."""
         for step, row in scalars_by_step(metrics):
             self._run.log(row | {"env_steps": step})
 
     def close(self) -> None:
-        """Ends the run."""
+        """Ends the run of Weights & Biases."""
         self._run.finish()
 
 
@@ -252,17 +260,17 @@ LOGGERS: dict[str, Callable[[Path, Config, MetricArrays | None], Any]] = {
     ),
     "wandb": lambda folder, config, _: WandbLogger(folder, config),
 }
-"""Loggers by name: made for a run's folder, its configuration and its earlier metrics."""
+"""Functions that make a logger from the run folder, the configuration and the metrics so far."""
 PACKAGES = {"tensorboard": "tensorboardX", "wandb": "wandb"}
-"""What those need that is not always installed."""
+"""Optional packages that loggers need."""
 
 
 def check_logger(name: str, has_folder: bool) -> None:
-    """Whether there is such a logger.
+    """Checks that a logger can be made.
 
     Raises:
-      ConfigError: the name is unknown, its package is missing, or it would have no folder to
-        write to.
+      ConfigError: the name is unknown, the logger's package is not installed, or the run has no
+        folder.
     """
     if name not in LOGGERS:
         raise ConfigError(
@@ -270,12 +278,12 @@ def check_logger(name: str, has_folder: bool) -> None:
             f"names are {', '.join(LOGGERS)}"
         )
     if not has_folder:
-        raise ConfigError(f"log: {name} writes into the run's folder; name one with out")
+        raise ConfigError(f"log: {name} writes into the run folder; name one with out")
     package = PACKAGES.get(name)
     if package and find_spec(package) is None:
         raise ConfigError(f"log: {name} needs {package}; pip install 'ppg-jax[{name}]'")
 
 
 def make_logger(name: str, folder: Path, config: Config, before: MetricArrays | None) -> Logger:
-    """A logger by name, checked before."""
+    """Makes a logger. ``check_logger`` must have accepted its name."""
     return LOGGERS[name](folder, config, before)

@@ -1,4 +1,4 @@
-"""What configurations of older packages left unsaid, so that their runs play as they did."""
+"""Fields that configurations of older versions lack, so that old runs still play as they did."""
 
 from typing import Any
 
@@ -8,32 +8,35 @@ from ppg_jax.config import ConfigError, config_from_dict
 from ppg_jax.envs import make_env
 
 
-def complete(fields: dict[str, Any]) -> dict[str, Any]:
-    """A run's fields with those that came after it, as they were then.
+def add_missing_fields(fields: dict[str, Any]) -> dict[str, Any]:
+    """Adds fields that are newer than a run, with the values that old versions used.
 
-    Actions were clipped, never scaled. Observations were divided by 255 wherever their space went
-    from 0 to that. The channels of a picture were always its last axis.
+    Actions were clipped and never scaled. Observations were divided by 255 if their space ranged
+    from 0 to 255. The last axis of an image was always the channels.
 
     Args:
-      fields: of ``config.yaml`` in a run's folder.
+      fields: fields of ``config.yaml`` in a run folder.
+
+    Returns:
+      All fields; the argument is not changed.
     """
-    before = dict(fields)
-    if "scale_actions" not in before:
-        before["scale_actions"] = False
-    network = before.get("network")
+    fields = dict(fields)
+    if "scale_actions" not in fields:
+        fields["scale_actions"] = False
+    network = fields.get("network")
     if isinstance(network, dict) and "image_layout" not in network:
-        before["network"] = network | {"image_layout": "channels_last"}
-    if "observation_scale" not in before:
-        before["observation_scale"] = _old_scale(before)
-    return before
+        fields["network"] = network | {"image_layout": "channels_last"}
+    if "observation_scale" not in fields:
+        fields["observation_scale"] = _old_scale(fields)
+    return fields
 
 
 def _old_scale(fields: dict[str, Any]) -> float | None:
-    """What observations were divided by; None where there is nothing to divide."""
+    """Divisor of the observations; None for categories, which are not divided."""
     try:
         config = config_from_dict(fields)
         env = make_env(config.env, config.env_params, config.env_kwargs)
-    except ConfigError:  # said where the environment is made
+    except ConfigError:  # raised again when the environment is made
         return None
     if env.observation.categories is not None:
         return None

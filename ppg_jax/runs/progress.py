@@ -1,4 +1,4 @@
-"""What a person sees while a run is under way: a live bar, or plain lines away from a terminal."""
+"""Progress display during training: a live bar on a terminal, plain lines elsewhere."""
 
 import dataclasses
 import datetime
@@ -20,21 +20,21 @@ from ppg_jax.execution import Segment
 from ppg_jax.report import final_returns, first_bad_iteration
 from ppg_jax.types import MetricArrays
 
-NAMED = 8
-"""Trainings lost in the same segment that are named one by one."""
+MOST_NAMED = 8
+"""Largest number of lost replicas of one segment that are named one by one."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Snapshot:
-    """Where a run is.
+    """Progress of a run or a sweep.
 
     Attributes:
-      iterations: done so far.
-      phases: whole phases done so far.
-      env_steps: done so far, all trainings together.
-      speed: env steps/s, all trainings together.
-      returns: of each training, mean over the episodes of the newest segment, NaN if none ended.
-      bad: trainings whose loss was NaN or infinite at some time.
+      iterations: number of finished iterations.
+      phases: number of finished phases.
+      env_steps: number of environment steps so far, of all replicas together.
+      speed: environment steps per second, of all replicas together.
+      returns: mean return of each replica over the newest segment; NaN if no episode ended.
+      bad: number of replicas whose loss has been NaN or infinite.
     """
 
     iterations: int
@@ -45,7 +45,7 @@ class Snapshot:
     bad: int
 
     def mean_return(self, digits: int = 2) -> str:
-        """The return in words: mean, and standard deviation where there are several."""
+        """The return as text: mean, and standard deviation if there are several replicas."""
         returns = self.returns[np.isfinite(self.returns)]
         if not returns.size:
             return "-"
@@ -53,12 +53,12 @@ class Snapshot:
         return f"{returns.mean():.{digits}f}{spread}"
 
     def warning(self) -> str:
-        """How many trainings are lost, if any."""
+        """Number of lost replicas as text; empty if there are none."""
         return f"{self.bad} of {len(self.returns)} NaN" if self.bad else ""
 
 
 class Display(Protocol):
-    """What the runner tells while it works. Enter it as a context."""
+    """Interface of a progress display. It is used as a context manager."""
 
     def __enter__(self) -> Self: ...
 
@@ -70,14 +70,14 @@ class Display(Protocol):
     ) -> None: ...
 
     def note(self, text: str) -> None:
-        """One line, said once."""
+        """Shows a line of text."""
 
     def update(self, now: Snapshot) -> None:
-        """Where the run is."""
+        """Shows the progress of the run."""
 
 
 class Silent:
-    """Says nothing."""
+    """A display that shows nothing."""
 
     def __enter__(self) -> Self:
         return self
@@ -86,17 +86,17 @@ class Silent:
         pass
 
     def note(self, text: str) -> None:
-        """Ignored."""
+        """Does nothing."""
 
     def update(self, now: Snapshot) -> None:
-        """Ignored."""
+        """Does nothing."""
 
 
-def harmless(method: Callable[..., None]) -> Callable[..., None]:
-    """A method of a display that raises nothing; once it could not show, it tries no more.
+def never_raises(method: Callable[..., None]) -> Callable[..., None]:
+    """Wraps a method of a display so that it raises nothing. After an error it does nothing.
 
-    A terminal that has gone, a full disk behind a pipe, letters that a console cannot show: none of
-    them is a reason for a run to end. (Rich ends the process at a broken pipe.)
+    A run does not end because a terminal was closed, the disk behind a pipe is full, or a console
+    cannot show a character. (Rich ends the process at a broken pipe.)
     """
 
     @functools.wraps(method)
@@ -111,10 +111,10 @@ def harmless(method: Callable[..., None]) -> Callable[..., None]:
 
 
 class Lines:
-    """Plain lines, at most one in ``every`` seconds, for logs and pipes.
+    """Plain lines for logs and pipes, at most one in ``every`` seconds.
 
     Attributes:
-      broken: nothing can be shown any more.
+      broken: whether an error occurred, after which nothing is shown.
     """
 
     def __init__(self, console: Console, config: Config, every: float = 5.0) -> None:
@@ -128,14 +128,14 @@ class Lines:
     def __exit__(self, *_: object) -> None:
         pass
 
-    @harmless
+    @never_raises
     def note(self, text: str) -> None:
         """Prints the line."""
         self._console.print(text, highlight=False, soft_wrap=True, markup=False)
 
-    @harmless
+    @never_raises
     def update(self, now: Snapshot) -> None:
-        """Shows a line unless the last one is too recent."""
+        """Prints a line, unless the last one is too recent."""
         clock = time.monotonic()
         if clock - self._last < self._every and now.iterations < self._config.num_iterations:
             return
@@ -164,9 +164,10 @@ class Lines:
 
 
 class Cell(Lines):
-    """A bar in a notebook's cell that changes in place.
+    """A progress bar in the cell of a notebook, which is updated in place.
 
-    Rich's own needs ipywidgets there, and shows nothing without; IPython's displays need nothing.
+    The bar of rich shows nothing in a notebook without ipywidgets. IPython's display needs no
+    further package.
     """
 
     def __init__(self, console: Console, config: Config) -> None:
@@ -191,11 +192,11 @@ class Cell(Lines):
 class Bar(Lines):
     """A progress bar with phase, env steps, speed, return and time left.
 
-    80 columns hold it all. Where there are fewer, some of it is left out: no number is cut.
+    It needs 80 columns. On a narrower terminal some parts are left out, so that no number is cut.
     """
 
     NARROWEST = 32
-    """Columns that a bar needs."""
+    """Smallest number of columns for a bar."""
 
     def __init__(self, console: Console, config: Config) -> None:
         super().__init__(console, config, every=0.1)
@@ -207,28 +208,28 @@ class Bar(Lines):
             BarColumn(bar_width=None),
             *columns[1:],
             console=console,
-            auto_refresh=False,  # its thread has nobody to tell what goes wrong
+            auto_refresh=False,  # errors in its thread could not be caught
         )
         blank: dict[str, Any] = dict.fromkeys(styles, "")
         blank |= {"phase": f"phase 0/{config.num_phases}"}
         self._task = self._progress.add_task("", total=config.num_iterations, **blank)
 
     def __rich__(self) -> Progress:
-        """As it stands, to be printed."""
+        """The bar as rich prints it."""
         return self._progress
 
     def __enter__(self) -> Self:
         self._begin()
         return self
 
-    @harmless
+    @never_raises
     def _begin(self) -> None:
         self._progress.start()
 
     def __exit__(self, *_: object) -> None:
         self._end()
 
-    @harmless
+    @never_raises
     def _end(self) -> None:
         self._progress.stop()
 
@@ -250,7 +251,7 @@ class Bar(Lines):
 
 
 def _short(number: float) -> str:
-    """1536000 as 1.54M."""
+    """A number with three digits and a unit: 1536000 becomes 1.54M."""
     for size, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
         if number >= size:
             x = number / size
@@ -259,7 +260,7 @@ def _short(number: float) -> str:
 
 
 def make_display(console: Console | None, config: Config) -> Display:
-    """A bar on a terminal or in a notebook, lines elsewhere, nothing without a console."""
+    """A bar on a terminal or in a notebook, lines elsewhere, and no display if console is None."""
     if console is None:
         return Silent()
     if console.is_jupyter:
@@ -270,58 +271,60 @@ def make_display(console: Console | None, config: Config) -> Display:
 
 
 def print_table(console: Console, table: Table) -> None:
-    """Prints a table as wide as it is: a narrow terminal breaks its lines, and no number is cut."""
+    """Prints a table in full width. A narrow terminal breaks the lines, but no number is cut."""
     wide = console.options.update(width=1_000)
     table.width = Measurement.get(console, wide, table).maximum
     console.print(table, crop=False, no_wrap=True, overflow="ignore")
 
 
 class Watch:
-    """Where trainings are, segment by segment, and which of them were lost on the way.
+    """Shows the progress of replicas after each segment, and names those that are lost.
+
+    A replica is lost when its loss becomes NaN or infinite.
 
     Args:
-      config: of the trainings.
-      rows: how many there are.
-      display: where it shows; a lost one is named there once.
-      name: what training i is called.
+      config: configuration of the replicas.
+      replicas: number of replicas.
+      display: display for progress and warnings; each lost replica is named once.
+      name: function that returns the name of replica i.
     """
 
     def __init__(
-        self, config: Config, rows: int, display: Display, name: Callable[[int], str]
+        self, config: Config, replicas: int, display: Display, name: Callable[[int], str]
     ) -> None:
-        self._config, self._rows, self._display, self._name = config, rows, display, name
+        self._config, self._replicas, self._display, self._name = config, replicas, display, name
         self._lost: set[int] = set()
 
     def update(self, segment: Segment) -> None:
-        """Shows where they are after a segment."""
-        part, rows = segment.metrics, self._rows
-        steps = int(part["env_steps"][0, -1])  # of one training, counted from the beginning
+        """Shows the progress after a segment."""
+        part, replicas = segment.metrics, self._replicas
+        steps = int(part["env_steps"][0, -1])  # of one replica, since the beginning of the run
         done = steps // self._config.steps_per_iteration
         self.find_lost(part, done - part["env_steps"].shape[1])
         now = Snapshot(
             iterations=done,
             phases=segment.phases,
-            env_steps=rows * steps,
-            speed=rows * steps / segment.run_seconds,
+            env_steps=replicas * steps,
+            speed=replicas * steps / segment.run_seconds,
             returns=final_returns(part, 1.0),
             bad=len(self._lost),
         )
         self._display.update(now)
 
     def find_lost(self, part: MetricArrays, first_iteration: int) -> None:
-        """Names trainings whose loss is NaN or infinite for the first time.
+        """Shows a warning for replicas whose loss is NaN or infinite for the first time.
 
         Args:
-          part: metrics of whole phases, or of the iterations behind the last one.
-          first_iteration: number of its first iteration.
+          part: metrics of complete phases, or of the iterations after the last complete phase.
+          first_iteration: index of the first iteration of ``part`` in the run.
         """
         found = enumerate(first_bad_iteration(part, self._config))
-        fresh = {row: at for row, at in found if at is not None and row not in self._lost}
-        self._lost |= fresh.keys()
-        for row, at in list(fresh.items())[:NAMED]:
+        newly_lost = {i: at for i, at in found if at is not None and i not in self._lost}
+        self._lost |= newly_lost.keys()
+        for replica, at in list(newly_lost.items())[:MOST_NAMED]:
             self._display.note(
-                f"warning: {self._name(row)}: the loss is NaN or infinite from iteration "
+                f"warning: {self._name(replica)}: the loss is NaN or infinite from iteration "
                 f"{first_iteration + at} on"
             )
-        if len(fresh) > NAMED:
-            self._display.note(f"warning: {len(fresh) - NAMED} more likewise")
+        if len(newly_lost) > MOST_NAMED:
+            self._display.note(f"warning: the same for {len(newly_lost) - MOST_NAMED} more")

@@ -1,4 +1,4 @@
-"""What follows a run from outside: loggers, checkpoints and the display, segment by segment."""
+"""Logging, evaluation, progress display and checkpoints after each segment of a run."""
 
 import dataclasses
 import time
@@ -20,13 +20,13 @@ from ppg_jax.types import MetricArrays
 
 
 @dataclasses.dataclass(frozen=True)
-class Saving:
-    """When a run is saved.
+class CheckpointOptions:
+    """When checkpoints are saved, and how many are kept.
 
     Attributes:
-      every: phases between two checkpoints; None: only by time.
-      minutes: between two checkpoints; None: only by phases.
-      keep: how many of the newest stay, beside the one with the best return.
+      every: number of phases between two checkpoints; None: by time only.
+      minutes: minutes between two checkpoints; None: by phases only.
+      keep: number of newest checkpoints that are kept, besides the one with the best return.
     """
 
     every: int | None = None
@@ -46,19 +46,22 @@ def _is_number(value: object) -> bool:
 
 
 class Recorder:
-    """Takes every segment of a run: logs it, shows it, and saves the state when that is due.
+    """Logs and shows every segment of a run, and saves a checkpoint when one is due.
 
-    Nothing that fails here ends a run. What failed is in ``problems``, one line each.
+    A failure here does not end the run. Each failure is a line in ``problems``.
 
     Args:
-      config: of the run.
-      display: where it shows.
-      folder: of the run, or None.
-      loggers: more than the CSV file, which is always written: objects, or names.
-      saving: when to save.
-      checkpoints: where to save, or None.
-      evaluator: what plays between segments, or None.
-      before: metrics of the part of the run that was earlier.
+      config: configuration of the run.
+      display: display for progress and warnings.
+      folder: run folder, or None.
+      loggers: further loggers, as objects or names; the CSV file is always written to the folder.
+      options: when to save checkpoints.
+      checkpoints: checkpoints of the run; None: nothing is saved.
+      evaluator: evaluator to call after each segment, or None.
+      before: metrics of the run before it was resumed, ``[S, iterations]``, or None.
+
+    Attributes:
+      problems: failures so far, one line each.
     """
 
     def __init__(
@@ -68,13 +71,13 @@ class Recorder:
         *,
         folder: Path | None,
         loggers: Sequence[str | Logger],
-        saving: Saving,
+        options: CheckpointOptions,
         checkpoints: Checkpoints | None,
         evaluator: Evaluator | None,
         before: MetricArrays | None,
     ) -> None:
         self._config, self._display = config, display
-        self._saving, self._checkpoints, self._evaluator = saving, checkpoints, evaluator
+        self._options, self._checkpoints, self._evaluator = options, checkpoints, evaluator
         self._parts = [before] if before else []
         self._iterations = before["env_steps"].shape[1] if before else 0
         self._csv = CsvLogger(folder / METRICS, before) if folder else None
@@ -85,7 +88,7 @@ class Recorder:
         self._loggers: list[Logger] = []
         for logger in loggers:
             self._add_logger(logger, folder, before)
-        self._written = True  # the CSV file is up to date
+        self._csv_complete = True
         self._saved_phases = self._iterations // config.n_pi
         self._saved_at = time.monotonic()
 
@@ -97,32 +100,32 @@ class Recorder:
         elif folder is not None:
             try:
                 made = make_logger(logger, folder, self._config, before)
-            except Exception as error:  # a server that cannot be reached, say
+            except Exception as error:  # for example, a server that cannot be reached
                 self._problem(logger, f"failed and is not used: {error}")
             else:
                 self._loggers.append(made)
 
     @property
     def pace(self) -> Pace:
-        """How segments are cut, if checkpoints and evaluations are to come in time."""
+        """Lengths of the segments, so that checkpoints and evaluations happen when they are due."""
         return Pace(
-            most_phases=self._saving.every if self._checkpoints else None,
+            most_phases=self._options.every if self._checkpoints else None,
             stop_every=self._evaluator.every if self._evaluator else None,
         )
 
     @property
     def evaluations(self) -> tuple[dict[str, Any], ...]:
-        """All rows so far."""
+        """Rows of all evaluations so far."""
         return tuple(self._evaluator.rows) if self._evaluator else ()
 
     @property
     def metrics(self) -> MetricArrays:
-        """Of the whole run so far, ``[S, iterations]``."""
+        """Metrics of the run so far, each ``[S, iterations]``."""
         names = self._parts[0]
         return {name: np.concatenate([part[name] for part in self._parts], 1) for name in names}
 
     def take(self, segment: Segment) -> None:
-        """A segment is done."""
+        """Logs, evaluates and shows a finished segment, and saves a checkpoint if one is due."""
         self._log(segment.metrics)
         self._parts.append(segment.metrics)
         self._iterations += segment.metrics["env_steps"].shape[1]
@@ -134,12 +137,12 @@ class Recorder:
             self.save(segment)
 
     def save(self, segment: Segment) -> bool:
-        """Saves the state after a segment now; whether there is a checkpoint of it."""
+        """Saves the state after a segment. True if there is a checkpoint of it."""
         if self._checkpoints is None or not segment.at_phase_end:
             return False
         if segment.phases == self._saved_phases:
             return True
-        if not self._written:
+        if not self._csv_complete:
             self._problem("checkpoint", "not saved, since metrics.csv could not be written")
             return False
         returns = final_returns(segment.metrics, 1.0)
@@ -147,7 +150,7 @@ class Recorder:
         self._saved_at = time.monotonic()
         try:
             if self._csv:
-                self._csv.sync()  # a checkpoint is of use only with the metrics before it
+                self._csv.sync()  # a checkpoint is usable only with its metrics
             self._checkpoints.save(
                 self._config,
                 segment.phases,
@@ -164,7 +167,7 @@ class Recorder:
         return True
 
     def close(self) -> None:
-        """Waits for what is being written."""
+        """Waits for the last checkpoint, and closes all loggers."""
         if self._checkpoints is not None:
             try:
                 self._checkpoints.wait()
@@ -178,16 +181,16 @@ class Recorder:
                 self._problem(type(logger).__name__, str(error))
 
     def guard(self, what: str, write: Callable[[], object]) -> None:
-        """Calls what writes a file; that it failed becomes one of the problems."""
+        """Calls a function that writes a file. A failure is added to the problems."""
         try:
             write()
-        except Exception as error:  # a full disk shows in as many ways as there are libraries
+        except Exception as error:  # each library raises its own error for a full disk
             self._problem(what, f"failed: {one_line(error)}")
 
     def _due(self, segment: Segment) -> bool:
-        if segment.phases == self._config.num_phases:  # where a longer run would go on
+        if segment.phases == self._config.num_phases:  # a longer run would resume here
             return True
-        every, minutes = self._saving.every, self._saving.minutes
+        every, minutes = self._options.every, self._options.minutes
         if every is not None and segment.phases // every > self._saved_phases // every:
             return True
         return minutes is not None and time.monotonic() - self._saved_at >= 60 * minutes
@@ -196,9 +199,9 @@ class Recorder:
         if self._csv:
             try:
                 self._csv.write(part, self._iterations)
-                self._written = True
-            except OSError as error:  # kept, and tried again with the next segment
-                self._written = False
+                self._csv_complete = True
+            except OSError as error:  # the rows are written again with the next segment
+                self._csv_complete = False
                 self._problem(METRICS, f"cannot be written: {error.strerror or error}")
         for logger in list(self._loggers):
             try:
@@ -206,7 +209,7 @@ class Recorder:
             except Exception as error:
                 self._loggers.remove(logger)
                 name = type(logger).__name__
-                self._problem(name, f"failed and is not used any more: {error}")
+                self._problem(name, f"failed and is no longer used: {error}")
 
     def _problem(self, what: str, text: str) -> None:
         line = f"{what}: " + " ".join(text.split())[:300]

@@ -1,4 +1,4 @@
-"""What a run gave."""
+"""The result of a run."""
 
 import dataclasses
 from typing import TYPE_CHECKING, Any
@@ -23,18 +23,18 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True, repr=False)
 class Result:
-    """What a run gave.
+    """The result of a run of S seeds.
 
     Attributes:
-      config: resolved: nothing in it depends on the machine or the environment any more.
-      metrics: by name, each ``[S, iterations]``.
-      state: final states, leaves ``[S, ...]``.
-      compile_seconds: tracing and compiling, all programs.
-      run_seconds: running them.
-      first_bad_iteration: for each seed where its loss first was NaN or infinite, or None.
-      finished: False if it was stopped before its last iteration.
-      problems: what could not be written or logged, one line each.
-      evaluations: a row for each evaluation, seed, policy and set of levels.
+      config: resolved configuration; none of its values depends on the machine or the environment.
+      metrics: metrics by name, each ``[S, iterations]``.
+      state: final training states, leaves ``[S, ...]``.
+      compile_seconds: time for tracing and compiling all programs.
+      run_seconds: time for running them.
+      first_bad_iteration: first iteration of each seed with a NaN or infinite loss, or None.
+      finished: False if the run was stopped before its last iteration.
+      problems: files and loggers that failed, one line each.
+      evaluations: one row for each evaluation, seed, policy and environment.
     """
 
     config: Config
@@ -49,12 +49,12 @@ class Result:
 
     @property
     def final_returns(self) -> np.ndarray:
-        """Mean return of the last tenth of the run for each seed, ``[S]``."""
+        """Mean return of each seed over the last tenth of the run, ``[S]``."""
         return final_returns(self.metrics)
 
     @property
     def env_steps_per_second(self) -> float:
-        """Environment steps of all seeds over the seconds that the programs ran."""
+        """Environment steps of all seeds, divided by the time for running the programs."""
         return float(self.metrics["env_steps"][:, -1].sum()) / self.run_seconds
 
     def __repr__(self) -> str:

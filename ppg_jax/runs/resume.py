@@ -1,4 +1,4 @@
-"""What a run goes on with: which changes it bears, and from which checkpoint."""
+"""Resuming a run: the configuration changes it allows, and the checkpoint it starts from."""
 
 import contextlib
 import dataclasses
@@ -21,32 +21,32 @@ from ppg_jax.execution import (
     lay_out,
 )
 from ppg_jax.runs.checkpoints import Checkpoints, DamagedError
-from ppg_jax.runs.evaluator import Evaluating
+from ppg_jax.runs.evaluator import EvaluationOptions
 from ppg_jax.runs.folder import (
     METRICS,
     folder_config,
     folder_lock,
     write_config,
 )
-from ppg_jax.runs.loggers import Logger, UnfitMetricsError, read_metrics
+from ppg_jax.runs.loggers import Logger, MetricsFileError, read_metrics
 from ppg_jax.runs.progress import make_display
-from ppg_jax.runs.recorder import Recorder, Saving
+from ppg_jax.runs.recorder import CheckpointOptions, Recorder
 from ppg_jax.runs.result import Result
 from ppg_jax.runs.session import check_options, resolve, seed_keys, train_from
 from ppg_jax.types import MetricArrays
 
 LAYOUT_FIELDS = ("strategy", "chunk_size", "devices")
-"""What may differ when a run goes on: where seeds run changes their numbers by rounding at most."""
+"""Fields that may change when a run is resumed. They change results by rounding errors at most."""
 
 
 @dataclasses.dataclass(frozen=True)
 class StartingPoint:
-    """Where a run goes on.
+    """The point at which a run resumes.
 
     Attributes:
-      start: the state; None: the run begins anew.
-      metrics: of what is behind it, ``[S, iterations]``, or None.
-      notes: for people, one line each.
+      start: state to resume from; None: the run starts from the beginning.
+      metrics: metrics of the run up to this point, each ``[S, iterations]``, or None.
+      notes: messages for the user, one line each.
     """
 
     start: Start | None
@@ -55,40 +55,50 @@ class StartingPoint:
 
     @property
     def phases(self) -> int:
-        """Phases behind it."""
+        """Number of phases before this point."""
         return self.start.phases if self.start else 0
 
 
 def changed_config(before: Config, changes: dict[str, Any]) -> Config:
-    """The configuration with changes that a run can go on with.
+    """The configuration of a resumed run.
 
     Args:
-      before: the run's.
-      changes: fields; sections field by field.
+      before: configuration of the run so far.
+      changes: changed fields; a section may give only some of its fields.
+
+    Returns:
+      The configuration with the changes.
 
     Raises:
-      ConfigError: a change is none that a run bears; the line names all of these.
+      ConfigError: a change is not allowed; the message names all such fields.
     """
     after = config_from_dict(merge(before.to_dict() | {"env": before.env}, changes))
-    _check_same(before.to_dict(), after, "a run goes on as it began; these differ")
+    _check_same(before.to_dict(), after, "these fields cannot change")
     return after
 
 
 def _check_same(before: Mapping[str, Any], after: Config, what: str) -> None:
-    """Whether a run with some fields can go on with a configuration.
+    """Checks that a run with the fields ``before`` can resume with the configuration ``after``.
+
+    Args:
+      before: fields of the run so far.
+      after: configuration to resume with.
+      what: first words of the message if fields differ.
 
     Raises:
-      ConfigError: it cannot.
+      ConfigError: fields that must not change differ, or ``total_timesteps`` is invalid.
     """
     old, new = flatten(before), flatten(after.to_dict())
     free = (*LAYOUT_FIELDS, "total_timesteps")
     wrong = [
         f"{name} ({old[name]!r} to {new.get(name)!r})"
-        for name in sorted(old)  # a field that came with a newer package is in none of them
+        for name in sorted(old)  # fields of newer versions are not in it
         if old[name] != new.get(name) and name not in free
     ]
     if wrong:
-        raise ConfigError(f"resume: {what}: {', '.join(wrong)}; put them back, or train anew")
+        raise ConfigError(
+            f"resume: {what}: {', '.join(wrong)}; change them back, or start a new run"
+        )
     steps, wanted = old.get("total_timesteps", after.total_timesteps), after.total_timesteps
     scheduled = [
         name
@@ -97,61 +107,69 @@ def _check_same(before: Mapping[str, Any], after: Config, what: str) -> None:
     ]
     if steps != wanted and scheduled:
         raise ConfigError(
-            f"total_timesteps: {wanted} is invalid; {' and '.join(scheduled)} depends on it, so "
-            f"it stays {steps}"
+            f"total_timesteps: {wanted} is invalid; it should stay {steps}, because it determines "
+            f"{' and '.join(scheduled)}"
         )
     if wanted < steps:
         raise ConfigError(
-            f"total_timesteps: {wanted} is invalid; the run has {steps}, and a run may only grow"
+            f"total_timesteps: {wanted} is invalid; it should be at least {steps}, the run's own"
         )
 
 
 def starting_point(config: Config, folder: Path, checkpoints: Checkpoints) -> StartingPoint:
-    """The newest state that can be gone on from. Nothing is changed.
+    """Finds the newest checkpoint that the run can resume from. No file is changed.
 
     Args:
-      config: of the run, as it is to be now.
-      folder: of the run.
-      checkpoints: of the run.
+      config: configuration to resume with.
+      folder: run folder.
+      checkpoints: checkpoints of the run.
 
     Raises:
-      ConfigError: the configuration is not the one a checkpoint was made with, or there are
-        checkpoints and none will do.
+      ConfigError: a checkpoint was saved with a different configuration, or there are checkpoints
+        but none is usable.
     """
     skipped: list[str] = []
     for phases in reversed(checkpoints.phases()):
         try:
             saved = checkpoints.load(config, phases)
-            _check_made_with(saved.made_with, config, phases)
+            _check_saved_config(saved.config, config, phases)
             metrics = read_metrics(folder / METRICS, config, phases * config.n_pi)
         except DamagedError as problem:
-            _check_made_with(problem.made_with, config, phases)
+            _check_saved_config(problem.config, config, phases)
             skipped.append(f"checkpoint of phase {phases} is damaged: {problem}")
-        except UnfitMetricsError as problem:
-            skipped.append(f"checkpoint of phase {phases} is passed over: {problem}")
+        except MetricsFileError as problem:
+            skipped.append(f"checkpoint of phase {phases} is skipped: {problem}")
         else:
             notes = [f"warning: {line}" for line in skipped]
-            notes.append(f"going on after phase {phases} of {config.num_phases}")
+            notes.append(f"resuming after phase {phases} of {config.num_phases}")
             start = Start(saved.state, phases, saved.compile_seconds, saved.run_seconds)
             return StartingPoint(start, metrics, tuple(notes))
     if skipped:
-        raise ConfigError(f"DIR: {checkpoints.folder} holds no whole checkpoint: {skipped[0]}")
-    return StartingPoint(None, None, ("no checkpoint yet: from the beginning",))
+        raise ConfigError(f"DIR: {checkpoints.folder} contains no usable checkpoint: {skipped[0]}")
+    return StartingPoint(None, None, ("no checkpoint yet: training starts from the beginning",))
 
 
-def _check_made_with(made_with: Mapping[str, Any] | None, config: Config, phases: int) -> None:
-    """Whether a checkpoint's own configuration, as far as it says, is the run's.
+def _check_saved_config(
+    saved_config: Mapping[str, Any] | None, config: Config, phases: int
+) -> None:
+    """Checks that a checkpoint was saved with the configuration of the run.
+
+    Args:
+      saved_config: fields stored in the checkpoint; None: an older version stored none.
+      config: configuration of the run.
+      phases: number of phases of the checkpoint.
 
     Raises:
-      ConfigError: it is not.
+      ConfigError: it was saved with a different configuration, or after more phases than
+        ``total_timesteps`` allows.
     """
-    if made_with is not None:
-        what = f"config.yaml is not what the checkpoint of phase {phases} was made with"
-        _check_same(made_with, config, what)
+    if saved_config is not None:
+        what = f"config.yaml differs from the configuration of the checkpoint of phase {phases}"
+        _check_same(saved_config, config, what)
     if phases > config.num_phases:
         raise ConfigError(
-            f"total_timesteps: {config.total_timesteps} is invalid; there is a checkpoint of "
-            f"phase {phases}, and that makes {config.num_phases}"
+            f"total_timesteps: {config.total_timesteps} is invalid; it gives {config.num_phases} "
+            f"phases, but there is a checkpoint of phase {phases}"
         )
 
 
@@ -171,59 +189,59 @@ def resume(
     evaluate_on: Mapping[str, Mapping[str, Any]] | None = None,
     **changes: Any,
 ) -> Result:
-    """Goes on with a run that was stopped, killed, or is to be longer.
+    """Resumes a run that was stopped or killed, or makes a finished run longer.
 
-    On the same device, with the same seeds and strategy, everything comes out bit for bit as if
-    the run had never been interrupted. It goes on from the newest whole checkpoint, or from the
-    beginning if there is none yet.
+    The run resumes from the newest usable checkpoint, or from the beginning if there is none yet.
+    On the same device, with the same seeds and strategy, the results are bit for bit those of a run
+    that was never interrupted.
 
     Args:
-      directory: the run's folder.
-      env: the environment, where it was an object.
-      progress: as in ``run``, like the following.
-      console: see there.
-      cache: see there.
-      log: see there.
-      checkpoint_every: see there.
-      checkpoint_minutes: see there.
-      keep: see there.
-      evaluate_every: see there.
-      eval_episodes: see there.
-      evaluate_on: see there.
-      **changes: ``total_timesteps``, if no learning rate depends on it; ``strategy``,
-        ``chunk_size`` and ``devices``. Others may be given, but must be what they were.
+      directory: run folder.
+      env: environment, if the run's environment was an object.
+      progress: as in ``run``.
+      console: as in ``run``.
+      cache: as in ``run``.
+      log: as in ``run``.
+      checkpoint_every: as in ``run``.
+      checkpoint_minutes: as in ``run``.
+      keep: as in ``run``.
+      evaluate_every: as in ``run``.
+      eval_episodes: as in ``run``.
+      evaluate_on: as in ``run``.
+      **changes: ``strategy``, ``chunk_size``, ``devices``, and ``total_timesteps`` if no learning
+        rate depends on it. Other fields may be given too, but only with their old values.
 
     Returns:
-      The whole run: metrics from its first iteration on.
+      The result of the whole run, with metrics from its first iteration on.
 
     Raises:
-      ConfigError: there is no run, its checkpoint will not do, or a change is none of these.
+      ConfigError: there is no run, its checkpoints are not usable, or a change is not allowed.
     """
     folder = Path(directory)
-    saving = Saving(checkpoint_every, checkpoint_minutes, keep)
-    evaluating = Evaluating(evaluate_every, eval_episodes, evaluate_on or {})
+    options = CheckpointOptions(checkpoint_every, checkpoint_minutes, keep)
+    evaluation = EvaluationOptions(evaluate_every, eval_episodes, evaluate_on or {})
     before = folder_config(folder, env)
     config = changed_config(before, changes)
     layout = lay_out(config, config.seeds)
     config = resolve(config, layout)
-    check_options(config, log, evaluating, True)
+    check_options(config, log, evaluation, True)
     shown = (console or Console()) if progress else None
     with contextlib.ExitStack() as stack:
         stack.enter_context(kept_programs(cache))
         stack.enter_context(folder_lock(folder))
-        checkpoints = Checkpoints(folder, saving.keep)
+        checkpoints = Checkpoints(folder, options.keep)
         display = stack.enter_context(make_display(shown, config))
-        begin_at = starting_point(config, folder, checkpoints)
-        for line in begin_at.notes:
+        point = starting_point(config, folder, checkpoints)
+        for line in point.notes:
             display.note(line)
-        evaluator = evaluating.evaluator(config, layout, folder, begin_at.phases)
-        # Up to here nothing was changed: whatever is refused leaves the folder as it was.
+        evaluator = evaluation.evaluator(config, layout, folder, point.phases)
+        # Nothing in the folder is changed before this line, so an error above leaves it as it was.
         checkpoints.clear_half_written()
-        checkpoints.set_aside_after(begin_at.phases)
+        checkpoints.set_aside_after(point.phases)
         write_config(folder, config)
         recorder = Recorder(
-            config, display, folder=folder, loggers=log, saving=saving, checkpoints=checkpoints,
-            evaluator=evaluator, before=begin_at.metrics,
+            config, display, folder=folder, loggers=log, options=options, checkpoints=checkpoints,
+            evaluator=evaluator, before=point.metrics,
         )  # fmt: skip
-        begin = begin_at.start if begin_at.start is not None else seed_keys(config)
-        return train_from(config, layout, begin, folder, display, recorder)
+        start = point.start if point.start is not None else seed_keys(config)
+        return train_from(config, layout, start, folder, display, recorder)

@@ -1,4 +1,4 @@
-"""A finished or stopped run, read back from its folder and ready to use."""
+"""A finished or stopped run, loaded from its folder: metrics, policy, evaluation, export."""
 
 import dataclasses
 import functools
@@ -52,11 +52,11 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True, repr=False)
 class SavedRun:
-    """A run's folder.
+    """A run of S seeds, loaded from its folder. Files are read when they are first needed.
 
     Attributes:
-      directory: of the run.
-      config: resolved.
+      directory: run folder.
+      config: resolved configuration.
     """
 
     directory: Path
@@ -64,7 +64,7 @@ class SavedRun:
 
     @functools.cached_property
     def metrics(self) -> MetricArrays:
-        """By name, each ``[S, iterations]``; of a stopped run up to there.
+        """Metrics by name, each ``[S, iterations]``; those of a stopped run end where it stopped.
 
         Raises:
           ConfigError: ``metrics.csv`` is missing or damaged.
@@ -73,10 +73,10 @@ class SavedRun:
 
     @functools.cached_property
     def summary(self) -> dict[str, Any]:
-        """``summary.json``; empty where the run was killed.
+        """Contents of ``summary.json``; empty if the run was killed.
 
         Raises:
-          ConfigError: it is damaged.
+          ConfigError: the file is damaged.
         """
         file = self.directory / "summary.json"
         try:
@@ -84,9 +84,9 @@ class SavedRun:
         except OSError as error:
             raise ConfigError(f"DIR: {file} cannot be read: {error.strerror}") from None
         except (ValueError, RecursionError) as error:
-            raise ConfigError(f"DIR: {file} is no JSON: {error}") from None
+            raise ConfigError(f"DIR: {file} is not JSON: {error}") from None
         if not isinstance(found, dict):
-            raise ConfigError(f"DIR: {file} holds a {type(found).__name__}, not a mapping")
+            raise ConfigError(f"DIR: {file} contains a {type(found).__name__}, not a mapping")
         return found
 
     @functools.cached_property
@@ -94,9 +94,9 @@ class SavedRun:
         """Parameters and observation statistics (or None) of all seeds, leaves ``[S, ...]``.
 
         Raises:
-          ConfigError: nothing was saved, or it is damaged.
+          ConfigError: no parameters were saved, or they are damaged.
         """
-        with jax.ensure_compile_time_eval():  # somebody may be tracing
+        with jax.ensure_compile_time_eval():  # the caller may be tracing
             return load_parameters(self.directory, self.config)
 
     def __repr__(self) -> str:
@@ -115,12 +115,12 @@ class SavedRun:
 
     @property
     def final_returns(self) -> np.ndarray:
-        """Mean return of the last tenth for each seed, ``[S]``."""
+        """Mean return of each seed over the last tenth of the run, ``[S]``."""
         return final_returns(self.metrics)
 
     @property
     def first_bad_iteration(self) -> list[int | None]:
-        """For each seed where its loss first was NaN or infinite, or None."""
+        """First iteration of each seed with a NaN or infinite loss, or None."""
         return first_bad_iteration(self.metrics, self.config)
 
     def policy(
@@ -135,58 +135,59 @@ class SavedRun:
         greedy: bool = False,
         raw: bool = False,
     ) -> Any:
-        """What a seed's policy does, as the environment takes it. It can be traced.
+        """Actions of a seed's policy, in the form that the environment takes. It can be traced.
 
-        A network with a memory is called with the memory it left at the step before::
+        A network with a memory is called with the memory after the previous step::
 
             memory = saved.initial_memory(num_envs)
             actions, memory = saved.policy(obs, key, memory=memory, starts=starts)
 
-        A network that is told its own last action (``config.network.recall``) knows it as it came
-        out of the network: take ``raw`` ones, hand ``saved.to_env(raw)`` to the environment and the
-        raw ones back as ``previous``.
+        A network that sees its own last action (``config.network.recall``) needs that action as the
+        network gave it. So ask for ``raw`` actions, pass ``saved.to_env(actions)`` to the
+        environment, and pass the raw actions as ``previous`` at the next step.
 
         Args:
-          obs: ``[B, ...]`` as the environment gives them, or one without the axis (then nothing
-            else has it either).
-          key: for the choice.
-          memory: before this step, ``[B, ...]``; None: the first step of an episode.
-          starts: where an episode begins, so that memory starts anew, bool ``[B]``; None: nowhere.
-          previous: of the step before what the network sees (``config.network.recall``): ``action``
-            raw, ``reward`` raw, ``done``. None: there was none.
-          seed: whose.
+          obs: observations ``[B, ...]`` as the environment gives them, or a single observation
+            without the batch axis; then no other argument has the axis either.
+          key: random key for sampling the actions.
+          memory: memory before this step, ``[B, ...]``; None: the first step of an episode.
+          starts: whether an episode begins at this step, which resets the memory, bool ``[B]``;
+            None: no episode begins.
+          previous: values of the previous step that the network sees (``config.network.recall``):
+            raw ``action``, raw ``reward``, ``done``; None: there is no previous step.
+          seed: number of the seed.
           greedy: take the most probable action instead of a sample.
-          raw: actions as the network gives them: whole numbers from 0 on, unclipped and unscaled
-            floats, flat.
+          raw: return actions as the network gives them: integers from 0 on, or floats that are
+            neither clipped nor scaled; both flat.
 
         Returns:
-          Actions ``[B, ...]``, or one: of the structure, shapes, dtypes and bounds of the action
-          space; with the memory after the step, if one was given.
+          Actions ``[B, ...]``, or a single action, with the structure, shapes, dtypes and bounds of
+          the action space. If ``memory`` was given, also the memory after the step.
 
         Raises:
-          ConfigError: there is no such seed, or what is given has another shape.
+          ConfigError: there is no such seed, or an argument has a wrong shape.
         """
         return act(
             self.config,
-            self._of(seed),
+            self._parameters_of(seed),
             obs,
             key,
             Step(memory=memory, starts=starts, previous=previous, greedy=greedy, raw=raw),
         )
 
     def to_env(self, actions: chex.Array) -> Any:
-        """Raw actions of ``policy`` as the environment takes them, with or without the batch axis.
+        """Converts raw actions of ``policy`` for the environment, with or without the batch axis.
 
         Raises:
-          ConfigError: they have another shape.
+          ConfigError: the actions have a wrong shape.
         """
         return to_env(self.config, actions)
 
     def initial_memory(self, num_envs: int | None = None) -> Any:
-        """Memories before any observation, leaves ``[num_envs, ...]``; None: without the axis.
+        """Memory before the first observation, leaves ``[num_envs, ...]``; None: without the axis.
 
         Raises:
-          ConfigError: there are no so many environments.
+          ConfigError: ``num_envs`` is invalid.
         """
         if num_envs is not None:
             check_whole("num_envs", num_envs, 1)
@@ -201,25 +202,26 @@ class SavedRun:
         raw: bool = False,
         platforms: Sequence[str] = ("cpu", "cuda", "tpu"),
     ) -> Path:
-        """Writes a seed's policy as a program that needs JAX only, for any number of environments.
+        """Writes a seed's policy as a program that needs only JAX, for any number of environments.
 
-        It is read and called so, with a batch of observations as the environment gives them::
+        Load it and call it with a batch of observations, as the environment gives them::
 
             program = jax.export.deserialize(bytearray(Path("policy.jax").read_bytes()))
             actions = program.call(obs, jax.random.key_data(key))
 
-        The second argument is what is random (``key_data`` of a key), also where ``greedy`` makes
-        no use of it. A network with a memory, or that is told of the step before, is called with
-        three more: the memory (``saved.initial_memory(num_envs)``, or that of the step before),
-        ``starts`` and ``previous`` (a dict of what ``config.network.recall`` names; {} if nothing),
-        all as in ``policy``, and gives actions and memory.
+        The second argument is the ``key_data`` of a random key. A ``greedy`` program takes it too,
+        but does not use it. A network with a memory, or one that sees values of the previous step,
+        takes three more arguments and returns actions and memory. The arguments are as in
+        ``policy``: the memory (``saved.initial_memory(num_envs)``, or that after the previous
+        step), ``starts``, and ``previous`` (a dict with the names in ``config.network.recall``; {}
+        if there are none).
 
         Args:
-          path: to write; what was there is replaced.
-          seed: whose.
+          path: file to write; an existing file is replaced.
+          seed: number of the seed.
           greedy: take the most probable action instead of a sample.
-          raw: actions as the network gives them.
-          platforms: where it is to run.
+          raw: return actions as the network gives them.
+          platforms: platforms that the program can run on.
 
         Returns:
           The path.
@@ -229,7 +231,7 @@ class SavedRun:
         """
         file = as_path("path", path)
         program = export_policy(
-            self.config, self._of(seed), platforms, Step(greedy=greedy, raw=raw)
+            self.config, self._parameters_of(seed), platforms, Step(greedy=greedy, raw=raw)
         )
         try:
             write_whole(file, bytes(program))
@@ -246,23 +248,23 @@ class SavedRun:
         max_steps: int | None = None,
         **changes: Any,
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Plays fresh episodes with the policy of every seed.
+        """Plays new episodes with the policy of every seed.
 
         Args:
-          episodes: E, of each seed, side by side.
+          episodes: number of episodes E of each seed, played in parallel.
           greedy: take the most probable action instead of a sample.
-          seed: of the episodes' randomness.
-          max_steps: where episodes that do not end are cut; default the environment's own time
-            limit if that is at most 100,000, otherwise 10,000.
-          **changes: of the environment: ``env_params``, ``env_kwargs``, ``num_levels``,
+          seed: random seed of the episodes.
+          max_steps: step at which an episode is cut off; default: the environment's own time limit
+            if it is at most 100,000, otherwise 10,000.
+          **changes: changes of the environment: ``env_params``, ``env_kwargs``, ``num_levels``,
             ``first_level``, ``hide_components``, ``drop_observations``, ``episodes_per_task``.
 
         Returns:
-          Raw returns, lengths and whether each episode ended, each ``[S, E]``. Where a task has
-          several episodes, one of these is the whole task.
+          Raw returns, lengths and whether each episode ended, each ``[S, E]``. If a task has
+          several episodes, each entry is for a whole task.
 
         Raises:
-          ConfigError: a change is none of these, or is invalid.
+          ConfigError: a change is unknown or invalid.
         """
         returns, lengths, ended = self.evaluate_tasks(
             episodes, greedy=greedy, seed=seed, max_steps=max_steps, **changes
@@ -278,9 +280,9 @@ class SavedRun:
         max_steps: int | None = None,
         **changes: Any,
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """``evaluate`` with the returns of a task's episodes apart, ``[S, E, episodes_per_task]``.
+        """Like ``evaluate``, but with a return for each episode, ``[S, E, episodes_per_task]``.
 
-        Returns that grow from episode to episode are learning within the task.
+        If the returns grow from episode to episode, the policy learns within the task.
         """
         check_whole("episodes", tasks, 1, MOST_EPISODES)
         check_whole("seed", seed, 0, 2**32 - 1)
@@ -288,7 +290,7 @@ class SavedRun:
             check_whole("max_steps", max_steps, 1, MOST_STEPS)
         params, stats = self.parameters
         config = with_environment(self.config, changes)
-        # The run may have had other devices than this machine.
+        # The run may have used other devices than this machine has.
         layout = lay_out(config.replace(devices=None), config.seeds)
         return evaluate_seeds(
             config, layout, params, stats, seed, tasks, greedy=greedy, max_steps=max_steps
@@ -306,14 +308,14 @@ class SavedRun:
         """Writes an episode as a GIF.
 
         Args:
-          file: to write.
-          seed: whose policy.
-          episode: which; each number is another.
+          file: GIF file to write.
+          seed: number of the seed whose policy plays.
+          episode: number of the episode; each number gives a different one.
           greedy: take the most probable action instead of a sample.
-          max_steps: frames at most.
+          max_steps: maximum number of frames.
 
         Returns:
-          The episode's return, up to where the pictures end.
+          The return of the episode up to the last frame.
 
         Raises:
           ConfigError: gymnax cannot draw the environment, or the file cannot be written.
@@ -324,16 +326,17 @@ class SavedRun:
         if path.suffix != ".gif":
             raise ConfigError(f"file: {str(path)!r} is invalid; its name should end in .gif")
         if not path.parent.is_dir():
-            raise ConfigError(f"file: {path.parent} is no folder; make it first")
+            raise ConfigError(f"file: {path.parent} is not a folder; create it first")
         env = build(self.config).env
         check_drawable(env.name)
         play = recording_program(self.config, greedy, max_steps)
-        states, rewards, ended = play(*self._of(seed), jax.random.key(episode))
+        states, rewards, ended = play(*self._parameters_of(seed), jax.random.key(episode))
         ended = np.asarray(ended)
         length = int(ended.argmax()) + 1 if ended.any() else max_steps
         returns = np.cumsum(np.asarray(rewards)[:length])
         frames = [jax.tree.map(lambda x, i=i: x[i], states) for i in range(length)]
-        # To a file: pygame is to look for no screen, and no sound card, which it misses aloud.
+        # The GIF is written to a file, so pygame needs no screen. It also needs no sound card, and
+        # would print errors if there is none.
         for driver in ("SDL_VIDEODRIVER", "SDL_AUDIODRIVER"):
             os.environ.setdefault(driver, "dummy")
         with tempfile.TemporaryDirectory() as place:
@@ -346,27 +349,27 @@ class SavedRun:
         return float(returns[-1])
 
     def plot(self) -> Figure:
-        """The learning curve."""
+        """The learning curve: mean return with a 95% bootstrap interval over seeds."""
         return plot_learning_curve(self.config, self.metrics)
 
     def to_dataframe(self) -> "pd.DataFrame":
         """The metrics as a table, one row for each seed and iteration."""
         return to_dataframe(self.metrics)
 
-    def _of(self, seed: int) -> tuple[Any, Any]:
+    def _parameters_of(self, seed: int) -> tuple[Any, Any]:
         number = check_seed(self.config, seed)
         return jax.tree.map(lambda x: x[number], self.parameters)
 
 
 def load_run(directory: str | Path, env: Any = None) -> SavedRun:
-    """A run from its folder: finished, stopped or killed.
+    """Loads a run from its folder. The run may be finished, stopped or killed.
 
-    Its parameters are read at once, so that ``policy`` can be traced, and goes on working whatever
-    becomes of the folder.
+    The parameters are read at once, so that ``policy`` can be traced and still works if the folder
+    is changed or removed.
 
     Args:
-      directory: of the run.
-      env: the environment, where it was an object.
+      directory: run folder.
+      env: environment, if the run's environment was an object.
 
     Raises:
       ConfigError: there is no run, or neither its parameters nor its metrics can be read.
@@ -375,11 +378,11 @@ def load_run(directory: str | Path, env: Any = None) -> SavedRun:
     try:
         _ = run.parameters
     except ConfigError:
-        _ = run.metrics  # with neither there is no run; what is missing is said when asked for
+        _ = run.metrics  # without both there is no run; else the error comes when they are used
     return run
 
 
 def open_run(directory: str | Path, env: Any = None) -> SavedRun:
-    """``load_run`` without the parameters, which are read when they are first asked for."""
+    """Like ``load_run``, but the parameters are read when they are first used."""
     folder = as_path("DIR", directory)
     return SavedRun(folder, folder_config(folder, env))

@@ -1,4 +1,4 @@
-"""One stretch of training on the host, from its start or a checkpoint to its end or a stop."""
+"""Training in one process: from the start or a checkpoint of a run to its end or a stop."""
 
 import dataclasses
 import warnings
@@ -23,7 +23,7 @@ from ppg_jax.report import (
     first_bad_iteration,
 )
 from ppg_jax.runs.checkpoints import save_parameters
-from ppg_jax.runs.evaluator import Evaluating
+from ppg_jax.runs.evaluator import EvaluationOptions
 from ppg_jax.runs.folder import (
     finite_or_none,
     write_figure,
@@ -37,36 +37,41 @@ from ppg_jax.runs.result import Result
 
 
 def check_options(
-    config: Config, log: Sequence[str | Logger], evaluating: Evaluating, has_folder: bool
+    config: Config, log: Sequence[str | Logger], evaluation: EvaluationOptions, has_folder: bool
 ) -> None:
-    """Finds mistakes in the options before anything is written."""
+    """Checks the options before any file is written.
+
+    Raises:
+      ConfigError: a logger or a change of the environment is invalid.
+    """
     for logger in log:
         if isinstance(logger, str):
             check_logger(logger, has_folder)
-    for changes in evaluating.elsewhere.values():
+    for changes in evaluation.environments.values():
         build(with_environment(config, dict(changes)))
 
 
 def resolve(config: Config, layout: Layout) -> Config:
-    """The configuration with every ``auto`` and default replaced by what it means here.
+    """The configuration with every ``auto`` and default replaced by its value on this machine.
 
     Raises:
       ConfigError: the environment or the networks cannot be made.
     """
     ppg = build(config)
     env, agent = ppg.env, ppg.agent
-    read_as_names = env.observation.categories is not None
+    are_categories = env.observation.categories is not None
     return config.replace(
         network=agent.network,
-        observation_scale=None if read_as_names else env.observation.scale,
+        observation_scale=None if are_categories else env.observation.scale,
         strategy=layout.strategy,
-        # How many threads there are changes no number, and the next machine may have fewer cores.
+        # The number of threads changes no results, and the next machine may have fewer cores.
         devices=config.devices if by_threads(config) else layout.devices,
         chunk_size=layout.chunk_size if layout.strategy == "chunk" else None,
     )
 
 
 def seed_keys(config: Config) -> chex.PRNGKey:
+    """Random keys of the seeds, ``[S]``."""
     return jax.random.split(jax.random.key(config.seed), config.seeds)
 
 
@@ -78,12 +83,12 @@ def train_from(
     display: Display,
     recorder: Recorder,
 ) -> Result:
-    """All segments from the start on, and what stands in the folder at the end."""
+    """Trains from the start to the end or a stop, and writes the results to the folder."""
     with StopRequest(display.note) as stop:
         display.note(_headline(config, layout))
         if config.e_aux and not config.num_phases:
             display.note(
-                f"warning: {config.num_iterations} iterations are less than one phase (n_pi "
+                f"warning: {config.num_iterations} iterations are fewer than one phase (n_pi "
                 f"{config.n_pi}): no auxiliary phase will run"
             )
         segment = _train_until_stopped(config, layout, start, recorder, stop)
@@ -114,7 +119,7 @@ def _train_until_stopped(
     recorder: Recorder,
     stop: StopRequest,
 ) -> Segment:
-    """Trains, records every segment, and returns the last one."""
+    """Trains and records every segment, and returns the last one."""
     segment: Segment | None = None
     try:
         pace = dataclasses.replace(recorder.pace, compiled=stop.wait_for_segments)
@@ -129,7 +134,7 @@ def _train_until_stopped(
             recorder.save(segment)
     finally:
         recorder.close()
-    if isinstance(start, Start) and segment is None:  # it had nothing left to do
+    if isinstance(start, Start) and segment is None:  # the run was already finished
         spent = start.compile_seconds, start.run_seconds
         segment = Segment({}, start.phases, True, shard(start.state, layout), *spent)
     assert segment is not None
@@ -161,7 +166,7 @@ def _warn(result: Result) -> None:
 
 
 def _write_results(folder: Path, result: Result, recorder: Recorder) -> None:
-    """Summary, curve and what plays; the fields of ``config.yaml`` stand beside them already."""
+    """Writes the summary, the learning curve, and the parameters and observation statistics."""
     summary = {
         "finished": result.finished,
         "compile_seconds": round(result.compile_seconds, 3),

@@ -1,4 +1,4 @@
-"""What a sweep came to: a ranked table, and a picture of it."""
+"""The results of a sweep as a ranked table and a figure."""
 
 from collections.abc import Mapping, Sequence
 
@@ -13,12 +13,16 @@ def ranked(
     returns: np.ndarray,
     bad: Sequence[Sequence[int | None]],
 ) -> list[dict[str, float]]:
-    """Rows, best first: rank, the setting, final IQM with interval, seeds that went wrong.
+    """The settings as table rows, the best one first.
 
     Args:
-      settings: H of them.
+      settings: the H settings.
       returns: final returns, ``[H, S]``.
-      bad: ``[H][S]``, where a loss first was not finite, or None.
+      bad: first iteration with a NaN or infinite loss, or None, ``[H][S]``.
+
+    Returns:
+      Rows with the rank, the setting, the final IQM with its interval, and the number of seeds with
+      a NaN or infinite loss.
     """
     rows = []
     for setting, scores, marks in zip(settings, returns, bad, strict=True):
@@ -26,13 +30,15 @@ def ranked(
         lost = sum(mark is not None for mark in marks)
         rows.append({**setting, "iqm": middle, "low": low, "high": high, "bad_seeds": lost})
     scores = [float(np.nan_to_num(row["iqm"], nan=-np.inf)) for row in rows]
-    ranks = [1 + sum(other > score for other in scores) for score in scores]  # equals share one
+    ranks = [
+        1 + sum(other > score for other in scores) for score in scores
+    ]  # equal scores share a rank
     ranked = [{"rank": rank, **row} for rank, row in zip(ranks, rows, strict=True)]
     return sorted(ranked, key=lambda row: row["rank"])
 
 
 def sweep_table(rows: Sequence[Mapping[str, float]]) -> str:
-    """The rows as Markdown."""
+    """The rows as a Markdown table."""
     names = list(rows[0])
     lines = ["| " + " | ".join(names) + " |", "|" + "---|" * len(names)]
     for row in rows:
@@ -46,13 +52,13 @@ def plot_sweep(
     bad: Sequence[Sequence[int | None]],
     title: str = "",
 ) -> Figure:
-    """A heat map for a full grid of two names, otherwise a line for each name.
+    """A heat map for a full grid of two hyperparameters, otherwise a line plot for each one.
 
     Args:
-      settings: H of them.
+      settings: the H settings.
       returns: final returns, ``[H, S]``.
-      bad: ``[H][S]``, where a loss first was not finite, or None; such seeds are marked.
-      title: of the picture; how many seeds there were is added.
+      bad: first iteration with a NaN or infinite loss, or None, ``[H][S]``; such seeds are marked.
+      title: title of the figure; the number of seeds is added.
     """
     names = list(settings[0])
     values = {name: sorted({setting[name] for setting in settings}) for name in names}
@@ -111,7 +117,7 @@ def _lines(
     figure = Chart(figsize=(4.2 * len(names), 3.6), layout="constrained")
     first = None
     for number, name in enumerate(names):
-        # One scale for all: a name that matters little is to look flat.
+        # All plots share one scale, so that a hyperparameter with little effect looks flat.
         axes = figure.add_subplot(1, len(names), number + 1, sharey=first)
         first = first or axes
         rows, marked = [], []

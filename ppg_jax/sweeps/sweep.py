@@ -1,4 +1,4 @@
-"""Many settings of the hyperparameters, each with many seeds, by programs compiled once."""
+"""Trains many settings of the hyperparameters, each with many seeds, by programs compiled once."""
 
 import contextlib
 import dataclasses
@@ -52,23 +52,23 @@ from ppg_jax.types import MetricArrays, TrainState
 if TYPE_CHECKING:
     import pandas as pd
 
-NAMES = [field.name for field in dataclasses.fields(Hyperparams)]
+HYPERPARAMETERS = [field.name for field in dataclasses.fields(Hyperparams)]
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
 class SweepResult:
-    """What a sweep gave, for H settings and S seeds.
+    """The result of a sweep over H settings and S seeds.
 
     Attributes:
-      config: resolved; its own hyperparameters hold where a setting names none.
-      settings: the H settings, each by name.
-      metrics: by name, each ``[H, S, iterations]``.
-      state: final states, leaves ``[H, S, ...]``.
-      compile_seconds: tracing and compiling, all programs.
-      run_seconds: running them.
-      first_bad_iteration: ``[H][S]``, where the loss first was NaN or infinite, or None.
-      finished: False if it was stopped before its last iteration.
-      problems: what could not be written, one line each.
+      config: resolved configuration; its hyperparameters apply where a setting gives no value.
+      settings: the H settings, each with values by name.
+      metrics: metrics by name, each ``[H, S, iterations]``.
+      state: final training states, leaves ``[H, S, ...]``.
+      compile_seconds: time for tracing and compiling all programs.
+      run_seconds: time for running them.
+      first_bad_iteration: first iteration with a NaN or infinite loss, or None, ``[H][S]``.
+      finished: False if the sweep was stopped before its last iteration.
+      problems: files that could not be written, one line each.
     """
 
     config: Config
@@ -83,16 +83,16 @@ class SweepResult:
 
     @property
     def final_returns(self) -> np.ndarray:
-        """Mean return of the last tenth of the run, ``[H, S]``."""
-        rows = {name: x.reshape(-1, x.shape[-1]) for name, x in self.metrics.items()}
-        return final_returns(rows).reshape(len(self.settings), -1)
+        """Mean return over the last tenth of the run, ``[H, S]``."""
+        flat = {name: x.reshape(-1, x.shape[-1]) for name, x in self.metrics.items()}
+        return final_returns(flat).reshape(len(self.settings), -1)
 
     def ranked(self) -> list[dict[str, float]]:
-        """The settings, best first: rank, values, final IQM with 95% interval, bad seeds."""
+        """The settings, best first: rank, values, final IQM with 95% interval, NaN seeds."""
         return ranked(self.settings, self.final_returns, self.first_bad_iteration)
 
     def plot(self) -> Figure:
-        """A heat map for a grid of two names, otherwise a line for each name."""
+        """A heat map for a grid of two hyperparameters, otherwise a line plot for each one."""
         title = f"{algorithm_name(self.config)} on {self.config.env_name}"
         return plot_sweep(self.settings, self.final_returns, self.first_bad_iteration, title)
 
@@ -104,7 +104,7 @@ class SweepResult:
         return table_html(repr(self), self.ranked(), self.problems)
 
     def to_dataframe(self) -> "pd.DataFrame":
-        """One row for each setting, seed and iteration, the setting's values beside the metrics."""
+        """A table of settings and metrics, one row for each setting, seed and iteration."""
         import pandas as pd
 
         tables = []
@@ -117,7 +117,7 @@ class SweepResult:
 
     @property
     def env_steps_per_second(self) -> float:
-        """Environment steps of all trainings over the seconds that the programs ran."""
+        """Environment steps of all replicas, divided by the time for running the programs."""
         return float(self.metrics["env_steps"][..., -1].sum()) / self.run_seconds
 
 
@@ -134,28 +134,28 @@ def sweep(
 ) -> SweepResult:
     """Trains every setting of some hyperparameters with every seed, by programs compiled once.
 
-    Every setting starts from the same seeds, those of ``ppg_jax.run``, so that settings differ in
-    nothing else.
+    Every setting starts from the same seeds, those of ``ppg_jax.run``. So settings differ only in
+    their hyperparameters.
 
-    A first Ctrl-C or SIGTERM ends the sweep after the segment that is under way (about a hundredth
-    of it), with what it has until there. A sweep keeps no checkpoints and cannot be gone on with.
+    The first Ctrl-C or SIGTERM ends the sweep after the current segment (about a hundredth of the
+    sweep), and the results so far are returned. A sweep keeps no checkpoints and cannot be resumed.
 
     Args:
-      config: what to train.
-      values: for each name of ``config.hparams`` what it takes.
-      seeds: how many, instead of ``config.seeds``.
-      zipped: the lists are columns of a table of settings, equally long; otherwise every
-        combination is a setting, the last name varying fastest.
+      config: configuration to train.
+      values: values of each hyperparameter, by its name in ``config.hparams``.
+      seeds: number of seeds, instead of ``config.seeds``.
+      zipped: whether the lists are the columns of a table of settings, of equal length. Otherwise
+        every combination is a setting, and the last name varies fastest.
       out: folder to write to; it must be new or empty.
-      progress: show a progress bar (lines, where there is no terminal).
-      console: where to show it; default standard output.
+      progress: whether to show a progress bar, or lines if there is no terminal.
+      console: console for the progress; default: standard output.
       cache: as in ``run``.
 
     Returns:
-      The settings, and metrics ``[H, S, iterations]`` in their order.
+      The settings, and their metrics ``[H, S, iterations]`` in the same order.
 
     Raises:
-      ConfigError: a name or a value is invalid.
+      ConfigError: a name, a value, the configuration or ``out`` is invalid.
     """
     check_config(config)
     if seeds is not None:
@@ -163,13 +163,13 @@ def sweep(
     settings = make_settings(values, zipped=zipped)
     hparams = [_with_setting(config, setting) for setting in settings]
     settings = [
-        {name: float(getattr(h, name)) for name in setting}  # "1e-3" of YAML as a number too
+        {name: float(getattr(h, name)) for name in setting}  # YAML reads "1e-3" as text
         for setting, h in zip(settings, hparams, strict=True)
     ]
-    rows = len(settings) * config.seeds
-    layout = lay_out(config, rows)
+    replicas = len(settings) * config.seeds
+    layout = lay_out(config, replicas)
     config = resolve(config, layout)
-    per_row = jax.tree.map(lambda *x: jnp.repeat(jnp.float32(x), config.seeds), *hparams)
+    per_replica = jax.tree.map(lambda *x: jnp.repeat(jnp.float32(x), config.seeds), *hparams)
     keys = jnp.tile(jax.random.split(jax.random.key(config.seed), config.seeds), len(settings))
     folder = Path(out) if out is not None else None
     shown = (console or Console()) if progress else None
@@ -183,10 +183,10 @@ def sweep(
             f"{config.env_name}: {len(settings)} settings x {config.seeds} seeds by {layout}; "
             "compiling"
         )
-        watch = Watch(config, rows, display, lambda row: _training(settings, config.seeds, row))
+        watch = Watch(config, replicas, display, lambda i: _replica_name(settings, config.seeds, i))
         stop = stack.enter_context(StopRequest(display.note))
         pace = Pace(compiled=stop.wait_for_segments)
-        for segment in train_segments(config, layout, per_row, keys, shared=False, pace=pace):
+        for segment in train_segments(config, layout, per_replica, keys, shared=False, pace=pace):
             parts.append(segment.metrics)
             watch.update(segment)
             stop.passed(segment.run_seconds)
@@ -207,7 +207,7 @@ def _result(
     segment: Segment,
     layout: Layout,
 ) -> SweepResult:
-    """What the segments of a sweep, of which one is the last, came to."""
+    """The result of a sweep, from the metrics of all segments and the last segment."""
     metrics = {name: np.concatenate([p[name] for p in parts], 1) for name in parts[0]}
     bad = first_bad_iteration(metrics, config)
     shape = (len(settings), config.seeds)
@@ -230,7 +230,7 @@ def _result(
 def _new_folder(
     folder: Path, config: Config, settings: Sequence[Mapping[str, float]]
 ) -> AbstractContextManager[None]:
-    """A folder with what is swept in it, so that the sweep can be repeated."""
+    """Creates the folder with a file that describes the sweep, so that it can be repeated."""
     columns = {name: [setting[name] for setting in settings] for name in settings[0]}
     spec = {"config": "config.yaml", "values": columns, "zipped": True}
     header = "# Feed this file back to ppg-jax sweep to repeat the sweep.\n"
@@ -238,16 +238,16 @@ def _new_folder(
     return new_folder(folder, config, {SWEEP: text})
 
 
-def _training(settings: Sequence[Mapping[str, float]], seeds: int, row: int) -> str:
-    values = ", ".join(f"{name} {value:g}" for name, value in settings[row // seeds].items())
-    return f"{values}, seed {row % seeds}"
+def _replica_name(settings: Sequence[Mapping[str, float]], seeds: int, replica: int) -> str:
+    values = ", ".join(f"{name} {value:g}" for name, value in settings[replica // seeds].items())
+    return f"{values}, seed {replica % seeds}"
 
 
 def _write_results(folder: Path, result: SweepResult) -> tuple[str, ...]:
-    """Metrics of every training, the ranked settings as CSV and Markdown, and a picture.
+    """Writes the metrics, the ranked settings as CSV and Markdown, a figure and a summary.
 
     Returns:
-      What could not be written, one line each.
+      Files that could not be written, one line each.
     """
     import pandas as pd
 
@@ -276,7 +276,7 @@ def _write_results(folder: Path, result: SweepResult) -> tuple[str, ...]:
     for name, write in files.items():
         try:
             write()
-        except Exception as error:  # a full disk shows in as many ways as there are libraries
+        except Exception as error:  # each library raises its own error for a full disk
             problems.append(f"{name}: failed: {one_line(error)}")
     return tuple(problems)
 
@@ -284,10 +284,10 @@ def _write_results(folder: Path, result: SweepResult) -> tuple[str, ...]:
 def make_settings(
     values: Mapping[str, Sequence[float]], *, zipped: bool = False
 ) -> list[dict[str, float]]:
-    """The settings of a sweep: every combination, or the rows of a table.
+    """The settings of a sweep: every combination of the values, or the rows of a table.
 
     Raises:
-      ConfigError: no values, unknown names, or columns of different lengths.
+      ConfigError: there are no values, a name is unknown, or columns differ in length.
     """
     if not isinstance(values, Mapping) or not values:
         raise ConfigError(f"values: {values!r} is invalid; it should map names to lists")
@@ -295,11 +295,13 @@ def make_settings(
     for given, column in values.items():
         name = _name(given)
         if name in columns:
-            raise ConfigError(f"{given}: stands there twice, with hparams. before it and without")
+            raise ConfigError(f"{given}: is given twice, with and without hparams.; remove one")
         columns[name] = _column(name, column)
     lengths = {name: len(column) for name, column in columns.items()}
     if zipped and len(set(lengths.values())) > 1:
-        raise ConfigError(f"values: zipped lists should be equally long, these are {lengths}")
+        raise ConfigError(
+            f"values: zipped lists should be equally long; their lengths are {lengths}"
+        )
     combined = zip(*columns.values(), strict=True) if zipped else itertools.product(
         *columns.values()
     )  # fmt: skip
@@ -308,16 +310,16 @@ def make_settings(
 
 def _name(name: Any) -> str:
     short = str(name).removeprefix("hparams.")
-    if short in NAMES:
+    if short in HYPERPARAMETERS:
         return short
     fields = all_field_names(Config)
     if short in (*fields, "network", "hparams"):
         raise ConfigError(
-            f"{short}: shapes the program, so one program cannot sweep it; call run for each value"
+            f"{short}: shapes the program, so a sweep cannot change it; call run for each value"
         )
-    hint = did_you_mean(short, NAMES) or did_you_mean(short, fields)
-    names = f"the names are {', '.join(NAMES)}"
-    raise ConfigError(f"{short}: is no hyperparameter; {hint.strip() or names}")
+    hint = did_you_mean(short, HYPERPARAMETERS) or did_you_mean(short, fields)
+    names = f"the names are {', '.join(HYPERPARAMETERS)}"
+    raise ConfigError(f"{short}: is not a hyperparameter; {hint.strip() or names}")
 
 
 def _column(name: str, column: Any) -> list[Any]:
@@ -328,6 +330,6 @@ def _column(name: str, column: Any) -> list[Any]:
 
 
 def _with_setting(config: Config, setting: Mapping[str, Any]) -> Hyperparams:
-    """The configuration's hyperparameters with a setting's values, checked like any others."""
+    """Hyperparameters of the configuration with the values of a setting, after the usual checks."""
     fields = dataclasses.asdict(config.hparams) | dict(setting)
     return config.replace(hparams=fields).hparams

@@ -44,7 +44,7 @@ def test_train_then_eval(tmp_path, capsys):
     assert main(["eval", str(out)]) == 0
     said = capsys.readouterr().err
     assert "cannot be read" in said
-    assert "taken from the checkpoint of phase 2" in said
+    assert "the checkpoint of phase 2 is used instead" in said
     for file in (out / "checkpoints" / "phases").rglob("*"):
         if file.is_file():
             file.write_bytes(b"")
@@ -54,7 +54,7 @@ def test_train_then_eval(tmp_path, capsys):
     assert error.count("\n") == 1
 
     assert main(["train", "--out", str(out), *TINY]) == 2
-    assert "already holds something" in capsys.readouterr().err
+    assert "is not empty" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -187,7 +187,7 @@ def test_a_logger_that_fails_is_left_out_and_said(tmp_path):
     with pytest.warns(RuntimeWarning) as warned:
         result = run(small(), out=tmp_path / "run", progress=False, log=[broken, stubborn, whole])
     assert {str(w.message) for w in warned} == set(result.problems) == {
-        "Broken: failed and is not used any more: the network is gone",
+        "Broken: failed and is no longer used: the network is gone",
         "Broken: cannot close",
     }  # fmt: skip
     assert (broken.calls, whole.calls) == (2, 3)
@@ -198,7 +198,7 @@ def test_a_logger_that_fails_is_left_out_and_said(tmp_path):
 def test_bad_names(tmp_path):
     with pytest.raises(ConfigError, match="log: 'tensorbord' is unknown; did you mean tensorboard"):
         run(small(), out=tmp_path / "run", progress=False, log=["tensorbord"])
-    with pytest.raises(ConfigError, match="log: jsonl writes into the run's folder; name one"):
+    with pytest.raises(ConfigError, match="log: jsonl writes into the run folder; name one"):
         run(small(), progress=False, log=["jsonl"])
 
 

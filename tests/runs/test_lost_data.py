@@ -52,7 +52,7 @@ def edit(folder, **changes):
 
 @pytest.mark.parametrize("steps", [4 * 8 * 4, 4 * 8 * 12])
 def test_a_run_does_not_shrink(stopped, steps):  # noqa: F811
-    words = [f"total_timesteps: {steps} is invalid; the run has 416, and a run may only grow"]
+    words = [f"total_timesteps: {steps} is invalid; it should be at least 416, the run's own"]
     refused(stopped, words, total_timesteps=steps)
     edit(stopped, total_timesteps=steps)  # by hand: the checkpoint knows better
     refused(stopped, words)
@@ -82,7 +82,8 @@ def test_the_command_line_refuses_it_too(stopped, capsys):  # noqa: F811
 )
 def test_an_edited_configuration_is_refused_by_its_fields(stopped, changes, words):  # noqa: F811
     edit(stopped, **changes)
-    refused(stopped, ["config.yaml is not what the checkpoint of phase 4 was made with", *words])
+    what = "config.yaml differs from the configuration of the checkpoint of phase 4"
+    refused(stopped, [what, *words])
 
 
 def test_what_may_differ_may_be_edited(whole, stopped):  # noqa: F811
@@ -111,9 +112,9 @@ def test_an_older_checkpoint_will_do_where_metrics_are_short(whole, tmp_path):  
     lines = (folder / "metrics.csv").read_bytes().splitlines(keepends=True)
     (folder / "metrics.csv").write_bytes(b"".join(lines[: 1 + 2 * 2 * 5]))  # five phases
     text, again = said(folder, tmp_path)
-    assert "checkpoint of phase 6 is passed over: " in text
-    assert "holds 10 iterations, not the first 12" in text
-    assert "going on after phase 5 of 6" in text
+    assert "checkpoint of phase 6 is skipped: " in text
+    assert "has 10 iterations; at least 12 are needed" in text
+    assert "resuming after phase 5 of 6" in text
     assert_same(again, whole[1])
     assert (folder / "metrics.csv").read_bytes() == (whole[0] / "metrics.csv").read_bytes()
 
@@ -181,7 +182,7 @@ def test_of_two_that_make_a_folder_one_has_it(tmp_path, monkeypatch, locks):
             folder = tmp_path / str(attempt)
             said = list(pool.map(make, [folder] * 2, (1, 2)))
             (error,) = filter(None, said)
-            assert "another process trains there" in error or "already holds something" in error
+            assert "another process trains there" in error or "is not empty" in error
             config = yaml.safe_load((folder / "config.yaml").read_text())
             assert config["seed"] == said.index(None) + 1
 
@@ -242,7 +243,7 @@ def test_damaged_final_parameters_are_taken_from_the_checkpoint(tmp_path, whole,
     else:
         shutil.rmtree(final)
         final.mkdir()
-    with pytest.warns(RuntimeWarning, match="taken from the checkpoint of phase 6"):
+    with pytest.warns(RuntimeWarning, match="the checkpoint of phase 6 is used instead"):
         found = leaves(made)
     for a, b in zip(found, want, strict=True):
         np.testing.assert_array_equal(a, b)

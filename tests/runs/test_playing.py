@@ -151,7 +151,7 @@ WRONG = {
     "no platforms": (lambda s: s.export("x", platforms=None), "platforms: None"),
     "no place": (lambda s: load_run(3), "DIR: 3"),
     "film": (lambda s: s.render("x.mp4"), "file: 'x.mp4' is invalid; its name should end in .gif"),
-    "no folder": (lambda s: s.render("no/such/x.gif"), "file: no/such is no folder"),
+    "no folder": (lambda s: s.render("no/such/x.gif"), "file: no/such is not a folder"),
     "episode": (lambda s: s.render("x.gif", episode=-1), "episode: -1"),
     "seed text": (lambda s: s.policy(np.zeros(4), jax.random.key(0), seed="a"), "seed: 'a'"),
     "seed 0.5": (lambda s: s.policy(np.zeros(4), jax.random.key(0), seed=0.5), "seed: 0.5"),

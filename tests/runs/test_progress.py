@@ -102,5 +102,5 @@ def test_many_lost_trainings_are_counted(tmp_path):
         watch.update(segment(0, 64, [(row, 0) for row in range(20)], rows=20))
     lines = (tmp_path / "out").read_text().splitlines()
     assert [line.split(":")[1] for line in lines[:8]] == [f" seed {row}" for row in range(8)]
-    assert lines[8] == "warning: 12 more likewise"
+    assert lines[8] == "warning: the same for 12 more"
     assert lines[9].endswith("20 of 20 NaN")

@@ -128,14 +128,14 @@ def test_a_damaged_checkpoint_is_passed_over(whole, tmp_path, how):
         again = resume(folder, console=Console(file=log))
     said = (tmp_path / "log").read_text()
     assert "checkpoint of phase 6 is damaged" in said
-    assert "going on after phase 5 of 6" in said
+    assert "resuming after phase 5 of 6" in said
     assert_same(again, whole[1])
 
 
 def test_all_checkpoints_damaged_is_an_error(stopped):
     for state in (stopped / "checkpoints" / "phases").glob("*/state"):
         shutil.rmtree(state)
-    with pytest.raises(ConfigError, match="holds no whole checkpoint"):
+    with pytest.raises(ConfigError, match="contains no usable checkpoint"):
         resume(stopped, progress=False)
 
 
@@ -159,7 +159,7 @@ def test_another_configuration_is_refused(stopped, changes, words):
 def test_a_schedule_fixes_the_length(stopped):
     file = stopped / "config.yaml"
     file.write_text(file.read_text().replace("lr_schedule: constant", "lr_schedule: linear", 1))
-    with pytest.raises(ConfigError, match=r"total_timesteps: 640 .* lr_schedule depends on it"):
+    with pytest.raises(ConfigError, match=r"total_timesteps: 640 .* it determines lr_schedule"):
         resume(stopped, progress=False, total_timesteps=640)
 
 
@@ -176,12 +176,12 @@ def test_another_version_is_recognised(stopped, monkeypatch):
 
 def test_metrics_that_are_missing_are_an_error(stopped):
     (stopped / "metrics.csv").write_text("seed,iteration\n")
-    with pytest.raises(ConfigError, match="holds 0 iterations, not the first 8"):
+    with pytest.raises(ConfigError, match="has 0 iterations; at least 8 are needed"):
         resume(stopped, progress=False)
 
 
 def test_no_run_is_one_line(tmp_path):
-    with pytest.raises(ConfigError, match=r"is no run's folder: it has no config.yaml"):
+    with pytest.raises(ConfigError, match=r"is not a run folder: it has no config.yaml"):
         resume(tmp_path, progress=False)
 
 
@@ -289,7 +289,7 @@ def test_a_signal_finishes_the_segment_and_saves(long_run, tmp_path, name):
     process.send_signal(getattr(signal, name))
     out, err = process.communicate()
     assert process.returncode == 0, err
-    assert f"go on with: ppg-jax train --resume {folder}" in out
+    assert f"resume with: ppg-jax train --resume {folder}" in out
     summary = json.loads((folder / "summary.json").read_text())
     assert not summary["finished"]
     assert list((folder / "checkpoints" / "phases").glob("phase_*"))
@@ -305,7 +305,7 @@ def test_a_signal_while_programs_compile_stops_at_once(long_run, tmp_path):
     out, err = process.communicate()
     assert time.monotonic() - began < 2.5
     assert "Traceback" not in err
-    assert f"go on with: ppg-jax train --resume {folder}" in out + err
+    assert f"resume with: ppg-jax train --resume {folder}" in out + err
     assert not (folder / "metrics.csv").exists()
     assert (folder / "config.yaml").exists()
 
@@ -332,7 +332,7 @@ def test_a_stop_says_how_long_it_takes():
         signal.raise_signal(signal.SIGINT)
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGINT)
-    assert said == ["stopping after this segment, in about 3 s; Ctrl-C once more stops at once"]
+    assert said == ["stopping after this segment, in about 3 s; press Ctrl-C again to stop at once"]
     with StopRequest(said.append), pytest.raises(StoppedError):
         signal.raise_signal(signal.SIGTERM)
     assert len(said) == 1

@@ -138,7 +138,7 @@ def test_feeding_the_config_back_repeats_the_run(finished):
 def test_an_existing_folder_is_left_alone(finished):
     folder, _ = finished
     before = (folder / "metrics.csv").read_bytes()
-    with pytest.raises(ConfigError, match=r"out: .* already holds something"):
+    with pytest.raises(ConfigError, match=r"out: .* is not empty"):
         run(small(), out=folder, progress=False)
     assert (folder / "metrics.csv").read_bytes() == before
 

@@ -96,10 +96,10 @@ def test_a_killed_run_plays_from_its_checkpoint(trained, tmp_path):
     for a, b in zip(jax.tree.leaves(params), jax.tree.leaves(result.state.params), strict=True):
         np.testing.assert_array_equal(a, b)
     (killed / "summary.json").write_text("{")
-    with pytest.raises(ConfigError, match=r"summary.json is no JSON"):
+    with pytest.raises(ConfigError, match=r"summary.json is not JSON"):
         _ = load_run(killed).summary
     shutil.rmtree(killed / "checkpoints")
-    with pytest.raises(ConfigError, match="holds no parameters"):
+    with pytest.raises(ConfigError, match="contains no complete parameters"):
         _ = load_run(killed).parameters
 
 
@@ -166,4 +166,4 @@ def test_commands(trained, tmp_path, capsys):
     assert main(["eval", str(folder), "--env-params.nothing", "5"]) == 2
     assert "env_params.nothing" in capsys.readouterr().err
     assert main(["eval", str(tmp_path)]) == 2
-    assert "is no run's folder" in capsys.readouterr().err
+    assert "is not a run folder" in capsys.readouterr().err

@@ -73,7 +73,7 @@ def test_a_sweep_that_is_stopped_gives_what_it_has(tmp_path, monkeypatch):
     assert json.loads((out / "summary.json").read_text())["finished"] is False
     with pytest.raises(ConfigError) as error:
         ppg_jax.sweep(config, values, out=out, progress=False)
-    assert "already holds something" in str(error.value)
+    assert "is not empty" in str(error.value)
     assert "--resume" not in str(error.value)  # which a sweep cannot
 
 
@@ -92,7 +92,7 @@ def test_a_sweep_that_is_stopped_gives_what_it_has(tmp_path, monkeypatch):
         ({"gamma": ["x"]}, {}, ["hparams.gamma: 'x'"]),
         ({"gamma": [0.9], "clip_eps": [1, 2]}, {"zipped": True}, ["equally long", "'clip_eps': 2"]),
         ({"gamma": [0.9]}, {"seeds": 0}, ["seeds: 0"]),
-        ({"gamma": [0.9], "hparams.gamma": [1]}, {}, ["hparams.gamma: stands there twice"]),
+        ({"gamma": [0.9], "hparams.gamma": [1]}, {}, ["hparams.gamma: is given twice"]),
     ],
 )
 def test_mistakes(values, changes, words):

@@ -47,17 +47,17 @@ def test_a_grid_from_a_file(tmp_path, capsys):
     ]
     for command in (["plot", str(out)], ["train", "--resume", str(out)]):
         assert main(command) == 2
-        assert "holds a sweep, not a run" in capsys.readouterr().err
+        assert "contains a sweep, not a run" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("{}", "values: missing"),
-        ("{valeus: {gamma: [1]}}", "valeus: unknown; did you mean values"),
-        ("{values: {gama: [0.9]}}", "gama: is no hyperparameter; did you mean gamma"),
-        ("{values: {n_envs: [8]}}", "n_envs: is no hyperparameter; did you mean num_envs?"),
-        ("{values: {qqq: [8]}}", "qqq: is no hyperparameter; the names are learning_rate, "),
+        ("{}", "values: is missing"),
+        ("{valeus: {gamma: [1]}}", "valeus: is unknown; did you mean values"),
+        ("{values: {gama: [0.9]}}", "gama: is not a hyperparameter; did you mean gamma"),
+        ("{values: {n_envs: [8]}}", "n_envs: is not a hyperparameter; did you mean num_envs?"),
+        ("{values: {qqq: [8]}}", "qqq: is not a hyperparameter; the names are learning_rate, "),
         ("{values: {network.memory: [lstm]}}", "network.memory: shapes the program"),
         ("{values: {gamma: [0.9]}, zipped: 3}", "zipped: 3 is invalid"),
         ("{values: {gamma: [0.9]}, config: nowhere}", "config: 'nowhere'"),

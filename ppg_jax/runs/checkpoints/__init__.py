@@ -1,21 +1,12 @@
-"""Training states and parameters on disk: written whole, checked when read.
+"""Training states and parameters on disk.
 
-The only place that imports orbax.
+They are written as a whole or not at all, and checked when they are read. This is the only folder
+that imports orbax. Metrics, logs and settings of a run are not stored here.
 """
 
 from ppg_jax.runs.checkpoints.checkpoints import Checkpoints, DamagedError
 from ppg_jax.runs.checkpoints.parameters import load_parameters, save_parameters
 from ppg_jax.runs.checkpoints.storage import LARGEST_TEXT, one_line
-
-__all__ = [
-    "LARGEST_TEXT",
-    "Checkpoints",
-    "DamagedError",
-    "load_parameters",
-    "one_line",
-    "save_parameters",
-]
-
 
 __all__ = [
     "LARGEST_TEXT",

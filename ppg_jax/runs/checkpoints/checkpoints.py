@@ -1,4 +1,4 @@
-"""Checkpoints of a run that goes on: whole training states on disk."""
+"""Checkpoints of a run: complete training states on disk, from which the run can resume."""
 
 import dataclasses
 import hashlib
@@ -30,21 +30,24 @@ from ppg_jax.types import TrainState
 
 PHASES, SET_ASIDE = "phases", "set_aside"
 FORMAT = 1
-"""Of what is stored; raised when an older package could not be continued from any more."""
+"""Version of the file format. It is raised when checkpoints of older versions become unusable."""
 
 VERSION = version("ppg-jax")
 
 
-class About(pydantic.BaseModel):
-    """What stands beside a state: all that is believed of it, and only if it is so.
+class Metadata(pydantic.BaseModel):
+    """The JSON metadata stored with a state. It is validated strictly when it is read.
 
     Attributes:
-      arrays: name, dtype and shape of what is packed.
-      run_seconds: that programs had run.
-      compile_seconds: that compiling had taken.
-      config: what it was made with; None: an older package did not say.
-      episode_return: mean over the seeds, by which the best is known; None: no episode ended.
-      digest: of everything else, and of the arrays.
+      format: version of the file format.
+      ppg_jax: version of the package that wrote the checkpoint.
+      arrays: name, dtype and shape of every packed array.
+      run_seconds: time for running programs so far.
+      compile_seconds: time for compiling so far.
+      config: fields of the configuration; None: an older version stored none.
+      episode_return: mean over the seeds, by which the best checkpoint is chosen; None: no episode
+        ended.
+      digest: SHA-256 of the arrays and of the other metadata.
     """
 
     model_config = pydantic.ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
@@ -61,44 +64,45 @@ class About(pydantic.BaseModel):
 
 @dataclasses.dataclass(frozen=True)
 class Saved:
-    """A state that was saved.
+    """A checkpoint that was loaded.
 
     Attributes:
-      phases: that it has behind it.
-      state: leaves ``[rows, ...]``.
-      made_with: fields of its configuration; None: an older package did not say.
-      run_seconds: that programs had run.
-      compile_seconds: that compiling had taken.
+      phases: number of phases before it.
+      state: training state of all seeds, leaves ``[S, ...]``.
+      config: fields of its configuration; None: an older version stored none.
+      run_seconds: time for running programs until then.
+      compile_seconds: time for compiling until then.
     """
 
     phases: int
     state: TrainState
-    made_with: dict[str, Any] | None
+    config: dict[str, Any] | None
     run_seconds: float
     compile_seconds: float
 
 
 class DamagedError(Exception):
-    """A checkpoint that cannot be gone on from.
+    """A checkpoint that a run cannot resume from.
 
     Attributes:
-      made_with: fields of the configuration that it says it was made with, if it does.
+      config: fields of the configuration stored in it, or None.
     """
 
-    def __init__(self, reason: str, made_with: dict[str, Any] | None = None) -> None:
+    def __init__(self, reason: str, config: dict[str, Any] | None = None) -> None:
         super().__init__(reason)
-        self.made_with = made_with
+        self.config = config
 
 
 class Checkpoints:
-    """A run's checkpoints: the newest ones, and the one with the best return.
+    """The checkpoints of a run: the newest ones, and the one with the best return.
 
-    Files are written in the background. What is half written when the process dies is no
-    checkpoint: it gets its name only when it is whole, and a digest tells later damage.
+    Files are written in the background. A checkpoint gets its name only when it is complete, so a
+    process that is killed while it writes leaves no incomplete checkpoint. A digest detects later
+    damage.
 
     Args:
-      directory: of the run, which this process holds unless nothing is written.
-      keep: how many of the newest stay.
+      directory: run folder; to write, this process must have locked it.
+      keep: number of newest checkpoints that are kept.
     """
 
     def __init__(self, directory: Path, keep: int = 1) -> None:
@@ -108,13 +112,13 @@ class Checkpoints:
         self._writing: Future[None] | None = None
 
     def phases(self) -> list[int]:
-        """Phases of which there is a checkpoint, whole or damaged, in order."""
-        there = (path.name for path in self.folder.glob("phase_*") if path.is_dir())
-        found = (re.fullmatch(r"phase_(0|[1-9][0-9]{0,11})", name) for name in there)
+        """Phases that have a checkpoint, complete or damaged, in ascending order."""
+        names = (path.name for path in self.folder.glob("phase_*") if path.is_dir())
+        found = (re.fullmatch(r"phase_(0|[1-9][0-9]{0,11})", name) for name in names)
         return sorted(int(match[1]) for match in found if match)
 
     def path(self, phases: int) -> Path:
-        """Folder of a checkpoint."""
+        """Folder of the checkpoint of a phase."""
         return self.folder / f"phase_{phases}"
 
     def save(
@@ -127,18 +131,19 @@ class Checkpoints:
         run_seconds: float,
         compile_seconds: float,
     ) -> None:
-        """Copies a state and begins to write it; an earlier one is waited for.
+        """Copies a state and starts to write it, after the previous one is written.
 
         Args:
-          config: of the run.
-          phases: that the state has behind it; what is saved for them already stays.
-          states: leaves ``[some rows, ...]``; of them all the first ``config.seeds`` count.
-          mean_return: by which the best is known; NaN counts as worst.
-          run_seconds: so far.
-          compile_seconds: so far.
+          config: configuration of the run.
+          phases: number of phases before the state; an existing checkpoint of them is kept.
+          states: states of all batches, leaves ``[batch_size, ...]``; only the first
+            ``config.seeds`` replicas are saved, the rest is padding.
+          mean_return: value by which the best checkpoint is chosen; NaN counts as worst.
+          run_seconds: time for running programs so far.
+          compile_seconds: time for compiling so far.
 
         Raises:
-          OSError: this one, or the one before, cannot be written; whole ones stay as they are.
+          OSError: this or the previous checkpoint cannot be written; complete ones are kept.
         """
         self.wait()
         if self.path(phases).exists():
@@ -160,40 +165,40 @@ class Checkpoints:
         try:
             save_arrays(self.path(phases), {"packed": packed}, about)
         except OSError:
-            self.clear_half_written()  # it fills the disk
+            self.clear_half_written()  # otherwise it fills the disk
             raise
         self._prune(phases)
 
     def clear_half_written(self) -> None:
-        """Removes what was being written when a process died, or a disk was full."""
+        """Removes incomplete files that a killed process or a full disk left."""
         for path in self.folder.glob("*tmp*"):
             remove(path)
 
     def _prune(self, newest: int) -> None:
-        """Removes what is not to stay, now that a newer checkpoint is safe."""
-        there = self.phases()
-        scores = {phases: self._score(phases) for phases in there}
-        best = max(there, key=lambda phases: (scores[phases], phases), default=None)
-        for phases in there[: -self._keep]:
+        """Removes old checkpoints, now that a newer one is on disk."""
+        saved = self.phases()
+        scores = {phases: self._score(phases) for phases in saved}
+        best = max(saved, key=lambda phases: (scores[phases], phases), default=None)
+        for phases in saved[: -self._keep]:
             if phases != best:
                 remove(self.path(phases))
         for path in (self.folder.parent / SET_ASIDE).glob("phase_*"):
-            ours = re.fullmatch(r"phase_([0-9]{1,12})(\.[0-9]+)?", path.name)
-            if ours and int(ours[1]) <= newest:  # made again by now
+            match = re.fullmatch(r"phase_([0-9]{1,12})(\.[0-9]+)?", path.name)
+            if match and int(match[1]) <= newest:  # the run has made it again
                 remove(path)
 
     def _score(self, phases: int) -> float:
         try:
-            found = self._about(phases)[0].episode_return
+            found = self._metadata(phases)[0].episode_return
         except DamagedError:
             found = None
         return -math.inf if found is None else found
 
     def wait(self) -> None:
-        """Returns when what was saved is on disk.
+        """Waits until the last saved checkpoint is on disk.
 
         Raises:
-          OSError: it could not be written.
+          OSError: the checkpoint could not be written.
         """
         writing, self._writing = self._writing, None
         if writing is not None:
@@ -203,11 +208,14 @@ class Checkpoints:
         """Ends the writing thread."""
         self._thread.shutdown()
 
-    def _about(self, phases: int) -> tuple[About, dict[str, Any]]:
-        """What stands beside a checkpoint, and the same as it was written.
+    def _metadata(self, phases: int) -> tuple[Metadata, dict[str, Any]]:
+        """Reads the metadata of a checkpoint.
+
+        Returns:
+          The metadata, and the JSON object as it was written.
 
         Raises:
-          DamagedError: it is missing, or is no such thing.
+          DamagedError: the metadata is missing or invalid.
         """
         file = self.path(phases) / "about" / "metadata"
         try:
@@ -215,19 +223,19 @@ class Checkpoints:
             text = read_plain(file, LARGEST_TEXT)
             raw = json.loads(text)
             _check_version(raw)
-            return About.model_validate_json(text), raw
+            return Metadata.model_validate_json(text), raw
         except OSError as error:
             raise DamagedError(one_line(error)) from None
-        except (ValueError, RecursionError):  # pydantic's too
-            raise DamagedError("what stands beside it is not what was saved") from None
+        except (ValueError, RecursionError):  # errors of pydantic are ValueErrors
+            raise DamagedError("its metadata is invalid") from None
 
     def load(self, config: Config, phases: int) -> Saved:
-        """A checkpoint.
+        """Loads the checkpoint of a phase.
 
         Raises:
-          DamagedError: it is not what was saved, or another configuration's.
+          DamagedError: the checkpoint is damaged, or belongs to another configuration.
         """
-        about, raw = self._about(phases)
+        about, raw = self._metadata(phases)
         wanted = index_of(config)
         found = [[name, dtype, list(shape)] for name, dtype, shape in about.arrays]
         if found != wanted:
@@ -239,12 +247,12 @@ class Checkpoints:
         except OSError as error:
             raise DamagedError(one_line(error)) from None
         if raw.pop("digest") != _digest(packed, raw):
-            raise DamagedError("its contents are not what was saved")
+            raise DamagedError("its contents do not match the stored digest")
         state = from_arrays(unpack(packed, wanted), config)
         return Saved(phases, state, about.config, about.run_seconds, about.compile_seconds)
 
     def newest(self, config: Config) -> tuple[Saved | None, list[str]]:
-        """The newest whole checkpoint if there is one, and what is wrong with newer ones."""
+        """The newest complete checkpoint, or None, and a message for each newer damaged one."""
         skipped: list[str] = []
         for phases in reversed(self.phases()):
             try:
@@ -254,10 +262,10 @@ class Checkpoints:
         return None, skipped
 
     def set_aside_after(self, phases: int) -> None:
-        """Moves newer checkpoints out of the way; they stay until the run has made them again.
+        """Moves newer checkpoints to another folder, until the run has made them again.
 
         Raises:
-          OSError: that cannot be done.
+          OSError: a checkpoint cannot be moved.
         """
         aside = self.folder.parent / SET_ASIDE
         for newer in self.phases():
@@ -271,19 +279,19 @@ class Checkpoints:
 
 
 def _digest(packed: np.ndarray, about: Mapping[str, Any]) -> str:
-    """Tells damage to a checkpoint, its description included."""
+    """Digest of a checkpoint and its metadata, which detects damage."""
     described = json.dumps(about, sort_keys=True).encode()
     return hashlib.sha256(packed.tobytes() + described).hexdigest()
 
 
 def _difference(found: list[Any], wanted: list[Any]) -> str:
-    """Where two lists of arrays differ, in words."""
+    """Message about the first difference between two lists of arrays."""
     shapes = {name: f"{dtype}{shape}" for name, dtype, shape in found}
     for name, dtype, shape in wanted:
         if shapes.get(name) != f"{dtype}{shape}":
-            there = shapes.get(name, "missing")
-            return f"{name} is {there}, this configuration's is {dtype}{shape}"
-    return "it holds other arrays than this configuration has"
+            stored = shapes.get(name, "missing")
+            return f"{name} is {stored}, but should be {dtype}{shape} for this configuration"
+    return "it contains arrays that this configuration does not have"
 
 
 def _check_version(raw: Any) -> None:
@@ -292,5 +300,5 @@ def _check_version(raw: Any) -> None:
     if isinstance(made[0], int) and isinstance(made[1], str) and made != (FORMAT, VERSION):
         raise DamagedError(
             f"it was written by ppg_jax {made[1][:40]} (format {made[0]}); this is {VERSION} "
-            f"(format {FORMAT}), go on with that one"
+            f"(format {FORMAT}); resume it with the version that wrote it"
         )

@@ -1,4 +1,4 @@
-"""A training state as plain arrays, and back; arrays as one vector of bytes, and back."""
+"""Converts a training state to plain arrays and back, and arrays to one byte vector and back."""
 
 import math
 from collections.abc import Sequence
@@ -17,8 +17,16 @@ Index = list[list[Any]]
 """Name, dtype and shape of every array."""
 
 
-def to_arrays(states: Sequence[TrainState], rows: int) -> Arrays:
-    """States' leaves by their paths, joined and copied to the host; random keys as their data."""
+def to_arrays(states: Sequence[TrainState], replicas: int) -> Arrays:
+    """Leaves of the states by path, joined and copied to the host. Random keys become their data.
+
+    Args:
+      states: states of all batches, leaves ``[batch_size, ...]``.
+      replicas: number of replicas to keep; the rest is padding.
+
+    Returns:
+      Arrays ``[replicas, ...]``.
+    """
 
     def plain(x: Any) -> np.ndarray:
         is_key = jnp.issubdtype(x.dtype, jax.dtypes.prng_key)
@@ -26,15 +34,16 @@ def to_arrays(states: Sequence[TrainState], rows: int) -> Arrays:
 
     names = [_name(path) for path, _ in jax.tree_util.tree_leaves_with_path(states[0])]
     parts = zip(*map(jax.tree.leaves, states), strict=True)
-    # Joining copies: on CPU one array would share memory with a buffer that training reuses.
+    # Joining makes a copy. Without a copy, an array on CPU would share memory with a buffer that
+    # training reuses.
     return {
-        name: np.concatenate([plain(x) for x in some])[:rows]
-        for name, some in zip(names, parts, strict=True)
+        name: np.concatenate([plain(x) for x in batches])[:replicas]
+        for name, batches in zip(names, parts, strict=True)
     }
 
 
 def from_arrays(arrays: Arrays, config: Config) -> TrainState:
-    """What ``to_arrays`` took apart, of a configuration whose ``index_of`` they have."""
+    """Inverse of ``to_arrays``. The arrays must match ``index_of(config)``."""
     state, impls = _expected(config)
 
     def leaf(path: Any, _: Any) -> jax.Array:
@@ -46,13 +55,13 @@ def from_arrays(arrays: Arrays, config: Config) -> TrainState:
 
 
 def index_of(config: Config) -> Index:
-    """Name, dtype and shape of the arrays that a state of a configuration has."""
+    """Name, dtype and shape of every array in a state of a configuration."""
     leaves = jax.tree_util.tree_leaves_with_path(_expected(config)[0])
     return [[_name(path), str(x.dtype), list(x.shape)] for path, x in leaves]
 
 
 def _expected(config: Config) -> tuple[Any, dict[str, Any]]:
-    """A state's shapes, keys as their data, and what kind of keys those are."""
+    """Shapes of a state, with random keys as their data, and the implementation of each key."""
     impls: dict[str, Any] = {}
 
     def like(keys: jax.Array) -> TrainState:
@@ -70,26 +79,26 @@ def _expected(config: Config) -> tuple[Any, dict[str, Any]]:
 
 
 def _name(path: Any) -> str:
-    # Orbax makes folders of "/".
+    # Not "/" as the separator, for which Orbax would create folders.
     return jax.tree_util.keystr(path, simple=True, separator=".")
 
 
 def pack(arrays: Arrays) -> tuple[np.ndarray, Index]:
-    """All arrays as one vector of bytes, and what ``unpack`` needs to take it apart.
+    """Joins all arrays to one vector of bytes, and returns the index that ``unpack`` needs.
 
-    Orbax takes a time for each array, and a state's are many and small.
+    Orbax needs some time for each array, and a state has many small ones.
     """
     packed = np.concatenate([x.reshape(-1).view(np.uint8) for x in arrays.values()])
     return packed, [[name, str(x.dtype), list(x.shape)] for name, x in arrays.items()]
 
 
 def packed_size(index: Index) -> int:
-    """Bytes of the vector that ``pack`` makes of such arrays."""
+    """Size in bytes of the vector that ``pack`` makes of arrays with this index."""
     return sum(math.prod(shape) * np.dtype(dtype).itemsize for _, dtype, shape in index)
 
 
 def unpack(packed: np.ndarray, index: Index) -> Arrays:
-    """The arrays that ``pack`` joined."""
+    """Inverse of ``pack``."""
     arrays, start = {}, 0
     for name, dtype, shape in index:
         size = packed_size([[name, dtype, shape]])

@@ -1,4 +1,4 @@
-"""What plays once a run is over: parameters and observation statistics on disk."""
+"""The parameters and observation statistics on disk, from which a policy can be loaded."""
 
 import hashlib
 import json
@@ -20,72 +20,72 @@ FINAL, DIGEST = "final", "digest.json"
 
 
 def save_parameters(directory: Path, state: TrainState) -> None:
-    """Writes what is needed to act: parameters and observation statistics of every seed.
+    """Writes the parameters and observation statistics of every seed.
 
-    What was there stays until the new ones are whole.
+    Existing ones are kept until the new ones are complete.
 
     Args:
-      directory: of the run; they go to ``checkpoints/final`` in it.
-      state: leaves ``[S, ...]``.
+      directory: run folder; the files are written to ``checkpoints/final`` in it.
+      state: training states of all seeds, leaves ``[S, ...]``.
 
     Raises:
-      OSError: they cannot be written.
+      OSError: the files cannot be written.
     """
     final = directory.absolute() / "checkpoints" / FINAL
-    made, before = (final.with_name(f"{FINAL}.{kind}") for kind in ("new", "old"))
-    acting = jax.tree.map(np.asarray, _what_acts(state))
+    new, old = (final.with_name(f"{FINAL}.{kind}") for kind in ("new", "old"))
+    arrays = jax.tree.map(np.asarray, _policy_arrays(state))
     try:
         _clear(final)
-        save_arrays(made, acting)
-        write_whole(made / DIGEST, json.dumps({"digest": _digest(acting)}) + "\n")
+        save_arrays(new, arrays)
+        write_whole(new / DIGEST, json.dumps({"digest": _digest(arrays)}) + "\n")
     except OSError:
-        _clear(final)  # it fills the disk
+        _clear(final)  # otherwise it fills the disk
         raise
     if final.is_symlink() or final.exists():
-        remove(before)
-        final.rename(before)
-    made.rename(final)
-    remove(before)
+        remove(old)
+        final.rename(old)
+    new.rename(final)
+    remove(old)
 
 
 def _clear(final: Path) -> None:
-    """Removes what was being written beside the parameters."""
+    """Removes incomplete files of an earlier attempt."""
     for half_written in final.parent.glob(f"{FINAL}.new*"):
         remove(half_written)
 
 
 def load_parameters(directory: Path, config: Config) -> tuple[Any, Any]:
-    """What ``save_parameters`` wrote; else what the newest whole checkpoint of the run holds.
+    """Loads the files of ``save_parameters``, or else the newest complete checkpoint of the run.
 
-    A ``RuntimeWarning`` says so where what was written is damaged.
+    If the files are damaged, a ``RuntimeWarning`` says that the checkpoint is used.
 
     Args:
-      directory: of the run.
-      config: of the run.
+      directory: run folder.
+      config: configuration of the run.
 
     Returns:
       Parameters and observation statistics (or None), leaves ``[S, ...]``.
 
     Raises:
-      ConfigError: there are none that are whole.
+      ConfigError: there are no complete ones.
     """
     final = directory.absolute() / "checkpoints" / FINAL
     reasons = []
     for place in (final, final.with_name(f"{FINAL}.old")):
         if place.exists() or place.is_symlink():
             try:
-                acting = _load(place, config)
-                return acting["params"], acting["obs_stats"]
+                arrays = _load(place, config)
+                return arrays["params"], arrays["obs_stats"]
             except OSError as error:
                 reasons.append(f"{place} cannot be read: {one_line(error)}")
     saved, skipped = Checkpoints(directory).newest(config)
     reasons += skipped
     if saved is None:
         why = f"; {reasons[0]}" if reasons else f": {final} is missing"
-        raise ConfigError(f"DIR: {directory} holds no parameters that are whole{why}")
+        raise ConfigError(f"DIR: {directory} contains no complete parameters{why}")
     if reasons:
         warnings.warn(
-            f"{reasons[0]}; taken from the checkpoint of phase {saved.phases}",
+            f"{reasons[0]}; the checkpoint of phase {saved.phases} is used instead",
             RuntimeWarning,
             stacklevel=2,
         )
@@ -94,18 +94,18 @@ def load_parameters(directory: Path, config: Config) -> tuple[Any, Any]:
 
 def _load(place: Path, config: Config) -> dict[str, Any]:
     def initial(key: jax.Array) -> dict[str, Any]:
-        return _what_acts(init(config, key))
+        return _policy_arrays(init(config, key))
 
     keys = jax.random.split(jax.random.key(0), config.seeds)
     found = load_arrays(place, jax.eval_shape(jax.vmap(initial), keys))
-    said = _said_digest(place / DIGEST)
-    if said is not None and said != _digest(found):
-        raise OSError("its contents are not what was saved")
+    stored = _stored_digest(place / DIGEST)
+    if stored is not None and stored != _digest(found):
+        raise OSError("its contents do not match the stored digest")
     return found
 
 
-def _said_digest(file: Path) -> Any:
-    """What a file says; None where there is none, as in folders of older packages."""
+def _stored_digest(file: Path) -> Any:
+    """The digest in a file; None if there is no file, as in folders of older versions."""
     if not file.exists() and not file.is_symlink():
         return None
     try:
@@ -114,13 +114,13 @@ def _said_digest(file: Path) -> Any:
         return ""
 
 
-def _digest(acting: dict[str, Any]) -> str:
+def _digest(arrays: dict[str, Any]) -> str:
     found = hashlib.sha256()
-    for path, x in jax.tree_util.tree_leaves_with_path(acting):
+    for path, x in jax.tree_util.tree_leaves_with_path(arrays):
         found.update(f"{jax.tree_util.keystr(path)}{x.dtype}{x.shape}".encode())
         found.update(np.ascontiguousarray(x).tobytes())
     return found.hexdigest()
 
 
-def _what_acts(state: TrainState) -> dict[str, Any]:
+def _policy_arrays(state: TrainState) -> dict[str, Any]:
     return {"params": state.params, "obs_stats": state.obs_stats}
