@@ -9,11 +9,7 @@ import jax.numpy as jnp
 import optax
 
 from ppg_jax.algorithm.gradients import LossPair, pair_gradient
-from ppg_jax.algorithm.minibatch import (
-    after_burn_in,
-    epoch_indices,
-    take_sequences,
-)
+from ppg_jax.algorithm.minibatch import after_burn_in, epoch_indices, take_sequences
 from ppg_jax.algorithm.optimizer import apply_gradients, scheduled
 from ppg_jax.algorithm.ppg import PPG
 from ppg_jax.algorithm.rollout import estimate_values

@@ -3,9 +3,7 @@
 from typing import Any
 
 from ppg_jax.config.config import Config
-from ppg_jax.config.fields import (
-    ConfigError,
-)
+from ppg_jax.config.fields import ConfigError
 from ppg_jax.config.hyperparams import Hyperparams
 
 

@@ -12,14 +12,7 @@ import jax
 import numpy as np
 
 from ppg_jax.config import Config, ConfigError, read_plain, with_environment
-from ppg_jax.execution import (
-    Layout,
-    Segment,
-    evaluation_program,
-    gather,
-    run_batches,
-    shard,
-)
+from ppg_jax.execution import Layout, Segment, evaluation_program, gather, run_batches, shard
 from ppg_jax.runs.files import TextLog
 
 LARGEST_TEXT = 1 << 28

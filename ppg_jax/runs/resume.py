@@ -8,26 +8,11 @@ from typing import Any
 
 from rich.console import Console
 
-from ppg_jax.config import (
-    Config,
-    ConfigError,
-    config_from_dict,
-    flatten,
-    merge,
-)
-from ppg_jax.execution import (
-    Start,
-    kept_programs,
-    lay_out,
-)
+from ppg_jax.config import Config, ConfigError, config_from_dict, flatten, merge
+from ppg_jax.execution import Start, kept_programs, lay_out
 from ppg_jax.runs.checkpoints import Checkpoints, DamagedError
 from ppg_jax.runs.evaluator import EvaluationOptions
-from ppg_jax.runs.folder import (
-    METRICS,
-    folder_config,
-    folder_lock,
-    write_config,
-)
+from ppg_jax.runs.folder import METRICS, folder_config, folder_lock, write_config
 from ppg_jax.runs.loggers import Logger, MetricsFileError, read_metrics
 from ppg_jax.runs.progress import make_display
 from ppg_jax.runs.recorder import CheckpointOptions, Recorder

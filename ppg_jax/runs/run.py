@@ -8,15 +8,10 @@ from typing import Any
 from rich.console import Console
 
 from ppg_jax.config import Config, check_config
-from ppg_jax.execution import (
-    kept_programs,
-    lay_out,
-)
+from ppg_jax.execution import kept_programs, lay_out
 from ppg_jax.runs.checkpoints import Checkpoints
 from ppg_jax.runs.evaluator import EvaluationOptions
-from ppg_jax.runs.folder import (
-    new_folder,
-)
+from ppg_jax.runs.folder import new_folder
 from ppg_jax.runs.loggers import Logger
 from ppg_jax.runs.progress import make_display
 from ppg_jax.runs.recorder import CheckpointOptions, Recorder

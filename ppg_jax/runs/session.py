@@ -10,25 +10,11 @@ import jax
 
 from ppg_jax.algorithm import build
 from ppg_jax.config import Config, with_environment
-from ppg_jax.execution import (
-    Layout,
-    Segment,
-    Start,
-    by_threads,
-    gather,
-    shard,
-    train_segments,
-)
-from ppg_jax.report import (
-    first_bad_iteration,
-)
+from ppg_jax.execution import Layout, Segment, Start, by_threads, gather, shard, train_segments
+from ppg_jax.report import first_bad_iteration
 from ppg_jax.runs.checkpoints import save_parameters
 from ppg_jax.runs.evaluator import EvaluationOptions
-from ppg_jax.runs.folder import (
-    finite_or_none,
-    write_figure,
-    write_summary,
-)
+from ppg_jax.runs.folder import finite_or_none, write_figure, write_summary
 from ppg_jax.runs.interrupts import StopRequest
 from ppg_jax.runs.loggers import Logger, check_logger
 from ppg_jax.runs.progress import Display

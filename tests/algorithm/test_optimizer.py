@@ -5,11 +5,7 @@ import numpy as np
 import optax
 import pytest
 
-from ppg_jax.algorithm.optimizer import (
-    apply_gradients,
-    init_optimizer,
-    scheduled,
-)
+from ppg_jax.algorithm.optimizer import apply_gradients, init_optimizer, scheduled
 from ppg_jax.config.hyperparams import Hyperparams
 
 PARAMS = {"a": jnp.array([1.0, 2.0]), "b": jnp.array(3.0)}

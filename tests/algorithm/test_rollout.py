@@ -7,12 +7,7 @@ import pytest
 
 from ppg_jax.algorithm.initial_state import init
 from ppg_jax.algorithm.ppg import build
-from ppg_jax.algorithm.rollout import (
-    collect,
-    estimate_values,
-    normalize_rewards,
-    successor_values,
-)
+from ppg_jax.algorithm.rollout import collect, estimate_values, normalize_rewards, successor_values
 from ppg_jax.config.config import Config
 from ppg_jax.networks.agent import Unroll
 from ppg_jax.networks.network import POLICY, VALUE
