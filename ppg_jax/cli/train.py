@@ -16,7 +16,6 @@ from ppg_jax.cli.options import (
     take_free_mappings,
 )
 from ppg_jax.config import ConfigError, config_from_dict, merge, read_config
-from ppg_jax.runs import StoppedError, print_table
 
 if TYPE_CHECKING:
     from ppg_jax.runs import Result
@@ -58,7 +57,7 @@ def main(argv: list[str]) -> int:
     changes = merge(changed_fields(args.fields, base), free)
 
     from ppg_jax.execution import use_compilation_cache
-    from ppg_jax.runs import resume, run
+    from ppg_jax.runs import StoppedError, resume, run
 
     if not args.no_cache:
         use_compilation_cache()
@@ -103,6 +102,8 @@ def _run_config(directory: str) -> Path:
 
 def _print_result(result: "Result", folder: str, console: Console) -> int:
     """Prints the results of a run and returns the exit code."""
+    from ppg_jax.runs import print_table
+
     print_table(console, _seed_table(result))
     if folder:
         errors = ", with the errors below" if result.problems else ""

@@ -165,7 +165,7 @@ def small(arguments: list[str]) -> list[str]:
 
 
 def check_make(arguments: list[str], place: str) -> None:
-    targets = re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
     goals = [word for word in arguments if "=" not in word]
     assert goals, place
     assert set(goals) <= set(targets), place
