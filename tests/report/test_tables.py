@@ -65,7 +65,7 @@ def test_a_run_without_metrics_is_played_with_a_word(made, tmp_path, capsys):
     try:
         assert main(["eval", str(folder), "--episodes", "3"]) == 0
         err = capsys.readouterr().err
-        assert "seeds lost to NaN are not marked" in err
+        assert "seeds with a NaN loss are not marked" in err
         assert err.count("\n") == 1
         gif = tmp_path / "a.gif"
         assert main(["render", str(folder), "--file", str(gif), "--max-steps", "3"]) == 0
