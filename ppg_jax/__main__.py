@@ -14,7 +14,7 @@ from typing import Any
 from ppg_jax.cli.streams import Forgiving, forgive
 
 RESULT_IN_FOLDER = ("train", "sweep")
-"""Commands that write their result to a folder. The result of the others is what they print."""
+"""Commands that write their result to a folder. The other commands print it."""
 
 
 def _has_accelerator() -> bool:

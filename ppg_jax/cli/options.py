@@ -61,7 +61,7 @@ def _problem(shown: str) -> str:
     if bad:
         kind = "a whole number" if "int()" in bad[2] else "a number" if "float" in bad[2] else ""
         given = re.search(r"'([^']*)'$|: '([^']*)'", bad[2])
-        what = repr(next(x for x in given.groups() if x is not None)) if given else "that"
+        what = repr(next(x for x in given.groups() if x is not None)) if given else "the value"
         return (
             f"{bad[1]}: {what} is invalid; it should be {kind}" if kind else f"{bad[1]}: {bad[2]}"
         )

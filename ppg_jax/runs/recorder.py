@@ -180,12 +180,12 @@ class Recorder:
             except Exception as error:
                 self._problem(type(logger).__name__, str(error))
 
-    def guard(self, what: str, write: Callable[[], object]) -> None:
+    def guard(self, name: str, write: Callable[[], object]) -> None:
         """Calls a function that writes a file. A failure is added to the problems."""
         try:
             write()
         except Exception as error:  # each library raises its own error for a full disk
-            self._problem(what, f"failed: {one_line(error)}")
+            self._problem(name, f"failed: {one_line(error)}")
 
     def _due(self, segment: Segment) -> bool:
         if segment.phases == self._config.num_phases:  # a longer run would resume here
@@ -211,8 +211,8 @@ class Recorder:
                 name = type(logger).__name__
                 self._problem(name, f"failed and is no longer used: {error}")
 
-    def _problem(self, what: str, text: str) -> None:
-        line = f"{what}: " + " ".join(text.split())[:300]
+    def _problem(self, name: str, text: str) -> None:
+        line = f"{name}: " + " ".join(text.split())[:300]
         if line not in self.problems:
             self.problems.append(line)
             self._display.note(f"warning: {line}")

@@ -62,13 +62,13 @@ def changed_config(before: Config, changes: dict[str, Any]) -> Config:
     return after
 
 
-def _check_same(before: Mapping[str, Any], after: Config, what: str) -> None:
+def _check_same(before: Mapping[str, Any], after: Config, message: str) -> None:
     """Checks that a run with the fields ``before`` can resume with the configuration ``after``.
 
     Args:
       before: fields of the run so far.
       after: configuration to resume with.
-      what: first words of the message if fields differ.
+      message: first words of the error message if fields differ.
 
     Raises:
       ConfigError: fields that must not change differ, or ``total_timesteps`` is invalid.
@@ -82,7 +82,7 @@ def _check_same(before: Mapping[str, Any], after: Config, what: str) -> None:
     ]
     if wrong:
         raise ConfigError(
-            f"resume: {what}: {', '.join(wrong)}; change them back, or start a new run"
+            f"resume: {message}: {', '.join(wrong)}; change them back, or start a new run"
         )
     steps, wanted = old.get("total_timesteps", after.total_timesteps), after.total_timesteps
     scheduled = [
@@ -149,8 +149,8 @@ def _check_saved_config(
         ``total_timesteps`` allows.
     """
     if saved_config is not None:
-        what = f"config.yaml differs from the configuration of the checkpoint of phase {phases}"
-        _check_same(saved_config, config, what)
+        message = f"config.yaml differs from the configuration of the checkpoint of phase {phases}"
+        _check_same(saved_config, config, message)
     if phases > config.num_phases:
         raise ConfigError(
             f"total_timesteps: {config.total_timesteps} is invalid; it gives {config.num_phases} "

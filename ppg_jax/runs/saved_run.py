@@ -378,7 +378,7 @@ def load_run(directory: str | Path, env: Any = None) -> SavedRun:
     try:
         _ = run.parameters
     except ConfigError:
-        _ = run.metrics  # without both there is no run; else the error comes when they are used
+        _ = run.metrics  # one of the two is enough to load a run
     return run
 
 
