@@ -1,4 +1,4 @@
-"""Files of a run folder: only plain files are opened, and files are written atomically.
+"""Files of a run folder: only regular files are opened, and files are written atomically.
 
 A run folder may come from an unknown source. Opening a pipe in it could wait forever, a device may
 never end, and a link may point to a file that the run must not change.
@@ -22,10 +22,10 @@ TEMPORARY = ".*.tmp"
 
 
 def open_plain(path: Path, flags: int) -> BinaryIO:
-    """Opens a plain file for reading and writing. Links are not followed.
+    """Opens a regular file for reading and writing. Links are not followed.
 
     Raises:
-      OSError: the file cannot be opened, or is not a plain file.
+      OSError: the file cannot be opened, or is not a regular file.
     """
     number = os.open(path, os.O_RDWR | _NO_LINKS | NO_WAITING | flags, 0o666)
     file: Any = open(number, "r+b", buffering=0)  # noqa: SIM115  # the caller closes it
@@ -103,7 +103,7 @@ def remove(path: Path) -> None:
 
 
 def check_plain_tree(folder: Path, largest: int) -> None:
-    """Checks that a folder contains only folders and plain files of at most ``largest`` bytes.
+    """Checks that a folder contains only folders and regular files of at most ``largest`` bytes.
 
     Raises:
       OSError: it is not a folder, or it contains a link, a pipe, a device or a larger file.
@@ -120,7 +120,7 @@ def _check_entry(entry: "os.DirEntry[str]", largest: int) -> None:
     info = entry.stat(follow_symlinks=False)
     plain = stat.S_ISREG(info.st_mode)
     if not plain and not stat.S_ISDIR(info.st_mode):
-        raise OSError(errno.EINVAL, f"{entry.name} in it is not a plain file")
+        raise OSError(errno.EINVAL, f"{entry.name} in it is not a regular file")
     if plain and info.st_size > largest:
         raise OSError(errno.EFBIG, f"{entry.name} in it has {info.st_size:,} bytes, too many")
 
