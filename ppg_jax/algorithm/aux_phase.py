@@ -6,7 +6,6 @@ from typing import Any
 import chex
 import jax
 import jax.numpy as jnp
-import optax
 
 from ppg_jax.algorithm.gradients import LossPair, pair_gradient
 from ppg_jax.algorithm.minibatch import after_burn_in, epoch_indices, take_sequences
@@ -15,6 +14,7 @@ from ppg_jax.algorithm.ppg import PPG
 from ppg_jax.algorithm.rollout import estimate_values
 from ppg_jax.config import Hyperparams
 from ppg_jax.functional import Distribution, adapted_scale, squared_error
+from ppg_jax.kernels import global_norm
 from ppg_jax.networks import AUX_VALUE, POLICY, VALUE, AgentOutput, Unroll
 from ppg_jax.types import AuxBuffer, Metrics, TrainState
 
@@ -111,7 +111,7 @@ def aux_epochs(
         grads, metrics, angle = pair_gradient(
             config.gradient_conflict, agent, lambda p: loss(p, part, old), params
         )
-        metrics |= {"aux_grad_norm": optax.tree.norm(grads)}
+        metrics |= {"aux_grad_norm": global_norm(grads)}
         metrics |= {f"aux_{name}": x for name, x in angle.items()}
         params, opt_state = apply_gradients(hparams, rate, params, opt_state, grads)
         return (params, opt_state), metrics

@@ -51,13 +51,10 @@ def take_sequences(buffer: AuxBuffer, index: chex.Array) -> AuxBuffer:
 
     A sequence's index is ``iteration * B + environment``.
     """
-    num_envs = buffer.starts.shape[2]
+    _, num_steps, num_envs = buffer.starts.shape
     iteration, env = index // num_envs, index % num_envs
-    return _map_steps(
-        buffer,
-        lambda x: jnp.moveaxis(x[iteration, :, env], 1, 0),
-        lambda x: x[iteration, env],
-    )
+    steps = jnp.arange(num_steps)[:, None]
+    return _map_steps(buffer, lambda x: x[iteration, steps, env], lambda x: x[iteration, env])
 
 
 def after_burn_in(config: Config, sequences: Steps) -> Steps:

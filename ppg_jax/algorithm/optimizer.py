@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import optax
 
 from ppg_jax.config import Hyperparams
+from ppg_jax.kernels import global_norm
 
 
 def init_optimizer(params: Any) -> optax.OptState:
@@ -43,7 +44,7 @@ def apply_gradients(
       New parameters and optimizer state.
     """
     limit = jnp.where(hparams.max_grad_norm > 0, hparams.max_grad_norm, jnp.inf)
-    shrink = jnp.minimum(1.0, limit / (optax.tree.norm(grads) + 1e-12))
+    shrink = jnp.minimum(1.0, limit / (global_norm(grads) + 1e-12))
     grads = jax.tree.map(lambda g: g * shrink, grads)
     adam = optax.scale_by_adam(eps=hparams.adam_eps)
     with jax.numpy_dtype_promotion(

@@ -7,7 +7,6 @@ from typing import Any
 import chex
 import jax
 import jax.numpy as jnp
-import optax
 
 from ppg_jax.algorithm.gradients import LossPair, pair_gradient
 from ppg_jax.algorithm.minibatch import after_burn_in, epoch_indices, take_envs, take_samples
@@ -15,6 +14,7 @@ from ppg_jax.algorithm.optimizer import apply_gradients, scheduled
 from ppg_jax.algorithm.ppg import PPG
 from ppg_jax.config import Config, Hyperparams
 from ppg_jax.functional import losses
+from ppg_jax.kernels import global_norm
 from ppg_jax.networks import POLICY, VALUE, Agent, AgentOutput, Unroll
 from ppg_jax.types import Batch, Metrics, TrainState
 
@@ -156,4 +156,4 @@ def _gradient_norms(agent: Agent, grads: Any, objective: Objective) -> Metrics:
     if objective is JOINT_EPOCHS:
         parts[POLICY], parts[VALUE] = agent.split_value_part(grads)
     names = {POLICY: "policy_grad_norm", VALUE: "value_grad_norm"}
-    return {names[head]: optax.tree.norm(parts[head]) for head in objective.heads}
+    return {names[head]: global_norm(parts[head]) for head in objective.heads}
