@@ -9,6 +9,8 @@ from ppg_jax.algorithm.initial_state import init
 from ppg_jax.cli.main import main
 from ppg_jax.execution.evaluation import record_episode
 
+pytestmark = pytest.mark.slow
+
 
 def small(**changes):
     fields = {

@@ -1,8 +1,12 @@
 """The default configuration learns what it promises."""
 
+import pytest
+
 from ppg_jax.config.yaml_files import load_config
 from ppg_jax.execution import backend
 from ppg_jax.runs.run import run
+
+pytestmark = pytest.mark.slow
 
 
 def test_cartpole_within_half_a_million_steps(monkeypatch):

@@ -13,6 +13,8 @@ from ppg_jax.networks.network import POLICY, VALUE
 from ppg_jax.types import Inputs
 from tests import probes
 
+pytestmark = pytest.mark.slow
+
 
 def solve(env, arch="dual", **changes):
     """Trains, then says values and policy for observations ``[N]``."""

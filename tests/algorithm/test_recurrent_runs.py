@@ -16,6 +16,8 @@ from ppg_jax.networks.network import POLICY
 from ppg_jax.types import NetworkState
 from tests.runs.test_resume import assert_same
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):

@@ -10,6 +10,8 @@ from ppg_jax.algorithm.train import train_phases, train_tail
 from ppg_jax.config.config import Config
 from tests import probes
 
+pytestmark = pytest.mark.slow
+
 ENV = probes.ActionMustMatch()
 HEADS = ("policy_head", "value_head", "aux_value_head")
 

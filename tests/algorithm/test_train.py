@@ -19,6 +19,8 @@ from ppg_jax.config.fields import ConfigError
 from ppg_jax.envs.suites.gymnax import available_envs
 from tests import probes
 
+pytestmark = pytest.mark.slow
+
 KEY = jax.random.key(0)
 
 

@@ -12,6 +12,8 @@ from ppg_jax.config.fields import ConfigError
 from ppg_jax.execution.evaluation import evaluate, record_episode
 from tests import probes
 
+pytestmark = pytest.mark.slow
+
 SMALL = {
     "num_envs": 4, "num_steps": 8, "num_minibatches": 2, "n_pi": 2, "num_aux_minibatches": 2,
     "total_timesteps": 160, "network": {"hidden_sizes": (8,)},

@@ -11,6 +11,8 @@ from ppg_jax.algorithm.train import train_phases, train_tail
 from ppg_jax.config.yaml_files import available_configs, configs_folder, find_config, load_config
 from ppg_jax.envs.spaces import random_action
 
+pytestmark = pytest.mark.slow
+
 NAMES = available_configs()
 META = ("bernoulli_bandit", "gaussian_bandit", "meta_maze", "four_rooms", "point_robot")
 CHAINS = ("memory_chain", "memory_chain_100", "memory_chain_100_history", "umbrella_chain")

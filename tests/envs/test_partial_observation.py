@@ -14,6 +14,8 @@ from ppg_jax.envs.wrappers.partial_observation import PartlyObserved
 from ppg_jax.envs.wrappers.tasks import Tasks
 from tests import probes
 
+pytestmark = pytest.mark.slow
+
 KEY = jax.random.key(0)
 
 

@@ -327,6 +327,7 @@ def bandit(env, **changes):
     return Config(**fields | changes)
 
 
+@pytest.mark.slow
 def test_an_optimum_far_from_zero_is_learnt():
     """Box from 10 to 20, best at 15.5; unscaled every action is clipped to 10."""
     space = S.Box(10, 20, (1,))

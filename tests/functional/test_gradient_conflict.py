@@ -12,6 +12,8 @@ from ppg_jax.algorithm.train import make_train, train_phases
 from ppg_jax.config.config import Config
 from ppg_jax.functional.gradient_conflict import adapted_scale, balanced_weights, cosine, project
 
+pytestmark = pytest.mark.slow
+
 RIGHT, UP_LEFT = {"x": jnp.array([3.0, 0.0])}, {"x": jnp.array([-1.0, 1.0])}
 
 

@@ -10,6 +10,8 @@ from ppg_jax.config.config import Config
 from ppg_jax.functional.losses import explained_variance
 from ppg_jax.functional.missing import LOWEST, marked_as_nan
 
+pytestmark = pytest.mark.slow
+
 SMALL = {
     "num_envs": 4, "num_steps": 8, "num_minibatches": 2, "n_pi": 2, "num_aux_minibatches": 2,
     "total_timesteps": 160, "network": {"hidden_sizes": (8,)},

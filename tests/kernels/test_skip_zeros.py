@@ -142,6 +142,7 @@ def test_networks_say_the_same_of_sorted_observations(arch, recall):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), got, want)
 
 
+@pytest.mark.slow
 def test_a_whole_run_is_the_same_to_rounding(monkeypatch):
     # With a large epsilon Adam makes no steps of gradients that are nothing but rounding.
     config = BREAKOUT.replace(hparams={"adam_eps": 1e-2}, total_timesteps=4 * 128)
@@ -164,6 +165,7 @@ def test_a_whole_run_is_the_same_to_rounding(monkeypatch):
     np.testing.assert_allclose(ours, theirs, rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_a_seed_does_not_depend_on_its_neighbours():
     config = BREAKOUT.replace(n_pi=1, e_aux=1, total_timesteps=128)
     train = jax.jit(jax.vmap(make_train(config)))

@@ -14,6 +14,8 @@ from ppg_jax.networks.memory import MEMORIES, last_state, unroll_memory
 from ppg_jax.networks.recurrence import gru_cell, linear_recurrence, lstm_cell, recur
 from ppg_jax.types import ObservationSpec
 
+pytestmark = pytest.mark.slow
+
 KEY = jax.random.key(0)
 T, B, F = 9, 3, 4
 SPEC = ObservationSpec((5,), jnp.float32)

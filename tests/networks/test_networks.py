@@ -21,6 +21,7 @@ from ppg_jax.types import ActionSpec, Inputs, NetworkState, ObservationSpec, Rec
 KEY = jax.random.key(0)
 
 
+@pytest.mark.slow
 def test_parameters_do_not_depend_on_the_implementation():
     obs = jax.random.bernoulli(KEY, 0.3, (2, 3, 10, 10, 4))
     for encoder, channels in (("cnn", (4, 4)), ("impala", (2,))):

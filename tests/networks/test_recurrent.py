@@ -20,6 +20,8 @@ from ppg_jax.networks.memory import last_state
 from ppg_jax.networks.network import AUX_VALUE, POLICY, VALUE
 from ppg_jax.types import AuxBuffer, Inputs, NetworkState
 
+pytestmark = pytest.mark.slow
+
 init = jax.jit(init_eagerly, static_argnums=0)
 CLOSE = {"rtol": 2e-4, "atol": 2e-6}
 
