@@ -108,12 +108,12 @@ def in_a_terminal(command, **env):
     return shown.decode(), process.wait()
 
 
-@pytest.mark.parametrize(("term", "columns"), [("dumb", 80), ("xterm", 40), ("xterm", 25)])
+@pytest.mark.parametrize(("term", "columns"), [("dumb", 80), ("xterm", 25)])
 def test_terminals_of_all_kinds(tmp_path, term, columns):
     command = [*PPG, "train", *TINY, "--seeds", "2", "--out", str(tmp_path / "run")]
     shown, code = in_a_terminal(command, TERM=term, COLUMNS=str(columns))
     assert code == 0
-    assert "phase 5/5" in shown or columns == 40
+    assert "phase 5/5" in shown
     assert "\u2026" not in shown
     assert " left" in shown
     assert "final return" in shown

@@ -38,19 +38,15 @@ def test_nothing_divides_by_what_does_not_vary():
         assert explained_variance(constant, constant) == LOWEST
 
 
-@pytest.mark.parametrize(
-    "changes", [MOST, {"e_aux": 0, "env": "Pendulum-v1", "network": {"memory": "gru"}}]
-)
-def test_a_healthy_run_passes(changes):
+def test_a_healthy_run_passes():
     """The host hands out the same metrics, NaN where nothing was measured."""
-    config = Config(**SMALL | changes)
-    options = {"progress": False, "evaluate_every": 1 if config.e_aux else None, "eval_episodes": 2}
+    config = Config(**SMALL | MOST)
+    options = {"progress": False, "evaluate_every": 1, "eval_episodes": 2}
     calm = ppg_jax.run(config, **options)
     with jax.debug_nans(True), jax.debug_infs(True):
         watched = ppg_jax.run(config, **options)
     same_places(watched.metrics, calm.metrics)
-    assert len(watched.evaluations) == len(calm.evaluations)
-    assert bool(watched.evaluations) == bool(config.e_aux)
+    assert len(watched.evaluations) == len(calm.evaluations) > 0
     assert not watched.problems
     assert np.isnan(watched.metrics["episode_return"]).any()
 
