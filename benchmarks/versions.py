@@ -1,7 +1,7 @@
 """How fast this checkout trains against another one, and how long both compile.
 
-    git worktree add /tmp/before COMMIT
-    python benchmarks/versions.py /tmp/before --configs minatar/breakout cartpole --seeds 1 8
+    git worktree add ../before COMMIT
+    python benchmarks/versions.py ../before --configs minatar/breakout cartpole --seeds 1 8
 
 Each checkout has a process of its own, and both train in turn, in random order, by
 ``ppg_jax.run``. ``speed`` is how many times as fast this checkout is: the median over rounds of the

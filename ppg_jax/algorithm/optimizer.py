@@ -47,9 +47,7 @@ def apply_gradients(
     shrink = jnp.minimum(1.0, limit / (global_norm(grads) + 1e-12))
     grads = jax.tree.map(lambda g: g * shrink, grads)
     adam = optax.scale_by_adam(eps=hparams.adam_eps)
-    with jax.numpy_dtype_promotion(
-        "standard"
-    ):  # optax needs it, even if the user chose strict promotion
+    with jax.numpy_dtype_promotion("standard"):  # optax relies on it
         directions, opt_state = adam.update(grads, opt_state)
     params = jax.tree.map(lambda p, d: p - learning_rate * d, params, directions)
     return params, opt_state

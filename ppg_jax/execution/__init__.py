@@ -6,8 +6,8 @@ of the compiled program runs. Nothing here may read or write a run folder or pri
 """
 
 from ppg_jax.execution.acting import Step, act, check_seed, export_policy, initial_memory, to_env
-from ppg_jax.execution.backend import compiler_options, kept_programs, use_compilation_cache
-from ppg_jax.execution.dispatch import gather, over_replicas, run_batches, shard
+from ppg_jax.execution.backend import kept_programs, use_compilation_cache
+from ppg_jax.execution.dispatch import gather, run_batches, shard
 from ppg_jax.execution.evaluation import (
     LONGEST_LIMIT,
     MOST_EPISODES,
@@ -18,7 +18,6 @@ from ppg_jax.execution.evaluation import (
     recording_program,
 )
 from ppg_jax.execution.layout import Layout, by_threads, lay_out, use_all_cores
-from ppg_jax.execution.program_cache import kept
 from ppg_jax.execution.segments import Pace, Segment, Start, train_segments
 
 __all__ = [
@@ -33,17 +32,14 @@ __all__ = [
     "act",
     "by_threads",
     "check_seed",
-    "compiler_options",
     "evaluate",
     "evaluate_seeds",
     "evaluation_program",
     "export_policy",
     "gather",
     "initial_memory",
-    "kept",
     "kept_programs",
     "lay_out",
-    "over_replicas",
     "recording_program",
     "run_batches",
     "shard",

@@ -178,9 +178,11 @@ class Agent:
         Returns:
           The wanted outputs of ``T - how.burn_in`` steps, and states of the networks that ran.
         """
-        obs = inputs.obs
-        if not isinstance(obs, SortedObservations):
-            obs = self._read(obs, network.obs_stats)
+        if isinstance(inputs.obs, SortedObservations):
+            x = inputs.obs.components
+        else:  # raw: in its own order, whatever the order of stored observations is
+            x = self._read(inputs.obs, network.obs_stats)
+            network = network.replace(obs_order=None)
         beside = previous_step(self.action, inputs.recalled)
         outputs: dict[str, Any] = {}
         states: dict[str, Any] = {}
@@ -189,8 +191,7 @@ class Agent:
             for name, one in self._networks.items()
             if (heads := tuple(head for head in one.heads if head in how.heads))
         }
-        products = self._first_products(network, obs, beside, list(running))
-        x = obs.components if isinstance(obs, SortedObservations) else obs
+        products = self._first_products(network, x, beside, list(running))
         for name, heads in running.items():
             variables = {"params": network.params[name]}
             apply = functools.partial(self._networks[name].apply, variables)
@@ -210,29 +211,28 @@ class Agent:
     def _first_products(
         self,
         network: NetworkState,
-        obs: chex.Array | SortedObservations,
+        x: chex.Array,
         beside: chex.Array | None,
         names: list[str],
     ) -> dict[str, dict[str, chex.Array]]:
         """For each network's encoder the product of its first layer, if it is computed here.
 
         If two MLPs read the same observations, their first layers are one matrix product. They are
-        mostly the largest layers. For sorted observations the product skips zeros.
+        mostly the largest layers. If the components of ``x`` are sorted, the product skips zeros.
         """
-        is_sorted = isinstance(obs, SortedObservations)
-        if self.network.encoder != "mlp" or (len(names) < 2 and not is_sorted):
+        order = network.obs_order
+        if self.network.encoder != "mlp" or (len(names) < 2 and order is None):
             return {name: {} for name in names}
         dtype = self.network.compute_dtype
-        x = obs.components if isinstance(obs, SortedObservations) else obs
         x = x.reshape(math.prod(x.shape[:2]), -1)
         if beside is not None:
             beside = beside.reshape(len(x), -1).astype(dtype)
 
         def multiply(kernel: chex.Array) -> chex.Array:
             kernel = kernel.astype(dtype)
-            if not is_sorted:
+            if order is None:
                 return flat(x.astype(dtype), beside) @ kernel
-            product = live_product(network.obs_order, x, kernel[: x.shape[1]])
+            product = live_product(order, x, kernel[: x.shape[1]])
             return product if beside is None else product + beside @ kernel[x.shape[1] :]
 
         kernels = [network.params[name]["encoder"]["dense_0"]["kernel"] for name in names]

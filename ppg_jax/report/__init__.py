@@ -5,7 +5,6 @@ file, know a run folder, or train.
 """
 
 from ppg_jax.report.curves import (
-    COLORS,
     Chart,
     markdown_table,
     normalized,
@@ -15,7 +14,7 @@ from ppg_jax.report.curves import (
     probability_of_improvement,
     shared_envs,
 )
-from ppg_jax.report.groups import ALIKE, FEW, POINTS, Group, Run, algorithm_name, group_runs
+from ppg_jax.report.groups import Group, Run, algorithm_name, group_runs
 from ppg_jax.report.statistics import (
     final_returns,
     first_bad_iteration,
@@ -26,10 +25,6 @@ from ppg_jax.report.statistics import (
 from ppg_jax.report.tables import run_line, seed_rows, table_html
 
 __all__ = [
-    "ALIKE",
-    "COLORS",
-    "FEW",
-    "POINTS",
     "Chart",
     "Group",
     "Run",

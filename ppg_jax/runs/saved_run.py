@@ -3,8 +3,6 @@
 import dataclasses
 import functools
 import json
-import os
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,9 +12,7 @@ import jax
 import numpy as np
 from matplotlib.figure import Figure
 
-from ppg_jax.algorithm import build
 from ppg_jax.config import Config, ConfigError, as_path, check_whole, read_plain, with_environment
-from ppg_jax.envs import animate, check_drawable
 from ppg_jax.execution import (
     LONGEST_LIMIT,
     MOST_EPISODES,
@@ -28,7 +24,6 @@ from ppg_jax.execution import (
     export_policy,
     initial_memory,
     lay_out,
-    recording_program,
     to_env,
 )
 from ppg_jax.report import (
@@ -44,6 +39,7 @@ from ppg_jax.runs.checkpoints import LARGEST_TEXT, load_parameters
 from ppg_jax.runs.files import write_whole
 from ppg_jax.runs.folder import METRICS, folder_config
 from ppg_jax.runs.loggers import read_metrics
+from ppg_jax.runs.rendering import Episode, write_episode
 from ppg_jax.types import MetricArrays
 
 if TYPE_CHECKING:
@@ -322,31 +318,9 @@ class SavedRun:
         """
         check_whole("max_steps", max_steps, 1, LONGEST_LIMIT)
         check_whole("episode", episode, 0, 2**32 - 1)
-        path = as_path("file", file)
-        if path.suffix != ".gif":
-            raise ConfigError(f"file: {str(path)!r} is invalid; its name should end in .gif")
-        if not path.parent.is_dir():
-            raise ConfigError(f"file: {path.parent} is not a folder; create it first")
-        env = build(self.config).env
-        check_drawable(env.name)
-        play = recording_program(self.config, greedy, max_steps)
-        states, rewards, ended = play(*self._parameters_of(seed), jax.random.key(episode))
-        ended = np.asarray(ended)
-        length = int(ended.argmax()) + 1 if ended.any() else max_steps
-        returns = np.cumsum(np.asarray(rewards)[:length])
-        frames = [jax.tree.map(lambda x, i=i: x[i], states) for i in range(length)]
-        # The GIF is written to a file, so pygame needs no screen. It also needs no sound card, and
-        # would print errors if there is none.
-        for driver in ("SDL_VIDEODRIVER", "SDL_AUDIODRIVER"):
-            os.environ.setdefault(driver, "dummy")
-        with tempfile.TemporaryDirectory() as place:
-            drawn = Path(place) / "episode.gif"
-            animate(env, frames, returns.tolist(), str(drawn))
-            try:
-                write_whole(path, drawn.read_bytes())
-            except OSError as error:
-                raise ConfigError(f"file: {path} cannot be written: {error.strerror}") from None
-        return float(returns[-1])
+        which = Episode(episode, greedy, max_steps)
+        path, acting = as_path("file", file), self._parameters_of(seed)
+        return write_episode(self.config, acting, path, which)
 
     def plot(self) -> Figure:
         """The learning curve: mean return with a 95% bootstrap interval over seeds."""
