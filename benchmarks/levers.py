@@ -23,7 +23,7 @@ from ppg_jax.config.fields import ConfigError
 from ppg_jax.config.yaml_files import load_config
 from ppg_jax.envs import vector
 from ppg_jax.execution.layout import choose_layout
-from ppg_jax.kernels import norms
+from ppg_jax.kernels import matmul, norms
 from ppg_jax.networks.agent import Agent, Unroll
 from ppg_jax.networks.network import VALUE
 from ppg_jax.types import TrainState
@@ -109,6 +109,7 @@ LEVERS: dict[str, Callable[[Config], Undone]] = {
     "permutations by plain sorts": lambda c: (
         c, [(minibatch, "permutations", plain_permutations)], True
     ),
+    "narrow heads column by column": lambda c: (c, [(matmul, "NARROW", 0)], True),
     "norms of large leaves in two sums": lambda c: (c, [(norms, "LONG", sys.maxsize)], True),
     "first layers of both networks as one product": lambda c: (
         c, [(Agent, "_first_products", products_apart)], True

@@ -6,7 +6,7 @@ knows nothing of networks or configurations.
 """
 
 from ppg_jax.kernels.convolution import conv_by_lax, conv_by_patches, max_pool, resolve_conv
-from ppg_jax.kernels.matmul import joined_products
+from ppg_jax.kernels.matmul import joined_products, narrow_product
 from ppg_jax.kernels.norms import global_norm
 from ppg_jax.kernels.skip_zeros import (
     MIN_COMPONENTS,
@@ -27,6 +27,7 @@ __all__ = [
     "joined_products",
     "live_product",
     "max_pool",
+    "narrow_product",
     "none_live",
     "resolve_conv",
     "sort_components",

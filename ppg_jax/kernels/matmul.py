@@ -1,9 +1,10 @@
-"""Several matrix products with the same left-hand side, computed as one product."""
+"""Matrix products that XLA on CPU computes slowly as they stand: narrow ones, and several at once."""
 
 import itertools
 from collections.abc import Callable
 
 import chex
+import jax
 import jax.numpy as jnp
 
 
@@ -25,3 +26,19 @@ def joined_products(
     product = multiply(jnp.concatenate(kernels, axis=1))
     ends = itertools.accumulate(kernel.shape[1] for kernel in kernels[:-1])
     return jnp.split(product, list(ends), axis=1)
+
+
+NARROW = 6
+"""Largest number of columns for which a kernel is multiplied column by column."""
+
+
+def narrow_product(x: chex.Array, kernel: chex.Array) -> chex.Array:
+    """``x [..., F] @ kernel [F, W]``, column by column on CPU if the kernel is narrow.
+
+    XLA on CPU computes products with a few columns, such as those of heads, by plain loops. The
+    slow part is the gradient. By columns it consists of matrix-vector products and outer products.
+    """
+    width = kernel.shape[1]
+    if not 1 < width <= NARROW or jax.default_backend() != "cpu":
+        return x @ kernel
+    return jnp.stack([x @ kernel[:, i] for i in range(width)], axis=-1)

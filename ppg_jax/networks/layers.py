@@ -8,7 +8,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from ppg_jax.kernels import conv_by_lax, conv_by_patches
+from ppg_jax.kernels import conv_by_lax, conv_by_patches, narrow_product
 
 Initializer = Callable[..., chex.Array]
 
@@ -58,7 +58,7 @@ class Dense(nn.Module):
         kernel = self.param("kernel", self.kernel_init, (x.shape[-1], self.features))
         bias = self.param("bias", nn.initializers.zeros_init(), (self.features,))
         if product is None:
-            product = x @ kernel.astype(x.dtype)
+            product = narrow_product(x, kernel.astype(x.dtype))
         return product + on_last_axis(bias.astype(x.dtype), product.ndim)
 
 
