@@ -1,4 +1,4 @@
-"""Matrix products that XLA on CPU computes slowly as they stand: narrow ones, and several at once."""
+"""Matrix products of several kernels at once, and of narrow kernels, for XLA on CPU."""
 
 import itertools
 from collections.abc import Callable

@@ -16,7 +16,7 @@ def global_norm(tree: Any) -> chex.Array:
     """Euclidean norm over all leaves, scalar; ``optax.tree.norm`` to rounding.
 
     In one long sum every addition waits for the one before. So large leaves are first added up to
-    ``LANES`` sums, side by side. On an AMD EPYC this makes training Breakout 2 to 6% faster.
+    ``LANES`` sums, side by side (``benchmarks/README.md`` says what that gains).
     """
     return jnp.sqrt(sum(map(_sum_of_squares, jax.tree.leaves(tree)), jnp.float32(0.0)))
 
