@@ -27,12 +27,19 @@ class ObservationSpec:
       scale: divisor that is applied to observations before the encoder (255 for byte images).
       categories: number of categories of each component, if the components are category numbers.
         The encoder reads these one-hot. None: the components are amounts.
+      parts: shapes of the parts that were joined to one vector, in order; (): a single array.
+      segments: if observations are stored as ``Packed``, runs of components: whether they are bits,
+        and how many. (): observations are stored as an array.
+      value: what the value network reads instead; None: the same.
     """
 
     shape: tuple[int, ...]
     dtype: Any
     scale: float = 1.0
     categories: tuple[int, ...] | None = None
+    parts: tuple[tuple[int, ...], ...] = ()
+    segments: tuple[tuple[bool, int], ...] = ()
+    value: "ObservationSpec | None" = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,10 +50,44 @@ class ActionSpec:
       kind: kind of action: ``discrete``, ``multi_discrete`` or ``continuous``.
       sizes: number of choices of each discrete component. For continuous actions, the number of
         dimensions of the flattened action.
+      masked: whether each observation says which discrete actions are legal.
+      squashed: whether continuous actions pass through tanh on their way to the environment.
     """
 
     kind: str
     sizes: tuple[int, ...]
+    masked: bool = False
+    squashed: bool = False
+
+
+class Packed(struct.PyTreeNode):
+    """Observations whose components are stored as bits where they are 0 or 1.
+
+    ``ObservationSpec.segments`` tells which component is where.
+
+    Attributes:
+      bits: uint8 ``[..., ceil(number of bits / 8)]``, of ``pack_bits``.
+      numbers: all other components, float32 ``[..., n]``; None if there are none.
+    """
+
+    bits: chex.Array
+    numbers: chex.Array | None = None
+
+
+class Observation(struct.PyTreeNode):
+    """An observation with more than what every network reads.
+
+    Observations are plain arrays (or ``Packed``) where an environment has neither.
+
+    Attributes:
+      policy: what the policy network reads, as an array or ``Packed``.
+      value: what the value network reads instead; None: the same.
+      legal: which actions are legal, as bits: uint8 ``[..., ceil(sum(sizes) / 8)]``; None: all.
+    """
+
+    policy: Any
+    value: Any = None
+    legal: chex.Array | None = None
 
 
 class Recalled(struct.PyTreeNode):

@@ -45,8 +45,8 @@ class Config:
 
     env: Any = Field(
         "CartPole-v1",
-        description="Environment: a gymnax id, a class as package.module:Class, or (from Python) "
-        "an environment object.",
+        description="Environment: a gymnax id, suite/Id (ppg-jax list shows suites), a class as "
+        "package.module:Class, or (from Python) an environment object.",
     )
     env_params: Settings = Field(
         FrozenMapping(), description="Changed parameters of the environment, by name."
@@ -54,12 +54,24 @@ class Config:
     env_kwargs: Settings = Field(
         FrozenMapping(), description="Arguments of the environment's constructor, by name."
     )
-    observation_dtype: Literal["native", "bool", "uint8"] = Field(
+    observation_dtype: Literal["native", "bool", "uint8", "mixed"] = Field(
         "native",
         description="Dtype in which observations are stored. native: the environment's own; bool "
         "and uint8: compact, for environments that return floats but only the values 0 and 1 "
-        "(bool) or 0 to 255 (uint8). With bool an MLP also trains faster on CPU: its first layer "
-        "skips components that are never set.",
+        "(bool) or 0 to 255 (uint8); mixed: flags and one-hot categories as single bits, all other "
+        "components as floats. With bool an MLP also trains faster on CPU: its first layer skips "
+        "components that are never set.",
+    )
+    observation_key: str | None = Field(
+        None,
+        description="Entry of the observations that the networks read, for environments whose "
+        "observations have several parts (agent.position: a part of a part); default: all parts, "
+        "joined to one vector.",
+    )
+    value_observation_key: str | None = Field(
+        None,
+        description="Entry of the observations that the value network reads instead, for example "
+        "privileged_state; needs arch dual or separate.",
     )
     observation_scale: Annotated[Real, Field(gt=0)] | None = Field(
         None,
@@ -70,6 +82,14 @@ class Config:
         True,
         description="Scale continuous actions: -1 to 1 of the policy covers the full range of each "
         "bounded dimension; false: actions are only clipped to the action space.",
+    )
+    policy_distribution: Literal[
+        "gaussian", "gaussian_state_std", "tanh_gaussian", "tanh_gaussian_state_std"
+    ] = Field(
+        "gaussian",
+        description="Distribution over continuous actions. gaussian: independent normals, whose "
+        "standard deviations are parameters; tanh_gaussian: the same through tanh, for actions "
+        "with bounds; with _state_std the network computes the standard deviations.",
     )
     num_levels: Annotated[Count, Field(ge=1, lt=2**31)] | None = Field(
         None,

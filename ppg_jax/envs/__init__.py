@@ -5,10 +5,12 @@ classes in ``wrappers/`` change an environment of any library. Nothing here know
 """
 
 from ppg_jax.envs.base import Environment, StepResult
-from ppg_jax.envs.drawing import animate, check_drawable
-from ppg_jax.envs.make import make_training_env
-from ppg_jax.envs.spaces import MultiDiscrete, random_action
-from ppg_jax.envs.suites.gymnax import available_envs, make_env
+from ppg_jax.envs.drawing import animate
+from ppg_jax.envs.make import make_env, make_training_env
+from ppg_jax.envs.registry import register_suite, suite_ids, suites
+from ppg_jax.envs.spaces import Box, Dict, Discrete, MultiDiscrete, random_action
+from ppg_jax.envs.suite import Suite, SuiteEnvironment, SuiteStep
+from ppg_jax.envs.suites.gymnax import available_envs
 from ppg_jax.envs.vector import (
     Randomness,
     VectorStep,
@@ -22,22 +24,30 @@ from ppg_jax.envs.wrappers.partial_observation import PartlyObserved
 from ppg_jax.envs.wrappers.tasks import Tasks
 
 __all__ = [
+    "Box",
+    "Dict",
+    "Discrete",
     "Environment",
     "Levels",
     "MultiDiscrete",
     "PartlyObserved",
     "Randomness",
     "StepResult",
+    "Suite",
+    "SuiteEnvironment",
+    "SuiteStep",
     "Tasks",
     "VectorStep",
     "animate",
     "available_envs",
-    "check_drawable",
     "draw_randomness",
     "make_env",
     "make_training_env",
     "random_action",
+    "register_suite",
     "reset_envs",
     "step_envs",
+    "suite_ids",
+    "suites",
     "take_step",
 ]

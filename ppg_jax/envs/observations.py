@@ -1,7 +1,9 @@
 """Conversion of an environment's observations to the form that the networks read."""
 
+import dataclasses
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from itertools import groupby
 from typing import Any
 
 import chex
@@ -11,10 +13,11 @@ import numpy as np
 
 from ppg_jax.config import ConfigError
 from ppg_jax.envs.spaces import Numbers, read_space
-from ppg_jax.types import ObservationSpec
+from ppg_jax.functional import one_hot, pack_bits
+from ppg_jax.types import ObservationSpec, Packed
 
-Store = Callable[[Any], chex.Array]
-"""Converts an observation of the environment to the array that is stored."""
+Store = Callable[[Any], Any]
+"""Converts an observation of the environment to what is stored: an array, or ``Packed``."""
 BYTES = 255.0
 
 
@@ -36,12 +39,15 @@ def read_observation(
       obs: shapes and dtypes that ``reset`` really returns. These decide, because some environments
         do not keep to their space.
       env_name: name of the environment, for messages.
-      observation_dtype: ``native``, ``bool`` or ``uint8``.
+      observation_dtype: ``native``, ``bool``, ``uint8`` or ``mixed``.
       observation_scale: divisor of the observations; None: 255 for byte images, otherwise 1.
 
     Raises:
       ConfigError: the space is not supported, or the compact dtype cannot represent its values.
     """
+    if observation_dtype == "mixed":
+        native = read_observation(space, obs, env_name, observation_scale=observation_scale)
+        return _mixed(*native, list(_leaves(read_space(space), obs)), env_name)
     tree = read_space(space)
     if tree is None:
         raise ConfigError(
@@ -52,7 +58,7 @@ def read_observation(
         if observation_dtype != "native":
             raise ConfigError(
                 f"observation_dtype: {observation_dtype} cannot be used with {env_name}, whose "
-                "observations have several parts; use native"
+                "observations have several parts; use mixed or native"
             )
         return _joined(tree, obs, env_name, observation_scale)
     if not hasattr(obs, "shape"):
@@ -127,10 +133,10 @@ def _joined(
     """An observation of several parts, joined to one float32 vector."""
 
     def store(obs: Any) -> chex.Array:
-        return jnp.concatenate(list(_pieces(tree, obs)))
+        return jnp.concatenate([x.reshape(-1) for x in _pieces(tree, obs)])
 
     try:
-        joined = jax.eval_shape(store, obs)
+        joined, parts = jax.eval_shape(lambda obs: (store(obs), list(_pieces(tree, obs))), obs)
     except (KeyError, IndexError, AttributeError, TypeError, ValueError) as error:
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
         raise ConfigError(
@@ -139,27 +145,79 @@ def _joined(
         ) from error
     if not joined.size:
         raise ConfigError(f"env: {env_name} has empty observations; return at least one number")
-    return ObservationSpec(joined.shape, joined.dtype, scale=observation_scale or 1.0), store
+    shapes = tuple(part.shape for part in parts)
+    scale = observation_scale or 1.0
+    return ObservationSpec(joined.shape, joined.dtype, scale=scale, parts=shapes), store
 
 
-def _pieces(tree: Any, obs: Any):
-    """Yields the parts of an observation, each as a float32 vector."""
+def _pieces(tree: Any, obs: Any) -> Iterator[chex.Array]:
+    """Yields the parts of an observation as float32 arrays, category numbers one-hot."""
+    for part, x in _leaves(tree, obs):
+        yield _numbers(part, jnp.asarray(x))
+
+
+def _leaves(tree: Any, obs: Any) -> Iterator[tuple[Numbers, Any]]:
+    """Yields the spaces of an observation's parts, each with its part."""
     if isinstance(tree, Numbers):
-        yield _flat(tree, obs)
+        yield tree, obs
         return
     if isinstance(obs, Mapping | tuple | list) and len(obs) != len(tree):
         raise ValueError(f"{len(obs)} parts instead of {len(tree)}")
     for name, part in tree.items() if isinstance(tree, dict) else enumerate(tree):
-        as_field = isinstance(name, str) and not isinstance(obs, Mapping)
-        yield from _pieces(part, getattr(obs, str(name)) if as_field else obs[name])
+        yield from _leaves(part, entry(obs, name))
 
 
-def _flat(part: Numbers, obs: Any) -> chex.Array:
-    obs = jnp.asarray(obs)
-    if part.as_categories and obs.shape == part.shape:
-        numbers = (obs - jnp.asarray(part.start, obs.dtype)).reshape(-1)
-        columns = [jax.nn.one_hot(numbers[i], n) for i, n in enumerate(part.sizes)]
-        return jnp.concatenate(columns).astype(jnp.float32)
+def entry(obs: Any, name: Any) -> Any:
+    """An entry of an observation: of a mapping or a sequence, or a field of a record."""
+    as_field = isinstance(name, str) and not isinstance(obs, Mapping)
+    return getattr(obs, name) if as_field else obs[name]
+
+
+def _numbers(part: Numbers, obs: chex.Array) -> chex.Array:
+    if _named(part, obs):
+        numbers = obs - jnp.asarray(part.start, obs.dtype)
+        return one_hot(numbers, part.sizes, part.shape)
+    numbers = obs.astype(jnp.float32)
     image = _is_byte_image(part, obs.shape, obs.dtype)
-    numbers = obs.reshape(math.prod(obs.shape)).astype(jnp.float32)
     return numbers * jnp.float32(1.0 / BYTES) if image else numbers
+
+
+def _named(part: Numbers, obs: Any) -> bool:
+    """Whether a part is read as category numbers."""
+    return part.as_categories and obs.shape == part.shape
+
+
+def _mixed(
+    spec: ObservationSpec, store: Store, leaves: list[tuple[Numbers, Any]], env_name: str
+) -> tuple[ObservationSpec, Store]:
+    """Stores flags and one-hot categories as bits, and all other components as float32."""
+    if spec.categories is not None:
+        raise ConfigError(
+            f"observation_dtype: mixed cannot be used with {env_name}, whose observations are "
+            "category numbers; use native"
+        )
+    runs: list[tuple[bool, int]] = []
+    for part, x in leaves:
+        named = _named(part, x)
+        size = sum(part.sizes) if named else math.prod(x.shape)
+        runs.append((named or x.dtype == jnp.bool_, size))
+    segments = tuple((b, sum(n for _, n in run)) for b, run in groupby(runs, lambda r: r[0]))
+    if not any(are_bits for are_bits, _ in segments):
+        raise ConfigError(
+            f"observation_dtype: mixed cannot be used with {env_name}, which has no flags and no "
+            "category numbers; use native, or bool if all its numbers are 0 or 1"
+        )
+
+    return dataclasses.replace(spec, segments=segments), lambda obs: packed(store(obs), segments)
+
+
+def packed(obs: chex.Array, segments: tuple[tuple[bool, int], ...]) -> Packed:
+    """Packs one observation. ``networks`` does the reverse."""
+    ends = np.cumsum([n for _, n in segments])[:-1]
+    pieces = jnp.split(obs.reshape(-1), ends)
+    flags = [x != 0 for x, (are_bits, _) in zip(pieces, segments, strict=True) if are_bits]
+    rest = [x for x, (are_bits, _) in zip(pieces, segments, strict=True) if not are_bits]
+    return Packed(
+        bits=pack_bits(jnp.concatenate(flags)),
+        numbers=jnp.concatenate(rest).astype(jnp.float32) if rest else None,
+    )

@@ -20,19 +20,50 @@ from ppg_jax.types import ActionSpec
 ToEnv = Callable[[chex.Array], Any]
 
 
-class MultiDiscrete:
-    """K independent discrete choices. Actions are int32 ``[K]``.
-
-    gymnax has no such space, so this one is for your own environments.
+class Box:
+    """Arrays of numbers between bounds.
 
     Args:
-      nvec: number of categories of each choice.
+      low: lower bound, a number or an array of ``shape``.
+      high: upper bound, likewise.
+      shape: shape of the array.
+      dtype: its dtype.
     """
 
-    def __init__(self, nvec: tuple[int, ...]) -> None:
-        self.nvec = tuple(int(n) for n in np.ravel(nvec))
-        self.shape = (len(self.nvec),)
-        self.dtype = jnp.int32
+    def __init__(self, low: Any, high: Any, shape: tuple[int, ...], dtype: Any = jnp.float32):
+        self.low, self.high, self.shape, self.dtype = low, high, tuple(shape), dtype
+
+
+class Discrete:
+    """A whole number from ``start`` to ``start + n - 1``."""
+
+    def __init__(self, n: int, start: int = 0) -> None:
+        self.n, self.start, self.shape, self.dtype = int(n), int(start), (), jnp.int32
+
+
+class Dict:
+    """Several spaces by name. Values are mappings, or records with fields of these names."""
+
+    def __init__(self, spaces: Mapping[str, Any]) -> None:
+        self.spaces = dict(spaces)
+
+
+class MultiDiscrete:
+    """K independent discrete choices, or an array of category numbers.
+
+    gymnax has no such space.
+
+    Args:
+      nvec: number of categories of each choice, ``[K]``; for arrays of category numbers, such as a
+        grid of tiles, of any shape.
+      dtype: dtype of the values.
+    """
+
+    def __init__(self, nvec: Any, dtype: Any = jnp.int32) -> None:
+        numbers = np.asarray(nvec)
+        self.nvec = tuple(int(n) for n in numbers) if numbers.ndim == 1 else numbers
+        self.shape = numbers.shape
+        self.dtype = dtype
 
     def sample(self, key: chex.PRNGKey) -> chex.Array:
         """A uniformly random action, int32 ``[K]``."""
@@ -133,7 +164,7 @@ def parts_of(tree: Any) -> Iterator[Numbers]:
 
 
 def read_action_space(
-    space: Any, env_name: str, *, scale: bool = False
+    space: Any, env_name: str, *, scale: bool = False, squash: bool = False
 ) -> tuple[ActionSpec, ToEnv]:
     """The spec of the policy's actions, and the function that converts them for the environment.
 
@@ -149,9 +180,10 @@ def read_action_space(
       env_name: name of the environment, for messages.
       scale: scale the policy's -1 to 1 to the full range of each bounded dimension (see
         ``_into_box``). Otherwise actions are only clipped.
+      squash: pass continuous actions through tanh first.
 
     Raises:
-      ConfigError: the space is not supported.
+      ConfigError: the space is not supported, or actions cannot be squashed.
     """
     tree = read_space(space)
     parts = [] if tree is None else list(parts_of(tree))
@@ -170,7 +202,15 @@ def read_action_space(
     if kinds == {"discrete"}:
         sizes = tuple(n for part in parts for n in part.sizes)
         return ActionSpec("multi_discrete", sizes), _hand_over(tree, scale)
-    return ActionSpec("continuous", (size,)), _hand_over(tree, scale)
+    to_env = _hand_over(tree, scale)
+    if not squash:
+        return ActionSpec("continuous", (size,)), to_env
+    if not all(np.isfinite(part.high - part.low).all() for part in parts):
+        raise ConfigError(
+            f"policy_distribution: tanh cannot be used with {env_name}, whose actions have no "
+            "bounds; use gaussian"
+        )
+    return ActionSpec("continuous", (size,), squashed=True), lambda u: to_env(jnp.tanh(u))
 
 
 def _hand_over(tree: Any, scale: bool) -> ToEnv:

@@ -4,6 +4,8 @@ This folder holds losses, advantages, distributions, running statistics, gradien
 random permutations. It never imports an environment, a network, flax or a file.
 """
 
+from ppg_jax.functional.bits import pack_bits, unpack_bits
+from ppg_jax.functional.categories import grid_sizes, one_hot
 from ppg_jax.functional.distributions import (
     Categorical,
     DiagGaussian,
@@ -38,16 +40,20 @@ __all__ = [
     "discounted_sums",
     "explained_variance",
     "generalized_advantages",
+    "grid_sizes",
     "hide_from_compiler",
     "in_32_bits",
     "init_stats",
     "marked_as_nan",
     "missing",
     "normalize_advantages",
+    "one_hot",
+    "pack_bits",
     "permutations",
     "project",
     "scale_rewards",
     "squared_error",
     "standardize",
+    "unpack_bits",
     "update_stats",
 ]

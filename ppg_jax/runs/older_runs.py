@@ -40,7 +40,6 @@ def _old_scale(fields: dict[str, Any]) -> float | None:
         return None
     if env.observation.categories is not None:
         return None
-    raw, params = env.unwrapped
-    space = raw.observation_space(params)
+    space = env.unwrapped.observation_space
     low, high = (np.asarray(getattr(space, name, np.inf)) for name in ("low", "high"))
     return 255.0 if low.size and low.min() >= 0 and high.max() == 255 else 1.0

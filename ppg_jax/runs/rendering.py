@@ -11,7 +11,7 @@ import numpy as np
 
 from ppg_jax.algorithm import build
 from ppg_jax.config import Config, ConfigError
-from ppg_jax.envs import animate, check_drawable
+from ppg_jax.envs import animate
 from ppg_jax.execution import recording_program
 from ppg_jax.runs.files import write_whole
 
@@ -44,14 +44,14 @@ def write_episode(config: Config, acting: tuple[Any, Any], path: Path, episode: 
       The return of the episode up to the last frame.
 
     Raises:
-      ConfigError: gymnax cannot draw the environment, or the file cannot be written.
+      ConfigError: the environment cannot be drawn, or the file cannot be written.
     """
     if path.suffix != ".gif":
         raise ConfigError(f"file: {str(path)!r} is invalid; its name should end in .gif")
     if not path.parent.is_dir():
         raise ConfigError(f"file: {path.parent} is not a folder; create it first")
     env = build(config).env
-    check_drawable(env.name)
+    env.unwrapped.check_drawable()
     play = recording_program(config, episode.greedy, episode.max_steps)
     states, rewards, ended = play(*acting, jax.random.key(episode.number))
     ended = np.asarray(ended)

@@ -13,7 +13,7 @@ from ppg_jax import Config, ConfigError, load_run, make_train, run
 from ppg_jax.algorithm.ppg import build
 from ppg_jax.envs.make import make_training_env
 from ppg_jax.envs.spaces import MultiDiscrete, read_action_space
-from ppg_jax.envs.suites.gymnax import make_env
+from ppg_jax.envs.make import make_env
 from ppg_jax.functional.running_stats import init_stats, update_stats
 from ppg_jax.networks.agent import Unroll, make_agent
 from ppg_jax.types import Inputs, NetworkState

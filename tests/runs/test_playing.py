@@ -18,7 +18,7 @@ from ppg_jax.algorithm.initial_state import init
 from ppg_jax.algorithm.ppg import build
 from ppg_jax.cli.main import main
 from ppg_jax.config.fields import FrozenMapping
-from ppg_jax.envs.suites.gymnax import make_env
+from ppg_jax.envs.make import make_env
 from ppg_jax.runs.saved_run import open_run
 from tests import probes
 

@@ -1,5 +1,11 @@
-"""Adapters of environment libraries, one file per library.
+"""Environment libraries (suites), one file per library.
 
-Each adapter makes the environments of its library an ``Environment``. No other folder imports
-these libraries.
+Each file makes the environments of its library a ``SuiteEnvironment`` and ends with a ``Suite``. No
+other folder imports these libraries, and a file imports its library only inside functions: most
+libraries are not installed, and importing them takes seconds.
 """
+
+from ppg_jax.envs.suites import gymnax
+
+SUITES = [gymnax.SUITE]
+"""All built-in suites. To add one, write its file and name it here."""

@@ -1,0 +1,188 @@
+"""What the file of an environment library (a suite) has to provide.
+
+A suite's file has a ``SuiteEnvironment`` and a ``Suite`` that makes it. ``envs.adapter`` does the
+rest: it converts spaces and observations, counts steps, and keeps the dtypes of states.
+"""
+
+import dataclasses
+import importlib
+import importlib.util
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import chex
+import numpy as np
+
+from ppg_jax.config import ConfigError, FrozenMapping, did_you_mean
+
+TIME_LIMIT = "max_steps_in_episode"
+"""Name in ``env_params`` of the time limit, for every suite."""
+NO_LIMIT = 2**31 - 1
+"""Time limit that stands for no limit: the largest number of steps in 32 bits."""
+
+
+class SuiteStep(NamedTuple):
+    """One step of a suite's environment.
+
+    Attributes:
+      obs: real successor observation, also at the end of an episode.
+      state: state after the step, a pytree of arrays.
+      reward: scalar.
+      terminated: whether a terminal state was reached, bool scalar. A time limit does not count.
+      truncated: whether the suite itself cut the episode, bool scalar.
+    """
+
+    obs: Any
+    state: Any
+    reward: Any
+    terminated: Any
+    truncated: Any = False
+
+
+class SuiteEnvironment:
+    """One environment of a suite, as pure functions without auto-reset. Subclass it.
+
+    Attributes:
+      name: name for display.
+      observation_space: space of the observations (see ``envs.spaces``), without the action mask.
+      action_space: space of the actions.
+      max_episode_steps: time limit in steps; None: no limit.
+      counts_steps: whether the adapter counts the steps and truncates at the limit. False: ``step``
+        says itself when the limit was reached.
+      task_fields: names of the state fields that define the task, for ``reset_task``.
+      mask_key: entry of the observations, which are then a dict, that holds the legal actions: bool
+        ``[n]`` if discrete, ``[K, n]`` or ``[sum of sizes]`` if multi-discrete. None: no mask.
+      default_key: entry that the policy reads if the configuration names none; None: everything.
+    """
+
+    name: str
+    observation_space: Any
+    action_space: Any
+    max_episode_steps: int | None = None
+    counts_steps: bool = True
+    task_fields: tuple[str, ...] = ()
+    mask_key: str | None = None
+    default_key: str | None = None
+
+    def reset(self, key: chex.PRNGKey) -> tuple[Any, Any]:
+        """Begins an episode and returns ``(obs, state)``."""
+        raise NotImplementedError
+
+    def step(self, key: chex.PRNGKey, state: Any, action: Any) -> SuiteStep:
+        """Takes one step. If the episode ended, nothing is reset."""
+        raise NotImplementedError
+
+    def observe(self, key: chex.PRNGKey, state: Any) -> Any:
+        """The observation of a state, if the task is part of it; None: as after the reset."""
+        return None
+
+    def check_drawable(self) -> None:
+        """Checks that ``frame`` works.
+
+        Raises:
+          ConfigError: the environment cannot be drawn.
+        """
+        if type(self).frame is SuiteEnvironment.frame:
+            raise ConfigError(f"env: {self.name} cannot be drawn; its suite has no pictures of it")
+
+    def frame(self, state: Any) -> np.ndarray:
+        """A picture of a state, uint8 ``[height, width, 3]``. It runs outside of JAX programs."""
+        raise NotImplementedError
+
+
+@dataclasses.dataclass(frozen=True)
+class Suite:
+    """An environment library, whose environments are called ``name/Id``.
+
+    Attributes:
+      name: what stands before the slash.
+      package: module that must be importable.
+      make: ``make(id, env_params, env_kwargs) -> SuiteEnvironment``.
+      ids: ``ids() -> list of ids``, all that ``make`` knows.
+      install: argument of ``pip install`` that brings the library.
+    """
+
+    name: str
+    package: str
+    make: Callable[[str, Mapping[str, Any], Mapping[str, Any]], Any]
+    ids: Callable[[], list[str]]
+    install: str
+
+    @property
+    def installed(self) -> bool:
+        """Whether the library is installed. It is not imported."""
+        try:
+            return importlib.util.find_spec(self.package) is not None
+        except (ImportError, ValueError):
+            return False
+
+
+@contextmanager
+def quiet_import() -> Iterator[None]:
+    """Keeps away the warnings that a library gives when it is imported or makes an environment."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def check_id(suite: str, env_id: str, known: Iterable[str]) -> None:
+    """Checks that a suite has an environment.
+
+    Raises:
+      ConfigError: it has not.
+    """
+    known = list(known)
+    if env_id not in known:
+        raise ConfigError(
+            f"env: '{suite}/{env_id}' is unknown; {did_you_mean(env_id, known)}ppg-jax list "
+            f"{suite} shows all"
+        )
+
+
+def check_names(section: str, given: Mapping[str, Any], known: Iterable[str], name: str) -> None:
+    """Checks the names in ``env_params`` or ``env_kwargs``.
+
+    Args:
+      section: ``env_params`` or ``env_kwargs``.
+      given: what the configuration says.
+      known: valid names.
+      name: name of the environment, for the message.
+
+    Raises:
+      ConfigError: a name is unknown.
+    """
+    known = sorted(known)
+    for key in given:
+        if key not in known:
+            rest = f"use {', '.join(known)}" if known else "there are none"
+            raise ConfigError(
+                f"{section}.{key}: unknown to {name}; {did_you_mean(key, known)}{rest}"
+            )
+
+
+def take_time_limit(env_params: Mapping[str, Any], usual: int | None) -> tuple[int | None, Any]:
+    """The time limit of a configuration, and its other ``env_params``.
+
+    Args:
+      env_params: parameters of the configuration.
+      usual: limit of the suite; None: no limit.
+
+    Returns:
+      The limit in steps (None: no limit), and the parameters without it.
+
+    Raises:
+      ConfigError: the limit is not a number of steps.
+    """
+    rest = FrozenMapping({name: x for name, x in env_params.items() if name != TIME_LIMIT})
+    value = env_params.get(TIME_LIMIT, usual)
+    if value in (None, "none", "None", "null"):
+        return None, rest
+    whole = isinstance(value, int | float) and not isinstance(value, bool) and value >= 1
+    if not whole or value != int(value):
+        raise ConfigError(
+            f"env_params.{TIME_LIMIT}: {value!r} is invalid; it should be a whole number of at "
+            "least 1, or none"
+        )
+    return (None if value >= NO_LIMIT else int(value)), rest
