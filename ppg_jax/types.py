@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
-from ppg_jax.functional import RunningStats
+from ppg_jax.functional import RunningStats, unpack_bits
 
 Metrics = dict[str, jax.Array]
 """Metrics by name, one value per iteration: ``[iterations]``; for S seeds ``[S, iterations]``."""
@@ -90,6 +90,11 @@ class Observation(struct.PyTreeNode):
     legal: chex.Array | None = None
 
 
+def legal_actions(action: ActionSpec, obs: Any) -> chex.Array | None:
+    """Which actions are legal, bool ``[..., sum(sizes)]``; None if observations have no mask."""
+    return unpack_bits(obs.legal, sum(action.sizes)) if action.masked else None
+
+
 class Recalled(struct.PyTreeNode):
     """The previous step, as an input of the networks (as in RL^2), leaves ``[..., B]``.
 
@@ -136,7 +141,7 @@ class Inputs(struct.PyTreeNode):
     """All inputs of the networks at a step, leaves ``[..., B, ...]``.
 
     Attributes:
-      obs: observations, in storage dtype.
+      obs: observations as they are stored: an array, ``Packed`` or ``Observation``.
       starts: True where the observation begins an episode, so memories are reset; bool
         ``[..., B]``.
       recalled: previous step, or None.

@@ -1,5 +1,8 @@
 """The training state before the first step."""
 
+import functools
+from typing import Any
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -9,7 +12,7 @@ from ppg_jax.algorithm.optimizer import init_optimizer
 from ppg_jax.algorithm.ppg import PPG, build
 from ppg_jax.config import Config
 from ppg_jax.envs import random_action, reset_envs, step_envs
-from ppg_jax.functional import RunningStats, init_stats, update_stats
+from ppg_jax.functional import init_stats
 from ppg_jax.types import EnvsState, RewardScaler, TrainState
 
 
@@ -45,7 +48,7 @@ def init(config: Config, key: chex.PRNGKey) -> TrainState:
     )
 
 
-def _random_obs_stats(ppg: PPG, key: chex.PRNGKey) -> RunningStats:
+def _random_obs_stats(ppg: PPG, key: chex.PRNGKey) -> Any:
     """Statistics of a rollout with random actions, in separate environments.
 
     Without them the first phase's policy would see raw observations, cut to [-10, 10].
@@ -53,12 +56,13 @@ def _random_obs_stats(ppg: PPG, key: chex.PRNGKey) -> RunningStats:
     config, env = ppg.config, ppg.env
     reset_key, play_key = jax.random.split(key)
 
-    def step(envs: EnvsState, key: chex.PRNGKey) -> tuple[EnvsState, chex.Array]:
+    def step(envs: EnvsState, key: chex.PRNGKey) -> tuple[EnvsState, Any]:
         action_key, env_key = jax.random.split(key)
         action_keys = jax.random.split(action_key, config.num_envs)
-        actions = jax.vmap(lambda k: random_action(env.action, k))(action_keys)
+        draw = functools.partial(random_action, env.action)
+        actions = jax.vmap(draw)(action_keys, envs.obs)
         return step_envs(env, env_key, envs, actions)[0], envs.obs
 
     envs = reset_envs(env, reset_key, config.num_envs)
     _, observations = jax.lax.scan(step, envs, jax.random.split(play_key, config.num_steps))
-    return update_stats(init_stats(env.observation.shape), observations)
+    return ppg.agent.update_stats(ppg.agent.initial_stats(), observations)

@@ -68,7 +68,7 @@ def collect(
     )
     done = steps.terminated | steps.truncated
     obs, recalled = seen
-    seen_obs_stats = state.seen_obs_stats and update_stats(state.seen_obs_stats, obs)
+    seen_obs_stats = state.seen_obs_stats and agent.update_stats(state.seen_obs_stats, obs)
     obs_order, obs = agent.store(network, obs)
     rollout = Rollout(
         obs=obs,

@@ -271,6 +271,10 @@ class Config:
         """
         env = self.env if isinstance(self.env, str) else f"{OBJECT}{self.env_name}>"
         fields: dict[str, Any] = _plain(dataclasses.replace(self, env=env))
+        encoder = self.network.encoder
+        if not isinstance(encoder, str):
+            named = encoder if isinstance(encoder, type) else type(encoder)
+            fields["network"]["encoder"] = f"{OBJECT}{named.__name__}>"
         return fields
 
 

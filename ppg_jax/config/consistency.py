@@ -42,6 +42,11 @@ def _size_problems(c: Any) -> Iterator[str]:
             "adapt_beta_clone: true needs an auxiliary phase; set e_aux to at least 1, or "
             "adapt_beta_clone to false"
         )
+    if c.value_observation_key is not None and c.arch not in ("dual", "separate"):
+        yield (
+            f"value_observation_key: {c.value_observation_key!r} needs a value network of its own; "
+            "set arch to dual or separate"
+        )
     if c.num_levels is None and c.first_level:
         yield f"first_level: {c.first_level} has no effect without num_levels; set num_levels too"
     if c.num_levels is not None and c.first_level + c.num_levels > 2**31:

@@ -1,25 +1,62 @@
 """``NetworkConfig``: the structure of the networks."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import pydantic
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
-from ppg_jax.config.fields import STRICT, Count, Real, Sizes, in_order, with_clear_errors
+from ppg_jax.config.fields import (
+    STRICT,
+    Count,
+    FrozenMapping,
+    Real,
+    Settings,
+    Sizes,
+    did_you_mean,
+    in_order,
+    with_clear_errors,
+)
+
+ENCODERS = ("auto", "mlp", "cnn", "impala", "grid", "map")
+"""Names of the built-in encoders."""
+
+
+def encoder_reference(value: Any) -> Any:
+    """Checks an encoder: a built-in name, an import path, or anything that is not a text."""
+    if isinstance(value, str) and value not in ENCODERS and ":" not in value:
+        known = ", ".join(ENCODERS)
+        if not value.startswith("<object "):
+            raise ValueError(
+                f"{did_you_mean(value, ENCODERS)}it should be {known}, or package.module:Class"
+            )
+    if value is None or isinstance(value, bool | int | float | list | tuple | dict):
+        raise ValueError(f"it should be {', '.join(ENCODERS)}, or a flax module")
+    return value
 
 
 @pydantic.dataclasses.dataclass(frozen=True, config=STRICT)
 class NetworkConfig:
     """The structure of the networks. All networks of an ``arch`` have the same structure."""
 
-    encoder: Literal["auto", "mlp", "cnn", "impala"] = Field(
+    encoder: Annotated[Any, BeforeValidator(encoder_reference)] = Field(
         "auto",
-        description="Type of the encoder; auto: cnn for images, otherwise mlp.",
+        description="Type of the encoder: mlp, cnn, impala, grid (embeds the category numbers of a "
+        "grid, then convolutions) or map (convolutions over the map among the parts of an "
+        "observation); or your own flax module, as package.module:Class or (from Python) as an "
+        "object; auto: cnn for images, grid for grids of categories, otherwise mlp.",
+    )
+    encoder_kwargs: Settings = Field(
+        FrozenMapping(), description="Arguments of your own encoder's constructor, by name."
+    )
+    embedding_size: Annotated[Count, Field(ge=1)] | None = Field(
+        None,
+        description="Length of the vector that the grid encoder learns for each category; default "
+        "16.",
     )
     hidden_sizes: Sizes | None = Field(
         None,
         description="Widths of the layers of the mlp, or of the layers after the convolutions; "
-        "default: mlp 64 64, cnn 128, impala 256.",
+        "default: mlp 64 64, cnn and grid 128, impala and map 256.",
     )
     image_layout: Literal["auto", "channels_last", "channels_first"] = Field(
         "auto",
@@ -29,8 +66,8 @@ class NetworkConfig:
     )
     channels: Sizes | None = Field(
         None,
-        description="Filters of each 3x3 layer (cnn, default 16) or of each stack (impala, default "
-        "16 32 32).",
+        description="Filters of each 3x3 layer (cnn, default 16; grid, default 16 32; map, default "
+        "32 32) or of each stack (impala, default 16 32 32).",
     )
     activation: Literal["relu", "tanh", "gelu", "silu", "elu"] = Field(
         "relu", description="Activation between layers (impala always uses relu)."

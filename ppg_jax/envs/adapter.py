@@ -91,8 +91,8 @@ class Adapter:
 
     def _part(self, field: str, key: str | None, how: Conversion) -> tuple[ObservationSpec, Store]:
         """The spec and the conversion of one entry of the observations, or of all of them."""
-        space, obs, path = self._raw.observation_space, self.given, _path(key)
-        for name in path:
+        space, indices = self._raw.observation_space, []
+        for name in key.split(".") if key else []:
             names = _names(space)
             if name not in names:
                 has = f"its parts are {', '.join(names)}" if names else "it has no parts"
@@ -100,30 +100,26 @@ class Adapter:
                     f"{field}: {key!r} is unknown to the observation of {self.name}; "
                     f"{did_you_mean(name, names)}{has}"
                 )
-            space, obs = _entry_of_space(space, name), entry(obs, _index(space, name))
-        if not path:
-            obs = self._without_mask(obs)
+            indices.append(name if isinstance(space.spaces, Mapping) else int(name))
+            space = space.spaces[indices[-1]]
+        has_parts, mask = hasattr(space, "spaces"), self._raw.mask_key
+
+        def take(obs: Any) -> Any:
+            for index in indices:
+                obs = entry(obs, index)
+            if indices or mask is None:
+                return obs
+            rest = {name: x for name, x in obs.items() if name != mask}
+            return rest if has_parts else next(iter(rest.values()))
+
         spec, convert = read_observation(
             space,
-            obs,
+            take(self.given),
             self.name,
             observation_dtype=how.observation_dtype,
             observation_scale=how.observation_scale,
         )
-
-        def store(obs: Any) -> Any:
-            inner: Any = self._raw.observation_space
-            for name in path:
-                obs, inner = entry(obs, _index(inner, name)), _entry_of_space(inner, name)
-            return convert(obs if path else self._without_mask(obs))
-
-        return spec, store
-
-    def _without_mask(self, obs: Any) -> Any:
-        if self._raw.mask_key is None or not isinstance(obs, Mapping):
-            return obs
-        rest = {name: x for name, x in obs.items() if name != self._raw.mask_key}
-        return rest if hasattr(self._raw.observation_space, "spaces") else next(iter(rest.values()))
+        return spec, lambda obs: convert(take(obs))
 
     def _check_mask(self) -> None:
         sizes, mask = self.action.sizes, self.given[self._mask]
@@ -215,22 +211,10 @@ def _common(reset: jax.ShapeDtypeStruct, stepped: jax.ShapeDtypeStruct) -> jax.S
     return jax.ShapeDtypeStruct(reset.shape, jnp.promote_types(reset.dtype, stepped.dtype))
 
 
-def _path(key: str | None) -> list[str]:
-    return key.split(".") if key else []
-
-
 def _names(space: Any) -> list[str]:
     """Names of a space's parts; numbers for a Tuple; none for other spaces."""
     spaces = getattr(space, "spaces", ())
     return [str(name) for name in (spaces if isinstance(spaces, Mapping) else range(len(spaces)))]
-
-
-def _index(space: Any, name: str) -> Any:
-    return name if isinstance(space.spaces, Mapping) else int(name)
-
-
-def _entry_of_space(space: Any, name: str) -> Any:
-    return space.spaces[_index(space, name)]
 
 
 def check_lossless(
@@ -251,7 +235,7 @@ def check_lossless(
         seen = obs.policy if isinstance(obs, Observation) else obs
         kept = jnp.all(seen.astype(compact).astype(seen.dtype) == seen)
         step_key, action_key, reset_key = jax.random.split(key, 3)
-        result = native.step(step_key, state, random_action(native.action, action_key))
+        result = native.step(step_key, state, random_action(native.action, action_key, obs))
         done = result.terminated | result.truncated
         stepped, fresh = (result.obs, result.state), native.reset(reset_key)
         return jax.tree.map(lambda a, b: jnp.where(done, a, b), fresh, stepped), kept

@@ -15,7 +15,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from ppg_jax.config import ConfigError
-from ppg_jax.types import ActionSpec
+from ppg_jax.functional import MultiCategorical
+from ppg_jax.types import ActionSpec, legal_actions
 
 ToEnv = Callable[[chex.Array], Any]
 
@@ -268,9 +269,22 @@ def _into_box(part: Numbers, scale: bool) -> ToEnv:
     return to_env
 
 
-def random_action(spec: ActionSpec, key: chex.PRNGKey) -> chex.Array:
-    """A random action in the policy's form: uniform if discrete, standard normal if continuous."""
+def random_action(spec: ActionSpec, key: chex.PRNGKey, obs: Any = None) -> chex.Array:
+    """A random action in the policy's form: uniform if discrete, standard normal if continuous.
+
+    Args:
+      spec: the actions.
+      key: random key.
+      obs: observation for which the action is drawn; if it says which actions are legal, only those
+        are drawn. None: any action.
+    """
     if spec.kind == "continuous":
         return jax.random.normal(key, spec.sizes)
-    action = jax.random.randint(key, (len(spec.sizes),), 0, jnp.array(spec.sizes), jnp.int32)
+    if spec.masked and obs is not None:
+        legal = legal_actions(spec, obs)
+        any_legal = MultiCategorical.from_logits(jnp.zeros(sum(spec.sizes)), spec.sizes, legal)
+        action = any_legal.sample(key)
+    else:
+        sizes = jnp.array(spec.sizes)
+        action = jax.random.randint(key, (len(spec.sizes),), 0, sizes, jnp.int32)
     return action[0] if spec.kind == "discrete" else action

@@ -11,6 +11,7 @@ from ppg_jax.functional.distributions import (
     DiagGaussian,
     Distribution,
     MultiCategorical,
+    TanhGaussian,
 )
 from ppg_jax.functional.gae import generalized_advantages
 from ppg_jax.functional.gradient_conflict import adapted_scale, balanced_weights, cosine, project
@@ -34,6 +35,7 @@ __all__ = [
     "Distribution",
     "MultiCategorical",
     "RunningStats",
+    "TanhGaussian",
     "adapted_scale",
     "balanced_weights",
     "cosine",

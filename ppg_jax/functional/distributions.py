@@ -11,6 +11,7 @@ from typing import Any, Protocol, Self
 import chex
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 _LOG_2PI = math.log(2.0 * math.pi)
 
@@ -53,9 +54,17 @@ class Categorical(Distribution):
     log_probs: chex.Array
 
     @classmethod
-    def from_logits(cls, logits: chex.Array) -> "Categorical":
-        """From unnormalised logits ``[..., A]``; computed in float32."""
-        return cls(jax.nn.log_softmax(logits.astype(jnp.float32)))
+    def from_logits(cls, logits: chex.Array, legal: chex.Array | None = None) -> "Categorical":
+        """From unnormalised logits ``[..., A]``; computed in float32.
+
+        Illegal actions (bool ``legal [..., A]`` is false) have probability 0: they are never
+        chosen, and entropy and KL are those of the legal ones. If none is legal, all are.
+        """
+        logits = logits.astype(jnp.float32)
+        if legal is not None:
+            legal = legal | ~legal.any(-1, keepdims=True)
+            logits = jnp.where(legal, logits, -jnp.inf)
+        return cls(jax.nn.log_softmax(logits))
 
     def noise(self, key: chex.PRNGKey) -> chex.Array:
         return jax.random.gumbel(key, self.log_probs.shape, self.log_probs.dtype)
@@ -96,11 +105,17 @@ class MultiCategorical(Distribution):
     parts: tuple[Categorical, ...]
 
     @classmethod
-    def from_logits(cls, logits: chex.Array, sizes: tuple[int, ...]) -> "MultiCategorical":
-        """From concatenated logits ``[..., sum(sizes)]``."""
+    def from_logits(
+        cls, logits: chex.Array, sizes: tuple[int, ...], legal: chex.Array | None = None
+    ) -> "MultiCategorical":
+        """From concatenated logits ``[..., sum(sizes)]``, and a mask of the same shape."""
         bounds = [sum(sizes[: i + 1]) for i in range(len(sizes) - 1)]
         pieces = jnp.split(logits, bounds, axis=-1)
-        return cls(tuple(Categorical.from_logits(piece) for piece in pieces))
+        masks: list[Any] = [None] * len(sizes)
+        if legal is not None:
+            masks = jnp.split(legal, bounds, axis=-1)
+        parts = zip(pieces, masks, strict=True)
+        return cls(tuple(Categorical.from_logits(piece, mask) for piece, mask in parts))
 
     def noise(self, key: chex.PRNGKey) -> tuple[chex.Array, ...]:
         keys = jax.random.split(key, len(self.parts))
@@ -158,3 +173,39 @@ class DiagGaussian(Distribution):
         gap = self.log_std - other.log_std
         shift = jnp.square((self.mean - other.mean) * jnp.exp(-other.log_std))
         return (0.5 * (jnp.exp(2.0 * gap) + shift - 1.0) - gap).sum(-1)
+
+
+_NODES, _WEIGHTS = np.polynomial.hermite_e.hermegauss(32)
+"""Points and weights of Gauss-Hermite quadrature for a standard normal."""
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class TanhGaussian(DiagGaussian):
+    """Normal distributions passed through tanh, for actions between -1 and 1.
+
+    Actions are handed around as they are before tanh, ``u [..., A]``: the environment's adapter
+    applies tanh. So ``tanh`` never has to be inverted, and log-probabilities are exact.
+
+    The log-probability is the density of ``tanh(u)``. The KL is that of the normals, exactly,
+    because tanh is invertible. The entropy has no closed form; quadrature with 32 points gives it
+    with an error below 1e-4 nats for standard deviations up to 1, and below 0.03 up to 7. ``mode``
+    is the median, tanh of the mean: the density may be higher close to -1 and 1.
+    """
+
+    def log_prob(self, actions: chex.Array) -> chex.Array:
+        return super().log_prob(actions) - _log_slope(actions).sum(-1)
+
+    def entropy(self) -> chex.Array:
+        nodes = jnp.asarray(_NODES, self.mean.dtype)
+        weights = jnp.asarray(_WEIGHTS / _WEIGHTS.sum(), self.mean.dtype)
+        u = self.mean[..., None] + jnp.exp(self.log_std)[..., None] * nodes
+        return super().entropy() + (_log_slope(u) * weights).sum((-2, -1))
+
+    def kl(self, other: "DiagGaussian") -> chex.Array:
+        return super().kl(other)
+
+
+def _log_slope(u: chex.Array) -> chex.Array:
+    """``log(1 - tanh(u)^2)``, without overflow for large ``u``."""
+    return 2.0 * (math.log(2.0) - u - jax.nn.softplus(-2.0 * u))

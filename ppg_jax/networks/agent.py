@@ -10,8 +10,7 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
-from ppg_jax.config import Config, NetworkConfig
-from ppg_jax.functional import RunningStats, standardize
+from ppg_jax.config import Config, ConfigError, NetworkConfig
 from ppg_jax.kernels import (
     MIN_COMPONENTS,
     LiveComponents,
@@ -21,7 +20,8 @@ from ppg_jax.kernels import (
     none_live,
     sort_components,
 )
-from ppg_jax.networks.encoders import flat, picture_shape, resolve_network
+from ppg_jax.networks import reading
+from ppg_jax.networks.encoders import flat
 from ppg_jax.networks.memory import MEMORIES, last_state, unroll_memory
 from ppg_jax.networks.network import (
     AUX_VALUE,
@@ -30,10 +30,19 @@ from ppg_jax.networks.network import (
     VALUE,
     VALUE_NET,
     Network,
+    Policy,
     make_policy,
     previous_step,
 )
-from ppg_jax.types import ActionSpec, Inputs, NetworkState, ObservationSpec, no_step
+from ppg_jax.networks.resolve import resolve_network, resolve_value_network
+from ppg_jax.types import (
+    ActionSpec,
+    Inputs,
+    NetworkState,
+    ObservationSpec,
+    legal_actions,
+    no_step,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,6 +121,7 @@ class Agent:
     observation: ObservationSpec
     action: ActionSpec
     has_aux_head: bool
+    state_std: bool = False
 
     @property
     def architecture(self) -> Architecture:
@@ -123,45 +133,57 @@ class Agent:
         own_value = self.architecture.value_net
         heads = (POLICY,) + (() if own_value else (VALUE,))
         heads += (AUX_VALUE,) if self.has_aux_head else ()
-        networks = {POLICY_NET: Network(self.network, self.action, heads)}
+        policy = Policy(self.action, self.state_std)
+        networks = {POLICY_NET: Network(self.network, self.observation, policy, heads)}
         if own_value:
-            networks[VALUE_NET] = Network(self.network, self.action, (VALUE,))
+            network, spec = self.reads(VALUE_NET)
+            networks[VALUE_NET] = Network(network, spec, policy, (VALUE,))
         return networks
+
+    def reads(self, name: str) -> tuple[NetworkConfig, ObservationSpec]:
+        """The resolved configuration of a network, and what it reads."""
+        value = self.observation.value
+        if name == POLICY_NET or value is None:
+            return self.network, self.observation
+        return self._value_network, value
+
+    @functools.cached_property
+    def _value_network(self) -> NetworkConfig:
+        """The value network's configuration, if it has observations of its own."""
+        value = self.observation.value
+        assert value is not None
+        return resolve_value_network(self.network, value)
 
     def init(self, key: chex.PRNGKey) -> dict[str, Any]:
         """Fresh parameters of all networks."""
-        x = jnp.zeros((1, 1, *self._input_shape()), jnp.float32)
         beside = previous_step(self.action, no_step(self.action, self.network.recall or (), (1, 1)))
         starts, memory = jnp.ones((1, 1), jnp.bool_), self.initial_memory(1)
         keys = jax.random.split(key, len(self._networks))
         return {
-            name: network.init(k, x, beside, starts, memory[name])["params"]
+            name: network.init(k, self._blank(name), beside, starts, memory[name])["params"]
             for k, (name, network) in zip(keys, self._networks.items(), strict=True)
         }
 
+    def _blank(self, name: str) -> chex.Array:
+        """An observation of zeros as a network's encoder reads it, ``[1, 1, ...]``."""
+        network, spec = self.reads(name)
+        obs = jnp.zeros((1, 1, *spec.shape), spec.dtype)
+        return jnp.zeros_like(reading.read(network, spec, obs, None))
+
     def initial_memory(self, num_envs: int) -> dict[str, Any]:
         """Memories of all networks before any observation, leaves ``[num_envs, ...]``."""
-        memory = MEMORIES[self.network.memory](self.network)
-        return {name: memory.initial_state(num_envs) for name in self._networks}
+        memory = MEMORIES[self.network.memory]
+        return {
+            name: memory(self.reads(name)[0]).initial_state(num_envs) for name in self._networks
+        }
 
-    def _input_shape(self) -> tuple[int, ...]:
-        categories = self.observation.categories
-        if categories is not None:
-            return (sum(categories),)
-        return picture_shape(self.network, self.observation)
+    def initial_stats(self) -> Any:
+        """Statistics of observations before any data."""
+        return reading.initial_stats(self.observation)
 
-    def _read(self, obs: chex.Array, obs_stats: RunningStats | None) -> chex.Array:
-        """Observations as the encoders take them: float32, scaled or standardised."""
-        categories = self.observation.categories
-        if categories is not None:
-            return _one_hot(obs, categories, self.observation.shape)
-        if obs_stats is not None:
-            x = standardize(obs_stats, obs)
-        else:
-            x = obs.astype(jnp.float32)
-            x = x if self.observation.scale == 1.0 else x * (1.0 / self.observation.scale)
-        turned = picture_shape(self.network, self.observation) != self.observation.shape
-        return jnp.moveaxis(x, -3, -1) if turned else x
+    def update_stats(self, stats: Any, obs: Any) -> Any:
+        """Statistics that include stored observations ``[..., *shape]`` too."""
+        return reading.update_stats(self.observation, stats, obs)
 
     def unroll(
         self, network: NetworkState, inputs: Inputs, memory: dict[str, Any], how: Unroll
@@ -178,11 +200,10 @@ class Agent:
         Returns:
           The wanted outputs of ``T - how.burn_in`` steps, and states of the networks that ran.
         """
-        if isinstance(inputs.obs, SortedObservations):
-            x = inputs.obs.components
-        else:  # raw: in its own order, whatever the order of stored observations is
-            x = self._read(inputs.obs, network.obs_stats)
+        if not isinstance(inputs.obs, SortedObservations):
+            # Raw: in its own order, whatever the order of stored observations is.
             network = network.replace(obs_order=None)
+        legal = legal_actions(self.action, inputs.obs)
         beside = previous_step(self.action, inputs.recalled)
         outputs: dict[str, Any] = {}
         states: dict[str, Any] = {}
@@ -191,37 +212,52 @@ class Agent:
             for name, one in self._networks.items()
             if (heads := tuple(head for head in one.heads if head in how.heads))
         }
-        products = self._first_products(network, x, beside, list(running))
+        seen = self._seen(network, inputs.obs, list(running))
+        products = self._first_products(network, seen, beside)
         for name, heads in running.items():
             variables = {"params": network.params[name]}
             apply = functools.partial(self._networks[name].apply, variables)
             remember: Any = functools.partial(apply, method="remember")
             summaries, states[name] = unroll_memory(
                 remember,
-                apply(x, beside, products[name], method="encode"),
+                apply(seen[name], beside, products[name], method="encode"),
                 inputs.starts,
                 memory[name],
                 burn_in=how.burn_in,
                 bptt_steps=how.bptt_steps,
             )
-            given: Any = apply(summaries, heads, how.detach_value, method="decide")
+            now_legal = legal if legal is None else legal[how.burn_in :]
+            given: Any = apply(summaries, heads, now_legal, how.detach_value, method="decide")
             outputs |= given
         return AgentOutput(outputs.get(POLICY), outputs.get(VALUE), outputs.get(AUX_VALUE), states)
 
+    def _seen(self, network: NetworkState, obs: Any, names: list[str]) -> dict[str, chex.Array]:
+        """What the encoders of some networks read; the same array where they read the same."""
+        if isinstance(obs, SortedObservations):
+            return dict.fromkeys(names, obs.components)
+        read: dict[ObservationSpec, chex.Array] = {}
+        seen = {}
+        for name in names:
+            config, spec = self.reads(name)
+            if spec not in read:
+                value = name == VALUE_NET
+                part, stats = (reading.part_of(x, value) for x in (obs, network.obs_stats))
+                read[spec] = reading.read(config, spec, part, stats)
+            seen[name] = read[spec]
+        return seen
+
     def _first_products(
-        self,
-        network: NetworkState,
-        x: chex.Array,
-        beside: chex.Array | None,
-        names: list[str],
+        self, network: NetworkState, seen: dict[str, chex.Array], beside: chex.Array | None
     ) -> dict[str, dict[str, chex.Array]]:
         """For each network's encoder the product of its first layer, if it is computed here.
 
         If two MLPs read the same observations, their first layers are one matrix product. They are
-        mostly the largest layers. If the components of ``x`` are sorted, the product skips zeros.
+        mostly the largest layers. If the components are sorted, the product skips zeros.
         """
-        order = network.obs_order
-        if self.network.encoder != "mlp" or (len(names) < 2 and order is None):
+        order, names = network.obs_order, list(seen)
+        x = seen[names[0]]
+        joined = len(names) > 1 and self.observation.value is None
+        if self.network.encoder != "mlp" or (not joined and order is None):
             return {name: {} for name in names}
         dtype = self.network.compute_dtype
         x = x.reshape(math.prod(x.shape[:2]), -1)
@@ -241,7 +277,7 @@ class Agent:
             name: {"first_product": product} for name, product in zip(names, products, strict=True)
         }
 
-    def initial_order(self, obs_stats: RunningStats | None) -> LiveComponents | None:
+    def initial_order(self, obs_stats: Any) -> LiveComponents | None:
         """The order of components when a phase begins; None if observations are not sorted.
 
         Sorting is a gain on CPU, for long binary observations that an MLP reads directly. There the
@@ -252,6 +288,7 @@ class Agent:
             jax.default_backend() == "cpu"
             and self.network.encoder == "mlp"
             and self.observation.dtype == jnp.bool_
+            and not (self.observation.segments or self.observation.value or self.action.masked)
             and components >= MIN_COMPONENTS
             and obs_stats is None
         )
@@ -289,7 +326,7 @@ class Agent:
     def noise(self, key: chex.PRNGKey, num_envs: int) -> Any:
         """The random part of B environments' actions, for ``Distribution.choose``."""
         out = jax.ShapeDtypeStruct((num_envs, sum(self.action.sizes)), jnp.float32)
-        return jax.eval_shape(lambda x: make_policy(self.action, x, x[0]), out).noise(key)
+        return jax.eval_shape(lambda x: make_policy(self.action, x, x), out).noise(key)
 
     def shared_part(self, tree: dict[str, Any]) -> dict[str, Any]:
         """The part of a parameter-like tree that policy and auxiliary value head share."""
@@ -310,25 +347,22 @@ class Agent:
         return {POLICY_NET: rest}, {POLICY_NET: {VALUE: tree[POLICY_NET][VALUE]}}
 
 
-def _one_hot(obs: chex.Array, categories: tuple[int, ...], shape: tuple[int, ...]) -> chex.Array:
-    """Whole numbers ``[..., *shape]``, one-hot and concatenated: ``[..., sum(categories)]``."""
-    if not shape:
-        return jax.nn.one_hot(obs, categories[0])
-    flat = obs.reshape(*obs.shape[: obs.ndim - len(shape)], -1)
-    columns = [jax.nn.one_hot(flat[..., i], n) for i, n in enumerate(categories)]
-    return jnp.concatenate(columns, axis=-1)
-
-
 def make_agent(config: Config, observation: ObservationSpec, action: ActionSpec) -> Agent:
     """The agent of a configuration, for an environment's observations and actions.
 
     Raises:
-      ConfigError: the networks do not fit the observations.
+      ConfigError: the networks do not fit the observations, or the distribution the actions.
     """
+    if config.policy_distribution != "gaussian" and action.kind != "continuous":
+        raise ConfigError(
+            f"policy_distribution: {config.policy_distribution} is for continuous actions; "
+            f"{config.env_name} has {action.kind} ones; leave it out"
+        )
     return Agent(
         arch=config.arch,
         network=resolve_network(config.network, observation),
         observation=observation,
         action=action,
         has_aux_head=config.e_aux > 0,
+        state_std=config.policy_distribution.endswith("state_std"),
     )

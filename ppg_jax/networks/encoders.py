@@ -4,18 +4,19 @@ An encoder computes in the dtype of its input. Its parameters are float32. The p
 (``beside``, ``[N, E]`` or None) is concatenated to the flattened input of the dense layers.
 """
 
-import dataclasses
+import itertools
 import math
 from collections.abc import Callable
-from typing import Any, Literal
 
 import chex
 import flax.linen as nn
 import jax.numpy as jnp
 
-from ppg_jax.config import ConfigError, NetworkConfig
-from ppg_jax.kernels import max_pool, resolve_conv
+from ppg_jax.config import NetworkConfig
+from ppg_jax.functional import grid_sizes
+from ppg_jax.kernels import max_pool
 from ppg_jax.networks.layers import ACTIVATIONS, Conv, Dense, make_initializer
+from ppg_jax.networks.own_module import own_module
 from ppg_jax.types import ObservationSpec
 
 
@@ -42,6 +43,84 @@ class MlpEncoder(nn.Module):
         return _dense_layers(self.config, math.sqrt(2.0), activation, x, beside, first_product)
 
 
+class GridEncoder(nn.Module):
+    """Embedded categories and convolutions, for grids of category numbers such as MiniGrid's.
+
+    ``[N, H, W, C] -> [N, hidden_sizes[-1]]``. Every channel (tile, colour, ...) has its own table
+    of ``embedding_size`` numbers for each category; 3x3 convolutions without padding follow.
+    """
+
+    config: NetworkConfig  # resolved by resolve_network
+    sizes: tuple[int, ...]  # categories of each channel
+
+    @nn.compact
+    def __call__(self, x: chex.Array, beside: chex.Array | None = None) -> chex.Array:
+        """``x``: the categories one-hot, ``[N, H, W, sum(sizes)]``."""
+        config = self.config
+        init = nn.initializers.normal(1.0)
+        blocks = jnp.split(x, list(itertools.accumulate(self.sizes))[:-1], axis=-1)
+        # A product with one-hot vectors, not a gather: its gradient is a product too, where that
+        # of a gather is slow on CPU.
+        embedded = [
+            block @ self.param(f"embedding_{i}", init, (n, config.embedding_size)).astype(x.dtype)
+            for i, (block, n) in enumerate(zip(blocks, self.sizes, strict=True))
+        ]
+        x = _convolutions(config, jnp.concatenate(embedded, axis=-1))
+        activation = ACTIVATIONS[config.activation]
+        return _dense_layers(config, math.sqrt(2.0), activation, x, beside)
+
+
+class MapEncoder(nn.Module):
+    """Convolutions over a map, then dense layers over its features and all other numbers.
+
+    ``[N, F] -> [N, hidden_sizes[-1]]``, for observations of several parts of which one is a map
+    ``[H, W, C]``, as in Craftax.
+    """
+
+    config: NetworkConfig  # resolved by resolve_network
+    parts: tuple[tuple[int, ...], ...]  # of the observation
+
+    @nn.compact
+    def __call__(self, x: chex.Array, beside: chex.Array | None = None) -> chex.Array:
+        config, activation = self.config, ACTIVATIONS[self.config.activation]
+        ends = list(itertools.accumulate(math.prod(part) for part in self.parts))
+        pieces = jnp.split(x, ends[:-1], axis=-1)
+        where = map_index(self.parts)
+        image = pieces.pop(where).reshape(-1, *self.parts[where])
+        image = _convolutions(config, image).reshape(len(x), -1)
+        x = jnp.concatenate([image, *pieces], axis=-1)
+        return _dense_layers(config, math.sqrt(2.0), activation, x, beside)
+
+
+def map_index(parts: tuple[tuple[int, ...], ...]) -> int:
+    """Number of the part that is a map ``[H, W, C]``; -1 if there is none, or more than one."""
+    maps = [i for i, part in enumerate(parts) if len(part) == 3]
+    return maps[0] if len(maps) == 1 else -1
+
+
+def _convolutions(config: NetworkConfig, x: chex.Array) -> chex.Array:
+    """3x3 convolutions without padding over ``x [N, H, W, C]``, one for each of ``channels``."""
+    init = make_initializer(config.init, math.sqrt(2.0))
+    for i, features in enumerate(config.channels or ()):
+        conv = Conv(features, init, implementation=config.conv, name=f"conv_{i}")
+        x = ACTIVATIONS[config.activation](conv(x))
+    return x
+
+
+class OwnEncoder(nn.Module):
+    """A user's flax module as an encoder. The previous step is concatenated to its output.
+
+    ``[N, *shape] -> [N, F]``; the module gets float32 observations, scaled or standardised, and
+    category numbers as int32.
+    """
+
+    module: nn.Module
+
+    @nn.compact
+    def __call__(self, x: chex.Array, beside: chex.Array | None = None) -> chex.Array:
+        return flat(self.module.clone(name="own")(x), beside)
+
+
 class CnnEncoder(nn.Module):
     """3x3 convolutions without padding, then dense layers, for images of MinAtar's size.
 
@@ -53,13 +132,8 @@ class CnnEncoder(nn.Module):
 
     @nn.compact
     def __call__(self, x: chex.Array, beside: chex.Array | None = None) -> chex.Array:
-        config, channels = self.config, self.config.channels or ()
-        activation = ACTIVATIONS[config.activation]
-        init = make_initializer(config.init, math.sqrt(2.0))
-        for i, features in enumerate(channels):
-            conv = Conv(features, init, implementation=config.conv, name=f"conv_{i}")
-            x = activation(conv(x))
-        return _dense_layers(config, math.sqrt(2.0), activation, x, beside)
+        config, activation = self.config, ACTIVATIONS[self.config.activation]
+        return _dense_layers(config, math.sqrt(2.0), activation, _convolutions(config, x), beside)
 
 
 def _dense_layers(
@@ -111,87 +185,18 @@ ENCODERS: dict[str, type[nn.Module]] = {
     "mlp": MlpEncoder,
     "cnn": CnnEncoder,
     "impala": ImpalaEncoder,
+    "grid": GridEncoder,
+    "map": MapEncoder,
 }
 
 
-DEFAULT_HORIZON, DEFAULT_WINDOW = 32, 8
-_DEFAULT_SIZES = {"mlp": (64, 64), "cnn": (128,), "impala": (256,)}
-_DEFAULT_CHANNELS = {"cnn": (16,), "impala": (16, 32, 32)}
-
-
-def resolve_network(config: NetworkConfig, observation: ObservationSpec) -> NetworkConfig:
-    """The same network configuration with every default and ``auto`` replaced by its value.
-
-    Raises:
-      ConfigError: a convolutional encoder for observations that are no images, or too small.
-    """
-    is_image = len(observation.shape) == 3
-    config = dataclasses.replace(config, image_layout=_image_layout(config, observation))
-    picture = (
-        observation.shape[1:] if config.image_layout == "channels_first" else observation.shape
-    )
-    margin = 2 * len(config.channels or _DEFAULT_CHANNELS["cnn"])  # removed by the cnn's layers
-    encoder = config.encoder
-    if encoder == "auto":
-        encoder = "cnn" if is_image and min(picture[:2]) > margin else "mlp"
-    init = config.init
-    if init == "auto":
-        init = "normed" if encoder == "impala" else "orthogonal"
-    if encoder != "mlp" and not is_image:
-        raise ConfigError(
-            f"network.encoder: {encoder} needs observations [height, width, channels], or channels "
-            f"first; these have the shape {observation.shape}; use mlp"
-        )
-    hidden_sizes = config.hidden_sizes or _DEFAULT_SIZES[encoder]
-    resolved = dataclasses.replace(
-        config,
-        encoder=encoder,
-        hidden_sizes=hidden_sizes,
-        channels=config.channels or _DEFAULT_CHANNELS.get(encoder),
-        init=init,
-        conv=resolve_conv(config.conv),
-        **_resolved_memory(config, hidden_sizes),
-    )
-    if encoder == "cnn" and min(picture[:2]) <= margin:
-        raise ConfigError(
-            f"network.channels: {margin // 2} layers without padding leave nothing of observations "
-            f"{observation.shape}; use fewer, or the encoder mlp"
-        )
-    return resolved
-
-
-def _image_layout(
-    config: NetworkConfig, observation: ObservationSpec
-) -> Literal["auto", "channels_last", "channels_first"]:
-    """The position of an image's channels, guessed from its shape if the configuration says auto.
-
-    Images have few channels: 1 (grey), 3 (colours) or 4 (colours and opacity, or four frames). Byte
-    images may be stacks of several frames: they have fewer channels than rows.
-    """
-    if config.image_layout != "auto" or len(observation.shape) != 3:
-        return config.image_layout
-    first, height, width = observation.shape
-    few = first in (1, 3, 4) or observation.dtype == jnp.uint8
-    few = few and first < min(height, width) and width > 4
-    return "channels_first" if few else "channels_last"
-
-
-def picture_shape(config: NetworkConfig, observation: ObservationSpec) -> tuple[int, ...]:
-    """An observation's shape for encoders; for images ``[height, width, channels]``."""
-    shape = observation.shape
-    turned = config.image_layout == "channels_first" and config.encoder != "mlp"
-    return (*shape[1:], shape[0]) if turned and len(shape) == 3 else shape
-
-
-def _resolved_memory(config: NetworkConfig, hidden_sizes: tuple[int, ...]) -> dict[str, Any]:
-    """Sizes and inputs of the memory; None for those that it does not use."""
-    gated, history = config.memory != "none", config.memory == "history"
-    recall = config.recall
-    if recall is None:
-        recall = ("action",) if history else ()
-    return {
-        "recall": recall,
-        "memory_size": (config.memory_size or hidden_sizes[-1]) if gated else None,
-        "memory_horizon": (config.memory_horizon or DEFAULT_HORIZON) if gated else None,
-        "history_length": (config.history_length or DEFAULT_WINDOW) if history else None,
-    }
+def make_encoder(config: NetworkConfig, observation: ObservationSpec) -> nn.Module:
+    """The encoder of a resolved configuration, for one kind of observation."""
+    if not isinstance(config.encoder, str) or ":" in config.encoder:
+        return OwnEncoder(own_module(config))
+    if config.encoder == "grid":
+        sizes = grid_sizes(observation.categories or (), observation.shape)
+        return GridEncoder(config, sizes)
+    if config.encoder == "map":
+        return MapEncoder(config, observation.parts)
+    return ENCODERS[config.encoder](config)

@@ -1,6 +1,6 @@
 """One network: an encoder, a memory and heads. It may also read the previous step."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import chex
 import flax.linen as nn
@@ -8,11 +8,17 @@ import jax
 import jax.numpy as jnp
 
 from ppg_jax.config import NetworkConfig
-from ppg_jax.functional import Categorical, DiagGaussian, Distribution, MultiCategorical
-from ppg_jax.networks.encoders import ENCODERS
+from ppg_jax.functional import (
+    Categorical,
+    DiagGaussian,
+    Distribution,
+    MultiCategorical,
+    TanhGaussian,
+)
+from ppg_jax.networks.encoders import make_encoder
 from ppg_jax.networks.layers import Dense, make_initializer
 from ppg_jax.networks.memory import MEMORIES
-from ppg_jax.types import ActionSpec, Recalled
+from ppg_jax.types import ActionSpec, ObservationSpec, Recalled
 
 POLICY, VALUE, AUX_VALUE = "policy_head", "value_head", "aux_value_head"
 """Names of heads."""
@@ -21,37 +27,62 @@ POLICY_NET, VALUE_NET = "policy_net", "value_net"
 
 
 def make_policy(
-    action: ActionSpec, out: chex.Array, log_std: chex.Array | None = None
+    action: ActionSpec,
+    out: chex.Array,
+    log_std: chex.Array | None = None,
+    legal: chex.Array | None = None,
 ) -> Distribution:
     """The distribution over actions for network outputs ``[..., sum(sizes)]``.
 
     Args:
       action: the action space.
       out: logits, or means of continuous actions, float32.
-      log_std: ``[A]``, for continuous actions only.
+      log_std: as ``out``, for continuous actions only.
+      legal: which discrete actions are legal, bool as ``out``; None: all.
     """
     if action.kind == "discrete":
-        return Categorical.from_logits(out)
+        return Categorical.from_logits(out, legal)
     if action.kind == "multi_discrete":
-        return MultiCategorical.from_logits(out, action.sizes)
+        return MultiCategorical.from_logits(out, action.sizes, legal)
     assert log_std is not None
-    return DiagGaussian(out, jnp.broadcast_to(log_std, out.shape))
+    return (TanhGaussian if action.squashed else DiagGaussian)(out, log_std)
+
+
+LOG_STD_RANGE = -20.0, 2.0
+"""Limits of a log standard deviation that the network computes, so that it cannot overflow."""
+
+
+class Policy(NamedTuple):
+    """How a policy's actions are distributed.
+
+    Attributes:
+      action: the action space.
+      state_std: whether the network computes the standard deviations; otherwise they are
+        parameters.
+    """
+
+    action: ActionSpec
+    state_std: bool
 
 
 class PolicyHead(nn.Module):
     """Features ``[..., F]`` to a distribution over actions, in float32."""
 
-    action: ActionSpec
+    policy: Policy
     kernel_init: Any
 
     @nn.compact
-    def __call__(self, features: chex.Array) -> Distribution:
-        out = Dense(sum(self.action.sizes), self.kernel_init, name="dense")(features)
-        out = out.astype(jnp.float32)
-        if self.action.kind != "continuous":
-            return make_policy(self.action, out)
+    def __call__(self, features: chex.Array, legal: chex.Array | None = None) -> Distribution:
+        action, state_std = self.policy
+        width = sum(action.sizes)
+        out = Dense(width, self.kernel_init, name="dense")(features).astype(jnp.float32)
+        if action.kind != "continuous":
+            return make_policy(action, out, legal=legal)
+        if state_std:
+            log_std = Dense(width, self.kernel_init, name="log_std")(features).astype(jnp.float32)
+            return make_policy(action, out, jnp.clip(log_std, *LOG_STD_RANGE))
         log_std = self.param("log_std", nn.initializers.zeros_init(), out.shape[-1:])
-        return make_policy(self.action, out, log_std)
+        return make_policy(action, out, jnp.broadcast_to(log_std, out.shape))
 
 
 class ValueHead(nn.Module):
@@ -69,12 +100,13 @@ class Network(nn.Module):
     """Encoder, memory and some heads, applied in this order."""
 
     config: NetworkConfig
-    action: ActionSpec
+    observation: ObservationSpec
+    policy: Policy
     heads: tuple[str, ...]
 
     def setup(self) -> None:
         """Attributes give the parameters their names."""
-        self.encoder = ENCODERS[self.config.encoder](self.config)
+        self.encoder = make_encoder(self.config, self.observation)
         self.memory = MEMORIES[self.config.memory](self.config)
         for name in self.heads:
             setattr(self, name, self._head(name))
@@ -84,7 +116,9 @@ class Network(nn.Module):
     ) -> chex.Array:
         """Features ``[T, B, F]`` of observations and of the previous step ``beside [T, B, E]``."""
         lead = x.shape[:2]
-        x = x.reshape(-1, *x.shape[2:]).astype(self.config.compute_dtype)
+        x = x.reshape(-1, *x.shape[2:])
+        if jnp.issubdtype(x.dtype, jnp.floating):  # category numbers for a user's module stay
+            x = x.astype(self.config.compute_dtype)
         if beside is not None:
             beside = beside.reshape(-1, beside.shape[-1])
         return self.encoder(x, beside, **given).astype(jnp.float32).reshape(*lead, -1)
@@ -97,24 +131,32 @@ class Network(nn.Module):
         return summaries, states
 
     def decide(
-        self, summaries: chex.Array, wanted: tuple[str, ...], detach_value: bool
+        self,
+        summaries: chex.Array,
+        wanted: tuple[str, ...],
+        legal: chex.Array | None,
+        detach_value: bool,
     ) -> dict[str, Any]:
-        """Outputs of the wanted heads for the memory's summaries ``[T, B, F]``."""
+        """Outputs of the wanted heads for the memory's summaries ``[T, B, F]``.
+
+        ``legal``: which actions are legal, bool ``[T, B, sum(sizes)]``; None: all.
+        """
         cut = jax.lax.stop_gradient(summaries) if detach_value else summaries
-        return {name: getattr(self, name)(cut if name == VALUE else summaries) for name in wanted}
+        given: dict[str, tuple[Any, ...]] = {VALUE: (cut,), POLICY: (summaries, legal)}
+        return {name: getattr(self, name)(*given.get(name, (summaries,))) for name in wanted}
 
     def __call__(
         self, x: chex.Array, beside: chex.Array | None, starts: chex.Array, state: Any
     ) -> dict[str, Any]:
         """All parts once, to create their parameters."""
         summaries, _ = self.remember(self.encode(x, beside, {}), starts, state)
-        return self.decide(summaries, self.heads, False)
+        return self.decide(summaries, self.heads, None, False)
 
     def _head(self, name: str) -> nn.Module:
         normed, c = self.config.init == "normed", self.config
         if name == POLICY:
             init = make_initializer(c.init, c.policy_head_scale or (0.1 if normed else 0.01))
-            return PolicyHead(self.action, init)
+            return PolicyHead(self.policy, init)
         init = make_initializer(c.init, c.value_head_scale or (0.1 if normed else 1.0))
         return ValueHead(init)
 
@@ -134,9 +176,9 @@ def previous_step(action: ActionSpec, recalled: Recalled | None) -> chex.Array |
 
 
 def _action_numbers(spec: ActionSpec, actions: chex.Array) -> chex.Array:
-    """Continuous actions unchanged, discrete ones one-hot. Action -1 (none) becomes zeros."""
+    """Continuous actions as they act, discrete ones one-hot. Action -1 (none) becomes zeros."""
     if spec.kind == "continuous":
-        return actions
+        return jnp.tanh(actions) if spec.squashed else actions
     if spec.kind == "discrete":
         return jax.nn.one_hot(actions, spec.sizes[0])
     columns = [jax.nn.one_hot(actions[..., i], n) for i, n in enumerate(spec.sizes)]

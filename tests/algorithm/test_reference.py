@@ -18,8 +18,9 @@ from ppg_jax.config.config import Config
 from ppg_jax.config.network import NetworkConfig
 from ppg_jax.functional.running_stats import init_stats
 from ppg_jax.networks.agent import Agent, Unroll
-from ppg_jax.networks.encoders import ImpalaEncoder, resolve_network
+from ppg_jax.networks.encoders import ImpalaEncoder
 from ppg_jax.networks.network import POLICY
+from ppg_jax.networks.resolve import resolve_network
 from ppg_jax.types import (
     ActionSpec,
     AuxBuffer,

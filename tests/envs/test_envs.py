@@ -9,8 +9,8 @@ import pytest
 
 from ppg_jax.config.fields import ConfigError, FrozenMapping
 from ppg_jax.envs import vector
-from ppg_jax.envs.spaces import MultiDiscrete, random_action
 from ppg_jax.envs.make import make_env
+from ppg_jax.envs.spaces import MultiDiscrete, random_action
 from ppg_jax.envs.suites.gymnax import available_envs
 from ppg_jax.envs.vector import reset_envs, step_envs
 from tests import probes

@@ -7,8 +7,7 @@ import pytest
 
 from ppg_jax.config.config import Config
 from ppg_jax.config.fields import ConfigError
-from ppg_jax.envs.make import make_training_env
-from ppg_jax.envs.make import make_env
+from ppg_jax.envs.make import make_env, make_training_env
 from ppg_jax.envs.vector import reset_envs, step_envs
 from ppg_jax.envs.wrappers.partial_observation import PartlyObserved
 from ppg_jax.envs.wrappers.tasks import Tasks

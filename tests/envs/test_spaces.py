@@ -11,10 +11,10 @@ from gymnax.environments import spaces as gymnax_spaces
 
 from ppg_jax import Config, ConfigError, load_run, make_train, run
 from ppg_jax.algorithm.ppg import build
-from ppg_jax.envs.make import make_training_env
+from ppg_jax.envs.make import make_env, make_training_env
 from ppg_jax.envs.spaces import MultiDiscrete, read_action_space
-from ppg_jax.envs.make import make_env
 from ppg_jax.functional.running_stats import init_stats, update_stats
+from ppg_jax.networks import reading
 from ppg_jax.networks.agent import Unroll, make_agent
 from ppg_jax.types import Inputs, NetworkState
 from tests import probes
@@ -192,7 +192,7 @@ SEEN = {
 def read(env, config, obs):
     """What encoders get of an observation."""
     agent = make_agent(config, env.observation, env.action)
-    return agent._read(env.store(obs)[None], None)[0]
+    return reading.read(agent.network, env.observation, env.store(obs)[None], None)[0]
 
 
 @pytest.mark.parametrize("name", SEEN)

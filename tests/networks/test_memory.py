@@ -9,9 +9,9 @@ import pytest
 from ppg_jax.config.config import Config
 from ppg_jax.config.fields import ConfigError
 from ppg_jax.config.network import NetworkConfig
-from ppg_jax.networks.encoders import resolve_network
 from ppg_jax.networks.memory import MEMORIES, last_state, unroll_memory
 from ppg_jax.networks.recurrence import gru_cell, linear_recurrence, lstm_cell, recur
+from ppg_jax.networks.resolve import resolve_network
 from ppg_jax.types import ObservationSpec
 
 pytestmark = pytest.mark.slow

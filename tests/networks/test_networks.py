@@ -13,9 +13,9 @@ from ppg_jax.config.fields import ConfigError
 from ppg_jax.config.network import NetworkConfig
 from ppg_jax.functional.running_stats import init_stats, update_stats
 from ppg_jax.networks.agent import Agent, Unroll
-from ppg_jax.networks.encoders import resolve_network
 from ppg_jax.networks.layers import Dense, make_initializer, normed_columns
 from ppg_jax.networks.network import AUX_VALUE, POLICY, VALUE, previous_step
+from ppg_jax.networks.resolve import resolve_network
 from ppg_jax.types import ActionSpec, Inputs, NetworkState, ObservationSpec, Recalled, no_step
 
 KEY = jax.random.key(0)

@@ -160,12 +160,21 @@ class GymnaxEnvironment(SuiteEnvironment):
         self.env, self.params = env, params
         self.name = str(getattr(env, "name", type(env).__name__))
         self.max_episode_steps = limit
-        self.observation_space = env.observation_space(params)
-        self.action_space = env.action_space(params)
         self._is_truncated = _truncation(env, params)
         self.task_fields = TASK_FIELDS.get(self.name, getattr(env, "task_fields", ()))
         self.mask_key = getattr(env, "mask_key", None)
         self.default_key = getattr(env, "default_key", None)
+
+    # Properties, because gymnax's spaces hold arrays, which would stay in a device's memory.
+    @property
+    def observation_space(self) -> Any:
+        """Space of the observations."""
+        return self.env.observation_space(self.params)
+
+    @property
+    def action_space(self) -> Any:
+        """Space of the actions."""
+        return self.env.action_space(self.params)
 
     def reset(self, key: chex.PRNGKey) -> tuple[Any, Any]:
         """Begins an episode and returns ``(obs, state)``."""

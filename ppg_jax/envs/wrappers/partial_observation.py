@@ -10,6 +10,7 @@ import numpy as np
 from ppg_jax.config import ConfigError
 from ppg_jax.envs.base import Environment, StepResult
 from ppg_jax.envs.wrappers.base import Wrapper
+from ppg_jax.types import Observation
 
 _DROP = 0xD209
 """Number folded into the keys that drop observations, so that no other draw uses these keys."""
@@ -22,6 +23,8 @@ class PartlyObserved(Wrapper):
     observations are the flickering games of Hausknecht & Stone (2015, arXiv:1507.06527). Shapes do
     not change, so the same network can also play the fully observed environment.
 
+    A value network with observations of its own still sees everything.
+
     Args:
       env: environment to wrap.
       hide_components: indices of the flattened observation.
@@ -29,7 +32,7 @@ class PartlyObserved(Wrapper):
         reset. A hidden or dropped category number is -1, which networks read as zeros.
 
     Raises:
-      ConfigError: there is no such component.
+      ConfigError: there is no such component, or observations are stored as bits.
     """
 
     def __init__(
@@ -37,6 +40,11 @@ class PartlyObserved(Wrapper):
     ) -> None:
         super().__init__(env)
         self._drop = drop_observations
+        if env.observation.segments:
+            raise ConfigError(
+                "observation_dtype: mixed cannot be used with hide_components and "
+                "drop_observations; use native"
+            )
         shape, named = env.observation.shape, env.observation.categories is not None
         scalar = named and not shape
         size = int(np.prod(shape, dtype=int))
@@ -55,13 +63,18 @@ class PartlyObserved(Wrapper):
         """Converts an observation to its stored form, with hidden components blanked."""
         return self._hide(self._env.store(obs))
 
-    def _hide(self, obs: chex.Array) -> chex.Array:
+    def _hide(self, obs: Any) -> Any:
+        if isinstance(obs, Observation):
+            return obs.replace(policy=self._hide(obs.policy))
         return jnp.where(self._shown, obs, jnp.full_like(obs, self._nothing))
 
-    def _see(self, key: chex.PRNGKey, obs: chex.Array) -> chex.Array:
+    def _see(self, key: chex.PRNGKey, obs: Any) -> Any:
         obs = self._hide(obs)
-        if not self._drop:
-            return obs
+        return self._maybe_drop(key, obs) if self._drop else obs
+
+    def _maybe_drop(self, key: chex.PRNGKey, obs: Any) -> Any:
+        if isinstance(obs, Observation):
+            return obs.replace(policy=self._maybe_drop(key, obs.policy))
         lost = jax.random.bernoulli(jax.random.fold_in(key, _DROP), self._drop)
         return jnp.where(lost, jnp.full_like(obs, self._nothing), obs)
 

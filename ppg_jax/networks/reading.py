@@ -1,0 +1,75 @@
+"""Observations as the encoders read them: unpacked, scaled or standardised, one-hot."""
+
+from typing import Any
+
+import chex
+import jax.numpy as jnp
+
+from ppg_jax.config import NetworkConfig
+from ppg_jax.functional import RunningStats, init_stats, one_hot, standardize, unpack_bits
+from ppg_jax.functional import update_stats as update
+from ppg_jax.networks.own_module import is_own
+from ppg_jax.networks.resolve import turned
+from ppg_jax.types import Observation, ObservationSpec, Packed
+
+
+def part_of(obs: Any, value: bool) -> Any:
+    """The part of an observation, or of its statistics, for the policy or the value network."""
+    if not isinstance(obs, Observation):
+        return obs
+    return obs.value if value and obs.value is not None else obs.policy
+
+
+def unpacked(spec: ObservationSpec, obs: Any) -> chex.Array:
+    """Observations as one array ``[..., *spec.shape]``, also if they are stored as ``Packed``."""
+    if not isinstance(obs, Packed):
+        return obs
+    flags = unpack_bits(obs.bits, sum(n for are_bits, n in spec.segments if are_bits))
+    if obs.numbers is not None:
+        flags = flags.astype(jnp.float32)
+    sources, taken, pieces = {True: flags, False: obs.numbers}, {True: 0, False: 0}, []
+    for are_bits, n in spec.segments:
+        start = taken[are_bits]
+        pieces.append(sources[are_bits][..., start : start + n])
+        taken[are_bits] += n
+    joined = jnp.concatenate(pieces, axis=-1)
+    return joined.reshape(*joined.shape[:-1], *spec.shape)
+
+
+def read(
+    network: NetworkConfig, spec: ObservationSpec, obs: Any, stats: RunningStats | None
+) -> chex.Array:
+    """Observations as an encoder takes them: float32, scaled or standardised; categories one-hot.
+
+    Args:
+      network: configuration of the network.
+      spec: what the observations are.
+      obs: stored observations, ``[..., *spec.shape]`` or ``Packed``.
+      stats: statistics that standardise them, or None.
+    """
+    obs = unpacked(spec, obs)
+    if spec.categories is not None:
+        if is_own(network.encoder):
+            return obs.astype(jnp.int32)
+        return one_hot(obs, spec.categories, spec.shape)
+    if stats is not None:
+        x = standardize(stats, obs)
+    else:
+        x = obs.astype(jnp.float32)
+        x = x if spec.scale == 1.0 else x * (1.0 / spec.scale)
+    return jnp.moveaxis(x, -3, -1) if turned(network, spec) else x
+
+
+def initial_stats(spec: ObservationSpec) -> Any:
+    """Statistics of observations before any data; for both parts if the networks read others."""
+    stats = init_stats(spec.shape)
+    return stats if spec.value is None else Observation(stats, init_stats(spec.value.shape))
+
+
+def update_stats(spec: ObservationSpec, stats: Any, obs: Any) -> Any:
+    """Merges observations ``[..., *shape]`` into the statistics."""
+    policy = unpacked(spec, part_of(obs, value=False))
+    if spec.value is None:
+        return update(stats, policy)
+    value = unpacked(spec.value, part_of(obs, value=True))
+    return Observation(update(stats.policy, policy), update(stats.value, value))

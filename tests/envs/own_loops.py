@@ -1,0 +1,93 @@
+"""Every suite stepped by its own functions, without this package, for the conformance test.
+
+A loop is ``(reset, step)``: ``reset(key) -> (obs, state)`` and ``step(key, state, action) -> (obs,
+state, reward, ended)``, where ``ended`` does not know the time limit.
+"""
+
+import jax
+import jax.numpy as jnp
+
+
+def gymnax(env_id):
+    import gymnax
+
+    env, params = gymnax.make(env_id)
+
+    def step(key, state, action):
+        obs, state, reward, terminated, _ = env.step_env(key, state, action, params)
+        return obs, state, reward, terminated
+
+    return lambda key: env.reset_env(key, params), step
+
+
+def jumanji(env_id):
+    import jumanji
+
+    env = jumanji.make(env_id)
+    if getattr(env, "time_limit", None) is not None:
+        env.time_limit = 2**31 - 1
+
+    def reset(key):
+        state, first = env.reset(key)
+        return first.observation, state
+
+    def step(key, state, action):
+        state, after = env.step(state, action)
+        return after.observation, state, after.reward, after.last()
+
+    return reset, step
+
+
+def navix(env_id):
+    import navix
+
+    env = navix.make(env_id)
+
+    def reset(key):
+        first = env.reset(key)
+        return first.observation, first
+
+    def step(key, state, action):
+        after = env._step(state, action)
+        return after.observation, after, after.reward, after.is_termination()
+
+    return reset, step
+
+
+def pgx(env_id):
+    import pgx
+
+    env = pgx.make(env_id)
+
+    def reset(key):
+        state = env.init(key)
+        return state.observation, state
+
+    def step(key, state, action):
+        state = env.step(state, action, key)
+        return state.observation, state, state.rewards[0], state.terminated
+
+    return reset, step
+
+
+def xminigrid(env_id):
+    import xminigrid
+
+    env, params = xminigrid.make(env_id)
+
+    def reset(key):
+        first = env.reset(params, key)
+        return first.observation, first
+
+    def step(key, state, action):
+        after = env.step(params, state, action)
+        return after.observation, after, after.reward, after.discount == 0
+
+    return reset, step
+
+
+def flat(obs):
+    """All numbers of an observation but its mask, as a float32 vector."""
+    leaves = jax.tree_util.tree_leaves_with_path(obs)
+    kept = [x for path, x in leaves if "action_mask" not in jax.tree_util.keystr(path)]
+    return jnp.concatenate([jnp.asarray(x, jnp.float32).reshape(-1) for x in kept])

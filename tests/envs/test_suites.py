@@ -1,0 +1,220 @@
+"""One conformance test for every suite. A new suite gets it by a line in ``CASES``.
+
+Suites that are not installed are skipped: ``make test`` has gymnax and the light ones, ``make
+test-suites`` has all.
+"""
+
+import functools
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from ppg_jax.config import ConfigError, FrozenMapping
+from ppg_jax.envs import draw_randomness, random_action, reset_envs, suites, take_step
+from ppg_jax.envs.make import make_env
+from tests.envs import own_loops
+
+CASES = [
+    "gymnax/CartPole-v1",
+    "xminigrid/MiniGrid-DoorKey-6x6",
+    "jumanji/Snake-v1",
+    "jumanji/Connector-v3",
+    "jumanji/Tetris-v0",
+    "pgx/minatar-breakout",
+    "navix/Navix-DoorKey-5x5-v0",
+]
+PHYSICS = ("brax", "playground")
+"""Suites that round differently in another program."""
+B, T = 4, 500
+
+
+def installed(env_id):
+    suite = suites()[env_id.partition("/")[0]]
+    return suite.installed
+
+
+@pytest.fixture(params=CASES)
+def env_id(request):
+    if not installed(request.param):
+        pytest.skip(f"{request.param} is not installed")
+    return request.param
+
+
+@functools.cache
+def environment(env_id, **params):
+    return make_env(env_id, FrozenMapping(params))
+
+
+def own(env_id):
+    suite, _, name = env_id.partition("/")
+    return getattr(own_loops, suite)(name)
+
+
+def choose(where, new, old):
+    def leaf(new, old):
+        return jnp.where(where.reshape(where.shape + (1,) * (jnp.ndim(old) - 1)), new, old)
+
+    return jax.tree.map(leaf, new, old)
+
+
+def play(env, key, num_steps=T):
+    """Random legal actions through this package."""
+
+    def step(envs, key):
+        action_key, env_key = jax.random.split(key)
+        keys = jax.random.split(action_key, B)
+        actions = jax.vmap(functools.partial(random_action, env.action))(keys, envs.obs)
+        randomness = draw_randomness(env, env_key, B)
+        after, result = take_step(env, randomness, envs, actions)
+        return after, (envs.obs, envs.starts, actions, result, randomness)
+
+    reset_key, play_key = jax.random.split(key)
+    start = reset_envs(env, reset_key, B)
+    return jax.lax.scan(step, start, jax.random.split(play_key, num_steps))
+
+
+def same_types(new, like):
+    """Leaves with the dtypes of others; random keys as they are."""
+
+    def cast(new, like):
+        is_key = jax.dtypes.issubdtype(like.dtype, jax.dtypes.prng_key)
+        return new if is_key else jnp.asarray(new).astype(like.dtype).reshape(like.shape)
+
+    return jax.tree.map(cast, new, like)
+
+
+def play_alone(env, loop, key, played):
+    """The same actions and keys through the suite's own functions."""
+    reset, own_step = loop
+    limit = env.max_episode_steps or 2**30
+    zeros = jnp.zeros(B, jnp.int32), jnp.zeros(B, jnp.float32)
+
+    def step(carry, inputs):
+        obs, state, lengths, returns = carry
+        actions, randomness = inputs
+        acted = jax.vmap(env.to_env)(actions)
+        final, state, reward, ended = jax.vmap(own_step)(randomness.step, state, acted)
+        reward = jnp.asarray(reward, jnp.float32).reshape(B, -1).sum(-1)
+        lengths, returns = lengths + 1, returns + reward
+        done = jnp.asarray(ended, jnp.bool_) | (lengths >= limit)
+        fresh = jax.vmap(reset)(randomness.reset)
+        after = choose(
+            done, (*fresh, *zeros), (final, same_types(state, fresh[1]), lengths, returns)
+        )
+        return same_types(after, carry), (obs, final, returns, lengths, done)
+
+    *_, actions, _, randomness = played
+    reset_key, _ = jax.random.split(key)
+    fresh = jax.vmap(reset)(jax.random.split(reset_key, B))
+    start = jax.tree.map(jnp.asarray, (*fresh, *zeros))
+    return jax.lax.scan(step, start, (actions, randomness))[1]
+
+
+@functools.cache
+def both(env_id):
+    """Both loops as one program. In another program physics would round differently."""
+    env, loop = environment(env_id), own(env_id)
+
+    def program(key):
+        after, played = play(env, key)
+        return after, played, play_alone(env, loop, key, played)
+
+    return jax.jit(program)
+
+
+def stored(env, obs):
+    """What the policy reads, as float vectors ``[..., F]``."""
+    part = obs.policy if hasattr(obs, "policy") else obs
+    return np.asarray(part, np.float32).reshape(
+        *part.shape[: part.ndim - len(env.observation.shape)], -1
+    )
+
+
+def test_it_is_the_suites_own_loop(env_id):
+    """Returns, lengths, ends and final observations over 2,000 random steps; twice the same."""
+    env, key = environment(env_id), jax.random.key(1)
+    after, played, alone = both(env_id)(key)
+    seen, starts, _, result, _ = played
+    obs, final, returns, lengths, done = alone
+    np.testing.assert_array_equal(result.terminated | result.truncated, done)
+    assert done.any()
+    np.testing.assert_array_equal(result.lengths, lengths)
+    np.testing.assert_allclose(result.returns, returns, rtol=1e-6)
+    np.testing.assert_array_equal(starts[1:], done[:-1])
+    flat = jax.vmap(jax.vmap(own_loops.flat))
+    np.testing.assert_allclose(stored(env, seen), flat(obs), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(stored(env, result.final_obs), flat(final), rtol=1e-4, atol=1e-5)
+    if env.max_episode_steps:
+        assert not (result.truncated & (lengths < env.max_episode_steps)).any()
+    chex.assert_trees_all_equal((after, played), both(env_id)(key)[:2])
+
+
+def test_states_keep_their_types_and_programs_have_no_callback(env_id):
+    env = environment(env_id)
+
+    def step(key):
+        obs, state = env.reset(key)
+        action = random_action(env.action, key, obs)
+        result = env.step(key, state, action)
+        return (obs, state), (result.obs, result.state)
+
+    before, after = jax.eval_shape(step, jax.random.key(0))
+    assert jax.tree.structure(before) == jax.tree.structure(after)
+    for x, y in zip(jax.tree.leaves(before), jax.tree.leaves(after), strict=True):
+        assert (x.shape, x.dtype) == (y.shape, y.dtype)
+        assert not x.weak_type
+        assert not y.weak_type
+    assert "callback" not in str(jax.make_jaxpr(step)(jax.random.key(0)))
+
+
+def test_a_time_limit_cuts_and_does_not_terminate(env_id):
+    env = environment(env_id, max_steps_in_episode=6)
+    _, (_, _, _, result, _) = jax.jit(lambda key: play(env, key, 24))(jax.random.key(2))
+    reached = np.asarray(result.lengths == 6)
+    assert (result.truncated | result.terminated)[reached].all()
+    assert result.truncated.any()
+    assert result.lengths.max() == 6
+    assert not (result.truncated & ~reached).any()
+
+
+def test_vmapped_seeds_equal_single_ones(env_id):
+    env = environment(env_id)
+    keys = jax.random.split(jax.random.key(3), 2)
+    alone = jax.jit(lambda key: play(env, key, 40)[1][3])
+    together = jax.jit(jax.vmap(lambda key: play(env, key, 40)[1][3]))(keys)
+    tolerance = 1e-3 if env_id.startswith(PHYSICS) else 1e-6
+    for i in range(2):
+        one = jax.tree.map(lambda x, i=i: x[i], together)
+        chex.assert_trees_all_close(alone(keys[i]), one, rtol=tolerance, atol=tolerance)
+
+
+def test_no_random_action_is_illegal(env_id):
+    env = environment(env_id)
+    if not env.action.masked:
+        pytest.skip("it has no mask")
+    _, (obs, _, actions, _, _) = jax.jit(lambda key: play(env, key, 40))(jax.random.key(4))
+    legal = np.unpackbits(np.asarray(obs.legal), -1, sum(env.action.sizes), "little")
+    starts = np.cumsum((0, *env.action.sizes[:-1]))
+    chosen = np.asarray(actions).reshape(40, B, -1) + starts
+    assert np.take_along_axis(legal, chosen, -1).all()
+    assert not legal.all() or env_id.startswith("pgx/minatar")  # there all are legal
+
+
+def test_unknown_names_are_refused(env_id):
+    suite, _, name = env_id.partition("/")
+    with pytest.raises(ConfigError, match=f"env: '?.*{name}x"):
+        make_env(f"{suite}/{name}x")
+    with pytest.raises(ConfigError, match="env_params.max_stepz"):
+        make_env(env_id, FrozenMapping({"max_stepz": 3}))
+    with pytest.raises(ConfigError, match="env_kwargs"):
+        make_env(env_id, env_kwargs=FrozenMapping({"no_such_thing": 3}))
+    with pytest.raises(ConfigError, match=r"max_steps_in_episode: 0 is invalid"):
+        make_env(env_id, FrozenMapping({"max_steps_in_episode": 0}))
+
+
+def test_an_unknown_suite_is_refused():
+    with pytest.raises(ConfigError, match="no suite 'craftx'; did you mean craftax"):
+        make_env("craftx/Craftax-Symbolic-v1")
