@@ -19,6 +19,9 @@ SURFACE = {"__init__", "__main__", "logging"}
 ONLY_IN = {
     "gymnax": "envs",
     "gymnasium": "envs",
+    "brax": "envs",
+    "craftax": "envs",
+    "mujoco": "envs",
     "flax.linen": "networks",
     "flax.nnx": "networks",
     "optax": "algorithm",

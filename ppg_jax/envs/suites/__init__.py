@@ -5,7 +5,7 @@ other folder imports these libraries, and a file imports its library only inside
 libraries are not installed, and importing them takes seconds.
 """
 
-from ppg_jax.envs.suites import gymnax
+from ppg_jax.envs.suites import brax, craftax, gymnax
 
-SUITES = [gymnax.SUITE]
+SUITES = [brax.SUITE, craftax.SUITE, gymnax.SUITE]
 """All built-in suites. To add one, write its file and name it here."""
