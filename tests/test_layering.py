@@ -23,6 +23,7 @@ ONLY_IN = {
     "craftax": "envs",
     "envpool": "envs",
     "jumanji": "envs",
+    "mujoco": "envs",
     "mujoco_playground": "envs",
     "navix": "envs",
     "pgx": "envs",

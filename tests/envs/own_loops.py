@@ -6,6 +6,7 @@ state, reward, ended)``, where ``ended`` does not know the time limit.
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 
 def gymnax(env_id):
@@ -31,7 +32,11 @@ def jumanji(env_id):
         state, first = env.reset(key)
         return first.observation, state
 
+    sizes = tuple(np.ravel(getattr(env.action_spec, "num_values", ())).tolist())
+
     def step(key, state, action):
+        if len(sizes) > 1 and not jnp.ndim(action):  # a number for a combination
+            action = jnp.stack(jnp.unravel_index(action, sizes))
         state, after = env.step(state, action)
         return after.observation, state, after.reward, after.last()
 

@@ -5,7 +5,7 @@ other folder imports these libraries, and a file imports its library only inside
 libraries are not installed, and importing them takes seconds.
 """
 
-from ppg_jax.envs.suites import gymnax, jumanji, navix, pgx, xminigrid
+from ppg_jax.envs.suites import brax, craftax, gymnax, jumanji, navix, pgx, xminigrid
 
-SUITES = [gymnax.SUITE, jumanji.SUITE, navix.SUITE, pgx.SUITE, xminigrid.SUITE]
+SUITES = [suite.SUITE for suite in (brax, craftax, gymnax, jumanji, navix, pgx, xminigrid)]
 """All built-in suites. To add one, write its file and name it here."""
