@@ -4,9 +4,33 @@ A loop is ``(reset, step)``: ``reset(key) -> (obs, state)`` and ``step(key, stat
 state, reward, ended)``, where ``ended`` does not know the time limit.
 """
 
+import warnings
+from contextlib import contextmanager
+
 import jax
 import jax.numpy as jnp
 import numpy as np
+
+
+def brax(env_id):
+    with quiet():
+        from brax import envs
+
+        env = envs.get_environment(env_id)
+    return _of_physics(env)
+
+
+def craftax(env_id):
+    from craftax.craftax_env import make_craftax_env_from_name
+
+    env = make_craftax_env_from_name(env_id, auto_reset=False)
+    params = env.default_params.replace(max_timesteps=2**31 - 1)
+
+    def step(key, state, action):
+        obs, state, reward, done, _ = env.step_env(key, state, action, params)
+        return obs, state, reward, done
+
+    return lambda key: env.reset_env(key, params), step
 
 
 def gymnax(env_id):
@@ -75,6 +99,14 @@ def pgx(env_id):
     return reset, step
 
 
+def playground(env_id):
+    with quiet():
+        from mujoco_playground import registry
+
+        env = registry.load(env_id, config_overrides={"impl": "jax"})
+    return _of_physics(env)
+
+
 def xminigrid(env_id):
     import xminigrid
 
@@ -89,6 +121,29 @@ def xminigrid(env_id):
         return after.observation, after, after.reward, after.discount == 0
 
     return reset, step
+
+
+def _of_physics(env):
+    """The functions of Brax and of MuJoCo Playground, which warn while they are traced."""
+
+    def reset(key):
+        with quiet():
+            state = env.reset(key)
+        return state.obs, state
+
+    def step(key, state, action):
+        with quiet():
+            state = env.step(state, action)
+        return state.obs, state, state.reward, jnp.asarray(state.done) > 0
+
+    return reset, step
+
+
+@contextmanager
+def quiet():
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
 
 
 def flat(obs):

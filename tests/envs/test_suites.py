@@ -25,6 +25,9 @@ CASES = [
     "jumanji/Tetris-v0",
     "pgx/minatar-breakout",
     "navix/Navix-DoorKey-5x5-v0",
+    "brax/inverted_pendulum",
+    "craftax/Craftax-Classic-Symbolic-v1",
+    "playground/CartpoleBalance",
 ]
 PHYSICS = ("brax", "playground")
 """Suites that round differently in another program."""

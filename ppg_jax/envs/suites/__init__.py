@@ -5,7 +5,18 @@ other folder imports these libraries, and a file imports its library only inside
 libraries are not installed, and importing them takes seconds.
 """
 
-from ppg_jax.envs.suites import brax, craftax, gymnax, jumanji, navix, pgx, xminigrid
+from ppg_jax.envs.suites import (
+    brax,
+    craftax,
+    gymnax,
+    jumanji,
+    navix,
+    pgx,
+    playground,
+    xminigrid,
+)
 
-SUITES = [suite.SUITE for suite in (brax, craftax, gymnax, jumanji, navix, pgx, xminigrid)]
+SUITES = [
+    suite.SUITE for suite in (brax, craftax, gymnax, jumanji, navix, pgx, playground, xminigrid)
+]
 """All built-in suites. To add one, write its file and name it here."""

@@ -36,6 +36,8 @@ IDS = [
 ]
 OWN_LIMIT = "max_timesteps"
 """Craftax's own name of the time limit."""
+NOT_NUMBERS = ("fractal_noise_angles",)
+"""Fields of ``EnvParams`` that are arrays for the noise of the world."""
 FRAME_TILE = 16
 """Size of a tile in pictures, in pixels."""
 
@@ -67,7 +69,7 @@ def make(
 
 
 def _fields(record: Any) -> list[str]:
-    return [field.name for field in dataclasses.fields(record)]
+    return [f.name for f in dataclasses.fields(record) if f.name not in NOT_NUMBERS]
 
 
 def _changed(record: Any, section: str, changes: Mapping[str, Any], name: str) -> Any:
@@ -144,7 +146,7 @@ class CraftaxEnvironment(SuiteEnvironment):
             self._map = tuple(module.get_map_obs_shape())
             rest = (module.get_inventory_obs_shape(),)
             self.observation_space = Dict(
-                {"map": Box(0, 1, self._map, jnp.bool_), "numbers": Box(0.0, np.inf, rest)}
+                {"map": Box(0, 1, self._map, jnp.bool_), "numbers": Box(-np.inf, np.inf, rest)}
             )
 
     def reset(self, key: chex.PRNGKey) -> tuple[Any, Any]:
