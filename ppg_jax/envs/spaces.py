@@ -58,21 +58,24 @@ class MultiDiscrete:
       nvec: number of categories of each choice, ``[K]``; for arrays of category numbers, such as a
         grid of tiles, of any shape.
       dtype: dtype of the values.
+      start: smallest value.
     """
 
-    def __init__(self, nvec: Any, dtype: Any = jnp.int32) -> None:
+    def __init__(self, nvec: Any, dtype: Any = jnp.int32, start: int = 0) -> None:
         numbers = np.asarray(nvec)
         self.nvec = tuple(int(n) for n in numbers) if numbers.ndim == 1 else numbers
         self.shape = numbers.shape
         self.dtype = dtype
+        self.start = start
 
     def sample(self, key: chex.PRNGKey) -> chex.Array:
         """A uniformly random action, int32 ``[K]``."""
-        return jax.random.randint(key, self.shape, 0, jnp.array(self.nvec), self.dtype)
+        end = self.start + jnp.array(self.nvec)
+        return jax.random.randint(key, self.shape, self.start, end, self.dtype)
 
     def contains(self, x: chex.Array) -> chex.Array:
         """Whether every component of ``x [K]`` is a valid category; bool scalar."""
-        return jnp.all((x >= 0) & (x < jnp.array(self.nvec)))
+        return jnp.all((x >= self.start) & (x < self.start + jnp.array(self.nvec)))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -52,9 +52,14 @@ def jumanji(env_id):
     if getattr(env, "time_limit", None) is not None:
         env.time_limit = 2**31 - 1
 
+    def read(obs):
+        if env_id == "Connector-v3":  # numbers of agents are read one-hot
+            obs = obs._replace(grid=jax.nn.one_hot(obs.grid, 31))
+        return obs
+
     def reset(key):
         state, first = env.reset(key)
-        return first.observation, state
+        return read(first.observation), state
 
     sizes = tuple(np.ravel(getattr(env.action_spec, "num_values", ())).tolist())
 
@@ -62,7 +67,7 @@ def jumanji(env_id):
         if len(sizes) > 1 and not jnp.ndim(action):  # a number for a combination
             action = jnp.stack(jnp.unravel_index(action, sizes))
         state, after = env.step(state, action)
-        return after.observation, state, after.reward, after.last()
+        return read(after.observation), state, after.reward, after.last()
 
     return reset, step
 
@@ -111,6 +116,8 @@ def xminigrid(env_id):
     import xminigrid
 
     env, params = xminigrid.make(env_id)
+    if hasattr(params, "ruleset"):
+        params = params.replace(ruleset=example_ruleset())
 
     def reset(key):
         first = env.reset(params, key)
@@ -144,6 +151,23 @@ def quiet():
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
+
+
+def example_ruleset():
+    """The ruleset of XLand ids for which the configuration names none."""
+    from xminigrid.core.constants import TILES_REGISTRY, Colors, Tiles
+    from xminigrid.core.goals import TileNearGoal
+    from xminigrid.core.rules import TileNearRule
+    from xminigrid.types import RuleSet
+
+    pyramid, square = (Tiles.PYRAMID, Colors.BLUE), (Tiles.SQUARE, Colors.PURPLE)
+    red, green, yellow = ((Tiles.BALL, c) for c in (Colors.RED, Colors.GREEN, Colors.YELLOW))
+    rule = TileNearRule(*(TILES_REGISTRY[tile] for tile in (pyramid, square, red)))
+    return RuleSet(
+        goal=TileNearGoal(TILES_REGISTRY[red], TILES_REGISTRY[green]).encode(),
+        rules=rule.encode()[None],
+        init_tiles=jnp.stack([TILES_REGISTRY[x] for x in (pyramid, square, green, yellow)]),
+    )
 
 
 def flat(obs):
