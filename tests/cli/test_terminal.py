@@ -1,12 +1,13 @@
 """Streams, terminals and signals: trouble with showing is never a run's trouble."""
 
+import contextlib
 import io
 import os
 import pty
-import select
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -15,6 +16,7 @@ import pytest
 from rich.console import Console
 
 from ppg_jax import Config, run
+from ppg_jax import __main__ as entry
 from ppg_jax.cli.main import main
 from ppg_jax.cli.streams import Forgiving
 from ppg_jax.runs.progress import Bar, Lines, Snapshot, make_display
@@ -22,49 +24,74 @@ from ppg_jax.runs.progress import Bar, Lines, Snapshot, make_display
 PPG = [sys.executable, "-m", "ppg_jax"]
 TINY = [
     "cartpole", "--num-envs", "4", "--num-steps", "8", "--num-minibatches", "2", "--n-pi", "2",
-    "--num-aux-minibatches", "2", "--total-timesteps", "320",
+    "--arch", "shared", "--e-aux", "0", "--total-timesteps", "320",  # PPO compiles sooner
 ]  # fmt: skip
 ENV = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"}
 
 
-def shell(line, **env):
+def shell(line):
     """Exit code of the first command of a pipe, and what stands on standard error."""
     script = ["bash", "-c", f"{line}; exit ${{PIPESTATUS[0]}}"]
-    done = subprocess.run(script, capture_output=True, text=True, env=ENV | env, check=False)
+    done = subprocess.run(script, capture_output=True, text=True, env=ENV, check=False)
     return done.returncode, done.stderr
 
 
 @pytest.mark.parametrize(
-    ("line", "env", "said"),
+    ("line", "said"),
     [
-        ("{} | head -1 > /dev/null", {}, ""),
-        ("{} > /dev/full", {}, "warning: standard output cannot be written: No space left"),
-        ("{} >&-", {}, "warning: standard output cannot be written: it is closed"),
-        ("{} >&- 2>&-", {}, ""),
-        ("{} > /dev/null", {"PYTHONIOENCODING": "ascii"}, ""),
+        ("{} | head -1 > /dev/null", ""),
+        ("{} > /dev/full", "warning: standard output cannot be written: No space left"),
+        ("{} >&-", "warning: standard output cannot be written: it is closed"),
+        ("{} >&- 2>&-", ""),
     ],
 )
-def test_a_run_goes_on_when_nothing_can_be_shown(tmp_path, line, env, said):
+def test_a_run_goes_on_when_nothing_can_be_shown(tmp_path, line, said):
     command = " ".join([*PPG, "train", *TINY, "--out", str(tmp_path / "run")])
-    code, err = shell(line.format(command), **env)
+    code, err = shell(line.format(command))
     assert code == 0, err
     assert err.startswith(said) if said else not err
-    assert (tmp_path / "run" / "summary.json").exists()
-    lines = (tmp_path / "run" / "metrics.csv").read_text().splitlines()
-    assert len(lines) == 11
+    assert_trained(tmp_path / "run")
 
 
-@pytest.mark.parametrize("args", ["list", "--help", "train -h"])
-def test_what_is_all_about_its_output(args):
-    command = " ".join([*PPG, args])
-    assert shell(f"{command} | head -1 > /dev/null") == (0, "")
-    code, err = shell(f"{command} > /dev/full")
-    assert code == 1
-    assert err == "error: standard output cannot be written: No space left on device\n"
-    code, err = shell(f"{command} >&-")
-    assert (code, err) == (1, "error: standard output cannot be written: it is closed\n")
-    code, err = shell(f"{command} > /dev/null", PYTHONIOENCODING="ascii")
-    assert (code, err) == (0, "")
+def assert_trained(folder):
+    assert (folder / "summary.json").exists()
+    assert len((folder / "metrics.csv").read_text().splitlines()) == 11
+
+
+@pytest.mark.parametrize(
+    ("args", "lines"),
+    [  # "list" imports every environment, and takes the way out that "--help" takes
+        ("list", ["{} > /dev/full"]),
+        ("--help", ["{} | head -1 > /dev/null", "{} > /dev/full", "{} >&-"]),
+        ("train -h", ["{} | head -1 > /dev/null", "{} > /dev/full", "{} >&-"]),
+    ],
+)
+def test_what_is_all_about_its_output(args, lines):
+    for line in lines:
+        code, err = shell(line.format(" ".join([*PPG, args])))
+        if "head" in line:
+            assert (code, err) == (0, "")
+            continue
+        why = "it is closed" if ">&-" in line else "No space left on device"
+        assert (code, err) == (1, f"error: standard output cannot be written: {why}\n")
+
+
+@pytest.mark.parametrize("args", [["list"], ["--help"], ["train", "-h"], ["train", *TINY]])
+def test_what_a_stream_of_ascii_cannot_say(tmp_path, monkeypatch, capsys, args):
+    """In this process, with the stream that ``PYTHONIOENCODING=ascii`` makes in one of its own."""
+    if len(args) > 2:
+        args = [*args, "--out", str(tmp_path / "run")]
+    monkeypatch.setattr(entry, "_take_signals", lambda: None)
+    monkeypatch.setattr(sys, "argv", ["ppg-jax", *args])
+    monkeypatch.setattr(sys, "stderr", sys.stderr)  # both are wrapped, and put back
+    with (tmp_path / "out").open("w", encoding="ascii") as stream:
+        monkeypatch.setattr(sys, "stdout", stream)
+        assert entry.main() == 0
+    monkeypatch.undo()
+    assert capsys.readouterr().err == ""
+    assert (tmp_path / "out").read_text().isascii()
+    if len(args) > 2:
+        assert_trained(tmp_path / "run")
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp1251", "cp437"])
@@ -92,26 +119,38 @@ def test_a_folder_that_is_gone(tmp_path):
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def in_a_terminal(command, **env):
-    """What a process shows in a terminal of its own, and its exit code."""
-    mine, theirs = pty.openpty()
-    process = subprocess.Popen(command, stdout=theirs, stderr=theirs, env=ENV | env)
-    os.close(theirs)
-    shown = b""
-    while process.poll() is None or select.select([mine], [], [], 0)[0]:
-        if select.select([mine], [], [], 0.2)[0]:
-            try:
-                shown += os.read(mine, 65536)
-            except OSError:  # the other side is closed
-                break
-    os.close(mine)
-    return shown.decode(), process.wait()
+@pytest.fixture
+def terminal(monkeypatch):
+    """Runs the command line in a terminal of its own; what that shows, and the exit code."""
+
+    def run_there(args, **env):
+        mine, theirs = pty.openpty()
+        for name, value in env.items():
+            monkeypatch.setenv(name, value)
+        shown = []
+
+        def read():
+            with contextlib.suppress(OSError):  # the other side is closed
+                while part := os.read(mine, 65536):
+                    shown.append(part)
+
+        reader = threading.Thread(target=read)
+        reader.start()
+        with os.fdopen(theirs, "w") as stream, monkeypatch.context() as patch:
+            patch.setattr(sys, "stdout", stream)
+            patch.setattr(sys, "stderr", stream)
+            code = main(args)
+        reader.join()
+        os.close(mine)
+        return b"".join(shown).decode(), code
+
+    return run_there
 
 
 @pytest.mark.parametrize(("term", "columns"), [("dumb", 80), ("xterm", 25)])
-def test_terminals_of_all_kinds(tmp_path, term, columns):
-    command = [*PPG, "train", *TINY, "--seeds", "2", "--out", str(tmp_path / "run")]
-    shown, code = in_a_terminal(command, TERM=term, COLUMNS=str(columns))
+def test_terminals_of_all_kinds(tmp_path, terminal, term, columns):
+    command = ["train", *TINY, "--seeds", "2", "--out", str(tmp_path / "run")]
+    shown, code = terminal(command, TERM=term, COLUMNS=str(columns))
     assert code == 0
     assert "phase 5/5" in shown
     assert "\u2026" not in shown
@@ -167,7 +206,7 @@ class Broken:
 @pytest.mark.parametrize("terminal", [False, True])
 def test_a_console_that_raises(error, terminal):
     config = Config(
-        num_envs=4, num_steps=8, num_minibatches=2, n_pi=2, num_aux_minibatches=2,
+        num_envs=4, num_steps=8, num_minibatches=2, n_pi=2, arch="shared", e_aux=0,
         total_timesteps=4 * 8 * 4, network={"hidden_sizes": (8,)},
     )  # fmt: skip
     console = Console(file=Broken(error), force_terminal=terminal)

@@ -14,7 +14,7 @@ from ppg_jax.execution.backend import kept_programs, use_compilation_cache
 
 TINY = [
     "--num-envs", "2", "--num-steps", "4", "--num-minibatches", "1", "--n-pi", "1",
-    "--num-aux-minibatches", "1", "--total-timesteps", "8", "--network.hidden-sizes", "4",
+    "--arch", "shared", "--e-aux", "0", "--total-timesteps", "8", "--network.hidden-sizes", "4",
     "--quiet",
 ]  # fmt: skip
 
@@ -53,17 +53,6 @@ def test_a_number_of_devices_set_by_hand_stays(by_hand):
     assert python("-c", COUNT, **by_hand)[0] == "3"
 
 
-def test_run_makes_cores_devices_by_itself():
-    """For later runs, which may want them, and for the cache, which tells their number apart."""
-    tiny = "num_envs=1, num_minibatches=1, num_steps=2, total_timesteps=2, n_pi=1, e_aux=0"
-    code = f"""
-import os, jax, ppg_jax
-ppg_jax.run(ppg_jax.load_config('cartpole', {tiny}), progress=False)
-print(jax.local_device_count(), len(os.sched_getaffinity(0)))
-"""
-    assert len(set(python("-c", code))) == 1
-
-
 def test_once_jax_runs_devices_stay():
     started = COUNT.replace("print", "jax.numpy.ones(3) + 1; print")
     assert python("-c", started)[0] == "1"
@@ -72,18 +61,6 @@ def test_once_jax_runs_devices_stay():
 def compiled(folder):
     """Programs in a cache."""
     return {path for path in folder.rglob("*-cache") if path.is_file()}
-
-
-def test_the_command_line_keeps_compiled_programs(tmp_path, monkeypatch):
-    # JAX keeps what took a second to compile, which changes with what else the machine does.
-    monkeypatch.setenv("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
-    out = iter(tmp_path / f"run{i}" for i in range(9))
-    train, ours = ["-m", "ppg_jax", "train", *TINY, "--out"], tmp_path / "ppg_jax"
-    python(*train, next(out), XDG_CACHE_HOME=tmp_path)
-    first = compiled(ours)
-    assert first
-    python(*train, next(out), XDG_CACHE_HOME=tmp_path)
-    assert compiled(ours) == first
 
 
 @pytest.mark.parametrize(("flags", "used"), [([], True), (["--no-cache"], False)])
@@ -114,29 +91,42 @@ def test_a_cache_folder_that_cannot_be_made(tmp_path, monkeypatch):
 
 
 RUNS = """
-import os, jax, ppg_jax
-options = dict(num_envs=2, num_steps=4, num_minibatches=1, n_pi=1, num_aux_minibatches=1, e_aux=1,
-               total_timesteps=8, network={"hidden_sizes": (4,)})
-ppg_jax.run(ppg_jax.Config(**options), progress=False, cache=CACHE)
-folder = jax.config.jax_compilation_cache_dir
+import os, sys, jax, ppg_jax
+events = []
+jax.monitoring.register_event_listener(lambda event, **_: events.append(event.split("/")[-1]))
+files = lambda: sum(len(names) for *_, names in os.walk(os.environ["XDG_CACHE_HOME"]))
+before = files()
+config = ppg_jax.load_config(sys.argv[1])
+ppg_jax.run(config.replace(num_steps=2, total_timesteps=4), progress=False, cache=False)
+print(jax.local_device_count() == len(os.sched_getaffinity(0)))
+print(jax.config.jax_compilation_cache_dir, files() - before, events.count("cache_hits"))
+ppg_jax.run(config, progress=False)
+print(files() - before, events.count("cache_hits") > 0)
+ppg_jax.run(config.replace(num_steps=3, total_timesteps=6), progress=False)
 jax.jit(lambda x: x * 3 + 1)(jax.numpy.ones(5))  # the caller's own
-print(repr(folder))
+print(jax.config.jax_compilation_cache_dir)
 """
 
 
-def test_a_run_from_python_keeps_compiled_programs(tmp_path, monkeypatch):
-    """Its own, and not what its caller compiles; another process finds them."""
+def test_runs_keep_compiled_programs_and_make_cores_devices(tmp_path, monkeypatch):
+    """The command line's are found by another process, whose own are kept too: those of its runs.
+
+    One process answers all this, because each has to import and compile first.
+    """
+    # JAX keeps what took a second to compile, which changes with what else the machine does.
     monkeypatch.setenv("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
-    monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR", raising=False)
-    told = python("-c", RUNS.replace("CACHE", "False"), XDG_CACHE_HOME=tmp_path)
-    assert (told, compiled(tmp_path)) == (["None"], set())
-    told = python("-c", RUNS.replace("CACHE", "True"), XDG_CACHE_HOME=tmp_path)
-    first = compiled(tmp_path / "ppg_jax")
-    assert told == ["None"]
+    out = tmp_path / "run"
+    python("-m", "ppg_jax", "train", *TINY, "--out", out, XDG_CACHE_HOME=tmp_path / "cache")
+    ours = tmp_path / "cache" / "ppg_jax"
+    first = compiled(ours)
     assert any("alone" in path.name for path in first)
-    assert not any("lambda" in path.name for path in first)
-    python("-c", RUNS.replace("CACHE", "True"), XDG_CACHE_HOME=tmp_path)
-    assert compiled(tmp_path / "ppg_jax") == first
+    told = python("-c", RUNS, out / "config.yaml", XDG_CACHE_HOME=tmp_path / "cache")
+    # Cores are devices for later runs, which may want them, and for the cache, which tells their
+    # number apart. Without the cache nothing is written or read; with it all is found.
+    assert told == ["True", "None", "0", "0", "0", "True", "None"]
+    added = compiled(ours) - first
+    assert any("alone" in path.name for path in added)
+    assert not any("lambda" in path.name for path in compiled(ours))
 
 
 def test_the_cache_is_on_while_somebody_needs_it(tmp_path, monkeypatch):
