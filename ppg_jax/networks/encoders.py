@@ -114,11 +114,10 @@ class OwnEncoder(nn.Module):
     category numbers as int32.
     """
 
-    module: nn.Module
+    own: nn.Module
 
-    @nn.compact
     def __call__(self, x: chex.Array, beside: chex.Array | None = None) -> chex.Array:
-        return flat(self.module.clone(name="own")(x), beside)
+        return flat(self.own(x), beside)
 
 
 class CnnEncoder(nn.Module):
