@@ -44,11 +44,15 @@ def policy_phase(c):
     return moved(state.params, after.params)
 
 
-def aux_phase(c):
+def aux_phase(c, **hparams):
     """Only the auxiliary phase: its policy phase has learning rate 0."""
     state = init(c, jax.random.key(0))
-    after, _ = jax.jit(train_phases, static_argnums=(0, 3))(c, c.hparams, state, 1)
+    after, _ = a_phase(c, c.hparams.replace(learning_rate=0.0, **hparams), state, 1)
     return moved(state.params, after.params)
+
+
+# Hyperparameters are arguments, so that an architecture's phase is compiled once for all tests.
+a_phase = jax.jit(train_phases, static_argnums=(0, 3))
 
 
 P, V = "policy_net.", "value_net."
@@ -72,9 +76,8 @@ def test_policy_phase_moves_exactly_its_parts(arch, epochs):
 
 @pytest.mark.parametrize("arch", ["dual", "detach", "single", "shared"])
 def test_auxiliary_phase_moves_exactly_its_parts(arch):
-    c = config(arch, "aux", hparams={"learning_rate": 0.0})
     want = POLICY_PHASE[arch] | {P + "aux_value_head"}
-    assert aux_phase(c) == want
+    assert aux_phase(config(arch, "aux")) == want
 
 
 def encoder_after(c, params):
@@ -106,11 +109,10 @@ def test_whether_the_auxiliary_phases_value_loss_reaches_the_encoder(arch, reach
     # The value head's own parameters shape the encoder's gradient only through that head.
     c = config(arch, "aux")
     state = init(c, jax.random.key(0))
-    phase = jax.jit(train_phases, static_argnums=(0, 3))
     hparams = c.hparams.replace(learning_rate=0.0)
 
     def encoder(state):
-        return jax.tree.leaves(phase(c, hparams, state, 1)[0].params["policy_net"]["encoder"])
+        return jax.tree.leaves(a_phase(c, hparams, state, 1)[0].params["policy_net"]["encoder"])
 
     head = state.params["policy_net"]["value_head"]
     flipped = state.params["policy_net"] | {"value_head": jax.tree.map(jnp.negative, head)}
@@ -124,6 +126,6 @@ def test_whether_the_auxiliary_phases_value_loss_reaches_the_encoder(arch, reach
 @pytest.mark.parametrize("arch", ["dual", "detach"])
 def test_the_auxiliary_head_trains_the_policys_encoder(arch):
     # Without the KL, and with targets the value head cannot pass on, only the aux head is left.
-    c = config(arch, "aux", hparams={"learning_rate": 0.0, "beta_clone": 0.0})
-    assert P + "encoder" in aux_phase(c)
-    assert P + "policy_head" not in aux_phase(c)
+    parts = aux_phase(config(arch, "aux"), beta_clone=0.0)
+    assert P + "encoder" in parts
+    assert P + "policy_head" not in parts

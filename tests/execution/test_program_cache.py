@@ -13,9 +13,9 @@ from ppg_jax.execution.layout import Layout
 from ppg_jax.execution.program_cache import kept
 from tests import probes
 
-SMALL = {
-    "num_envs": 4, "num_steps": 8, "num_minibatches": 2, "n_pi": 2, "num_aux_minibatches": 2,
-    "total_timesteps": 160, "network": {"hidden_sizes": (8,)},
+SMALL = {  # PPO of whole phases: two programs that compile soon
+    "num_envs": 4, "num_steps": 8, "num_minibatches": 2, "n_pi": 2, "arch": "shared", "e_aux": 0,
+    "total_timesteps": 128, "network": {"hidden_sizes": (8,)},
 }  # fmt: skip
 CONFIG = Config(**SMALL)
 ALONE = Layout("map", 1, 1, 1)
@@ -127,7 +127,7 @@ def test_an_edited_environment_is_trained():
     """Made anew, as by a notebook's cell that runs again, or set anew."""
 
     def returns(env):
-        result = ppg_jax.run(CONFIG.replace(env=env, n_pi=5), progress=False)
+        result = ppg_jax.run(CONFIG.replace(env=env, n_pi=4), progress=False)
         return result.metrics["episode_return"][0, -1]
 
     env = Equal(1.0)

@@ -20,11 +20,12 @@ def made(tmp_path_factory):
 
 def test_one_line_each(made):
     folder, result, config = made
-    swept = sweep(config, {"gamma": [0.9, 0.99]}, progress=False)
+    ppo = config.replace(arch="shared", e_aux=0)
+    swept = sweep(ppo, {"gamma": [0.9, 0.99]}, progress=False)
     for shown, words in (
         (repr(result), "<Run: PPG dual on CartPole-v1, 2 seeds, final return "),
         (repr(load_run(folder)), "<Saved run: PPG dual on CartPole-v1, 2 seeds, final return "),
-        (repr(swept), "<Sweep: PPG dual on CartPole-v1, 2 seeds, final return "),
+        (repr(swept), "<Sweep: PPO shared on CartPole-v1, 2 seeds, final return "),
     ):
         assert shown.startswith(words)
         assert "\n" not in shown

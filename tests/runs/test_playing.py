@@ -24,8 +24,9 @@ from tests import probes
 
 
 def small(**changes):
+    """Without auxiliary phases, which compile for long and leave nothing that plays."""
     fields = {
-        "num_envs": 4, "num_steps": 8, "num_minibatches": 2, "n_pi": 2, "num_aux_minibatches": 2,
+        "num_envs": 4, "num_steps": 8, "num_minibatches": 2, "n_pi": 2, "e_aux": 0,
         "total_timesteps": 4 * 8 * 4, "network": {"hidden_sizes": (8,)},
     }  # fmt: skip
     return Config(**fields | changes)

@@ -61,9 +61,14 @@ def test_a_seed_has_the_bits_that_it_has_alone(finished):
         np.testing.assert_array_equal(two.metrics[name][:1], x, name)
 
 
-def test_devices_share_the_seeds():
+@pytest.fixture(scope="module")
+def vmapped():
+    return run(small(strategy="vmap", devices=1), progress=False)
+
+
+def test_devices_share_the_seeds(vmapped):
     """Two of four seeds are on the first device, as both of two are."""
-    on_one = run(small(strategy="vmap", devices=1), progress=False)
+    on_one = vmapped
     on_two = run(small(strategy="vmap", devices=2, seeds=4), progress=False)
     for a, b in zip(
         jax.tree.leaves(on_one.state.params), jax.tree.leaves(on_two.state.params), strict=True
@@ -185,10 +190,9 @@ def test_a_bad_seed_is_reported_and_the_others_are_not_disturbed():
             np.testing.assert_array_equal(result.metrics[name][seed], x[seed], name)
 
 
-def test_vmap_and_map_learn_alike():
-    by_map, by_vmap = (
-        run(small(strategy=strategy), progress=False) for strategy in ("map", "vmap")
-    )
+def test_vmap_and_map_learn_alike(finished, vmapped):
+    (_, by_map), by_vmap = finished, vmapped
+    assert by_map.config.strategy == "map"
     assert by_vmap.config.strategy == "vmap"
     # The value network: the policy's first gradients are next to nothing, and Adam makes whole
     # steps of their rounding.
@@ -202,7 +206,8 @@ def test_vmap_and_map_learn_alike():
 
 def test_an_environment_object_is_noted_in_the_file(tmp_path):
     env = probes.ActionMustMatch()
-    run(small(env=env, seeds=1), out=tmp_path / "run", progress=False)
+    config = small(env=env, seeds=1, arch="shared", e_aux=0, total_timesteps=64 * 4)
+    run(config, out=tmp_path / "run", progress=False)
     path = tmp_path / "run" / "config.yaml"
     assert "was an object" in path.read_text().splitlines()[0]
     assert load_config(path, env=env).env is env
