@@ -81,8 +81,8 @@ def test_several_calls_are_one_call_bit_for_bit(run):
     phases = jax.jit(train_phases, static_argnums=(0, 3))
     state = jax.jit(init, static_argnums=0)(config, KEY)
     parts = []
-    for n in (1, 2):
-        state, metrics = phases(config, hparams, state, n)
+    for _ in range(3):  # of several phases: test_segments_do_not_depend_on_their_number
+        state, metrics = phases(config, hparams, state, 1)
         parts.append(metrics)
     state, metrics = jax.jit(train_tail, static_argnums=0)(config, hparams, state)
     parts.append(metrics)
@@ -119,8 +119,13 @@ def test_why_hyperparameters_are_hidden_from_the_compiler(monkeypatch, hide):
     monkeypatch.setattr(
         train, "hide_from_compiler", lambda h, _: barrier(jax.tree.map(jnp.float32, h))
     )
-    rates = {"max_grad_norm": 0.5, "value_coef": 0.7, "beta_clone": 1.3, "learning_rate": 3.3e-3}
-    config = small(env="Pendulum-v1", hparams=rates, total_timesteps=64 * 4)
+    rates = {
+        "max_grad_norm": 0.5,
+        "value_coef": 0.7,
+        "entropy_coef": 0.013,
+        "learning_rate": 3.3e-3,
+    }
+    config = small(env="Pendulum-v1", hparams=rates, total_timesteps=64 * 4, arch="shared", e_aux=0)
     options = {"xla_backend_optimization_level": "3"}  # as users compile
     run = jax.jit(make_train(config), compiler_options=options)
     (built_in, _), (given, _) = run(KEY), run(KEY, config.hparams)
@@ -128,9 +133,10 @@ def test_why_hyperparameters_are_hidden_from_the_compiler(monkeypatch, hide):
     assert not all(jax.tree.leaves(same))
 
 
-def test_one_program_for_every_hyperparameter():
-    config = small(total_timesteps=128)
-    traces = []
+@pytest.fixture(scope="module")
+def one_phase():
+    """A configuration, its training compiled, and what was appended whenever it was traced."""
+    config, traces = small(total_timesteps=128), []
     train = make_train(config)
 
     @jax.jit
@@ -138,14 +144,19 @@ def test_one_program_for_every_hyperparameter():
         traces.append(1)
         return train(key, hparams)
 
+    return config, traced, traces
+
+
+def test_one_program_for_every_hyperparameter(one_phase):
+    config, traced, traces = one_phase
     one, _ = traced(KEY, config.hparams)
     other, _ = traced(KEY, config.hparams.replace(learning_rate=3e-3, beta_clone=0.1))
     assert len(traces) == 1
     assert head_bias(one) != head_bias(other)
 
 
-def test_vmap_over_seeds_and_hyperparameters():
-    config = small(total_timesteps=128)
+def test_vmap_over_seeds_and_hyperparameters(one_phase):
+    config, traced, _ = one_phase
     train = make_train(config)
     keys = jax.random.split(KEY, 3)
     rates = jnp.array([0.0, 1e-3])
@@ -157,7 +168,7 @@ def test_vmap_over_seeds_and_hyperparameters():
     for trained, initial in zip(leaves(state.params), leaves(fresh.params), strict=True):
         np.testing.assert_allclose(trained[0], initial, atol=1e-6)  # rate 0 learned nothing
         assert trained.shape[:2] == (2, 3)
-    alone, _ = jax.jit(train)(keys[1], jax.tree.map(lambda x: x[1], many))
+    alone, _ = traced(keys[1], config.hparams.replace(learning_rate=1e-3, aux_learning_rate=1e-3))
     # Rounding differs, and Adam makes steps of it; a step is 1e-3.
     for a, b in zip(leaves(alone.params), leaves(state.params), strict=True):
         np.testing.assert_allclose(a, b[1, 1], atol=5e-4)
@@ -239,9 +250,18 @@ def test_the_auxiliary_rate_never_reaches_zero():
     assert steps[0] > steps[2] > 1e-4
 
 
+# One for each kind of observation and action.
+WITH_AUXILIARY_PHASE = {
+    "CartPole-v1", "Pendulum-v1", "Breakout-MinAtar", "Catch-bsuite", "FourRooms-misc",
+    "FrozenLake-misc", "Pong-misc",
+}  # fmt: skip
+
+
 @pytest.mark.parametrize("name", available_envs())
 def test_every_environment_traces_through_a_whole_run(name):
-    config = small(env=name, n_pi=1, total_timesteps=64)
+    """The auxiliary phase sees no environment, only observations and actions of some kind."""
+    kind = {} if name in WITH_AUXILIARY_PHASE else {"arch": "shared", "e_aux": 0}
+    config = small(env=name, n_pi=1, total_timesteps=64, **kind)
     _, metrics = jax.eval_shape(make_train(config), KEY)
     assert metrics["episode_return"].shape == (1,)
 
@@ -251,8 +271,8 @@ def test_an_environment_object_and_a_registered_one_train_alike():
     name = "ActionMustMatch-train-test"
     if name not in gymnax.registered_envs:
         gymnax.register(name, probes.ActionMustMatch)
-    by_name, _ = jax.jit(make_train(small(env=name, total_timesteps=128)))(KEY)
-    config = small(total_timesteps=128)
+    config = small(total_timesteps=128, arch="shared", e_aux=0)
+    by_name, _ = jax.jit(make_train(config.replace(env=name)))(KEY)
     by_object, _ = jax.jit(make_train(config, env=probes.ActionMustMatch()))(KEY)
     assert_same(by_name.params, by_object.params)
 

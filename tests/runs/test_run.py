@@ -171,7 +171,7 @@ class SometimesInfinite(NeverInfinite):
 @pytest.mark.bits
 def test_a_bad_seed_is_reported_and_the_others_are_not_disturbed():
     config = small(
-        env=SometimesInfinite(), seeds=4, normalize_rewards=False, n_pi=1, e_aux=1,
+        env=SometimesInfinite(), seeds=4, normalize_rewards=False, n_pi=1, arch="shared", e_aux=0,
         normalize_observations=False, strategy="vmap",
     )  # fmt: skip
     with pytest.warns(RuntimeWarning, match=r"seed .*NaN or infinite from iteration"):
