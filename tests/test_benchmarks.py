@@ -43,6 +43,14 @@ def tiny(tmp_path):
     return path
 
 
+@pytest.fixture
+def ppo(tiny):
+    """The same without what compiles for long, where the algorithm does not matter."""
+    path = tiny.with_name("ppo.yaml")
+    path.write_text(tiny.read_text().replace("{", "{arch: shared, e_aux: 0, ", 1))
+    return path
+
+
 class Traced:
     """Stands for ``common.Phases``: a phase that is traced, not run (test_throughput runs it).
 
@@ -79,9 +87,9 @@ def traced(script, monkeypatch):
     return script
 
 
-def test_throughput(script, tiny, tmp_path):
+def test_throughput(script, ppo, tmp_path):
     out = tmp_path / "out.json"
-    done, report = script("throughput.py", tiny, "--seeds", 1, 2, "--repeats", 2, "--out", out)
+    done, report = script("throughput.py", ppo, "--seeds", 1, 2, "--repeats", 2, "--out", out)
     assert done.returncode == 0, done.stderr
     assert json.loads(out.read_text()) == report
     assert [row["seeds"] for row in report["results"]] == [1, 2]
@@ -105,8 +113,8 @@ def test_memory(script, tiny):
     )
 
 
-def test_learning(script, tiny):
-    done, report = script("learning.py", tiny, tiny, "--seeds", 2)
+def test_learning(script, ppo):
+    done, report = script("learning.py", ppo, ppo, "--seeds", 2)
     assert done.returncode == 0, done.stderr
     first, second = report["results"]["runs"]
     assert first["final_returns"] == second["final_returns"]
@@ -130,8 +138,8 @@ def test_a_bad_configuration_is_one_line(script):
     assert done.stderr.startswith("error: config: 'nowhere'")
 
 
-def test_compile_time(script, tiny):
-    done, report = script("compile_time.py", tiny, "--repeats", 1, "--seeds", 3)
+def test_compile_time(script, ppo):
+    done, report = script("compile_time.py", ppo, "--repeats", 1, "--seeds", 3)
     assert done.returncode == 0, done.stderr
     (row,) = report["results"]
     assert (row["seeds"], row["layout"], row["over_fewest"]) == (3, "map, 2 at a time", 1.0)
@@ -188,12 +196,12 @@ def test_limit_counts_the_width_that_runs(script):
     assert first == {((16, least), (least, 128)), ((least, 16), (16, 128))}
 
 
-def test_hang_counts_what_does_not_come_back(script, tiny):
+def test_hang_counts_what_does_not_come_back(script, ppo):
     args = ["--strategies", "auto", "--repeats", 1, "--seeds", 2, "--timesteps", 128]
-    done, report = script("hang.py", tiny, *args)
+    done, report = script("hang.py", ppo, *args)
     assert done.returncode == 0, done.stderr
     assert (report["results"][0]["runs"], report["results"][0]["hung"]) == (1, 0)
-    done, _ = script("hang.py", tiny, *args, "--limit", 0.1)
+    done, _ = script("hang.py", ppo, *args, "--limit", 0.1)
     assert done.returncode == 1
     assert json.loads(done.stdout)["results"][0]["hung"] == 1
 
@@ -224,14 +232,20 @@ def test_every_lever_can_be_undone(script, tiny):
             )
 
 
-def test_overhead(script, tiny):
-    done, report = script("overhead.py", tiny, "--timesteps", 128, "--repeats", 1)
+def test_overhead(script, ppo):
+    done, report = script("overhead.py", ppo, "--timesteps", 128, "--repeats", 1)
     assert done.returncode == 0, done.stderr
     assert report["results"]["command_line_over_bare"] > 0
 
 
-def test_faults(script):
+def test_faults(script, monkeypatch):
     """Killed once while starting: it begins anew, and comes to the same."""
+    import faults
+
+    options = faults.config_options  # PPO compiles sooner
+    monkeypatch.setattr(
+        faults, "config_options", lambda n: [*options(n), "--arch", "shared", "--e-aux", "0"]
+    )
     args = ["--kills", 1, "--phases", 3, "--shortest", 1, "--longest", 1]
     done, report = script("faults.py", *args)
     assert done.returncode == 0, done.stderr
@@ -267,7 +281,7 @@ def test_tasks(script, tmp_path):
     path = tmp_path / "bandit.yaml"
     path.write_text(
         "{env: BernoulliBandit-misc, env_params: {max_steps_in_episode: 2.0}, num_envs: 4, "
-        "num_steps: 8, num_minibatches: 2, n_pi: 2, num_aux_minibatches: 2, total_timesteps: 64, "
+        "num_steps: 8, num_minibatches: 2, n_pi: 2, e_aux: 0, total_timesteps: 64, "
         "episodes_per_task: 3, network: {hidden_sizes: [8], memory: gru, recall: [reward]}}"
     )
     done, report = script("tasks.py", path, "--seeds", 2, "--tasks", 4)
@@ -299,12 +313,12 @@ def test_versions(script, tiny, monkeypatch, tmp_path):
     assert (row["speed"], row["same"], row["compile"]) == (1.5, 1.0, pytest.approx(2 / 3, abs=1e-3))
 
 
-def test_a_checkout_trains_in_a_process_of_its_own(script, tiny):
+def test_a_checkout_trains_in_a_process_of_its_own(script, ppo):
     import versions
 
     from ppg_jax.config.yaml_files import load_config
 
-    config = load_config(tiny)
+    config = load_config(ppo)
     checkout = versions.Checkout(versions.HERE, json.dumps(config.to_dict()), 1)
     try:
         assert checkout.compile_seconds > 0
@@ -392,7 +406,11 @@ def test_a_run_that_was_interrupted_ends_the_script(script):
         report.whole(SimpleNamespace(finished=False))
 
 
-def test_attacks(script):
+def test_attacks(script, monkeypatch):
+    from attacks import victim
+
+    for name, value in {"arch": "shared", "e_aux": 0}.items():  # compiles sooner
+        monkeypatch.setitem(victim.FIELDS, name, value)
     done, report = script("attack.py", "--only", "damage", "hostile", "--few", 1)
     assert done.returncode == 0, done.stderr
     assert report["results"]["damage"] == {"cases": 1, "held": 1, "failed": {}}

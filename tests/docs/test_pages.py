@@ -160,8 +160,9 @@ def small(arguments: list[str]) -> list[str]:
         assert ppg_jax.load_config(arguments[1]).total_timesteps <= 10_000, "write small numbers"
         return []
     seeds = [int(x) for name, x in itertools.pairwise(arguments) if name == "--seeds"]
-    plain = command == "train" and arguments[1] in PLAIN and max(seeds, default=1) <= 8
-    return PLAIN_RUN if plain else SMALL_RUN
+    plain = command == "train" and arguments[1] in PLAIN
+    fewer = ["--seeds=8"] if max(seeds, default=1) > 8 else []
+    return fewer + (PLAIN_RUN if plain else SMALL_RUN)
 
 
 def check_make(arguments: list[str], place: str) -> None:

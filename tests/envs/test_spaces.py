@@ -342,7 +342,7 @@ def test_an_optimum_far_from_zero_is_learnt():
 
 def test_a_policy_gives_what_the_environment_takes(tmp_path):
     env = Acts(BOX, lambda action: jnp.sum(action))
-    config = bandit(env, total_timesteps=32 * 8 * 4)
+    config = bandit(env, total_timesteps=32 * 8 * 4, e_aux=0)
     run(config, out=tmp_path / "run", progress=False)
     saved = load_run(tmp_path / "run", env=env)
     obs, key = jnp.zeros((5, 1)), jax.random.key(1)
@@ -363,7 +363,7 @@ def test_a_policy_gives_what_the_environment_takes(tmp_path):
 def test_a_policy_gives_the_structure_of_the_space(tmp_path):
     space = S.Dict({"a": S.Discrete(3, start=-1), "b": S.MultiBinary(2)})
     env = Acts(space, lambda action: action["a"] + action["b"].sum())
-    config = bandit(env, total_timesteps=32 * 8 * 4)
+    config = bandit(env, total_timesteps=32 * 8 * 4, e_aux=0)
     result = run(config, out=tmp_path / "run", progress=False)
     assert result.metrics["episode_return"].max() <= 3
     saved = load_run(tmp_path / "run", env=env)
@@ -377,7 +377,7 @@ def test_a_policy_gives_the_structure_of_the_space(tmp_path):
 def test_observations_of_several_parts_reach_the_policy(tmp_path):
     space = S.Dict({"where": S.Discrete(3, start=-1), "speed": S.Box(-1, 1, (2,))})
     env = Sees(space, {"where": INT(1), "speed": jnp.float32([0.5, -0.5])})
-    run(bandit(env, total_timesteps=32 * 8 * 4), out=tmp_path / "run", progress=False)
+    run(bandit(env, total_timesteps=32 * 8 * 4, e_aux=0), out=tmp_path / "run", progress=False)
     saved = load_run(tmp_path / "run", env=env)
     one = saved.policy(env.seen, jax.random.key(0), greedy=True)
     batch = jax.tree.map(lambda x: jnp.stack([x] * 3), env.seen)

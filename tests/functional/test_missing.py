@@ -53,7 +53,7 @@ def test_a_healthy_run_passes():
 
 def test_make_train_passes_mapped():
     """Traced while NaN is looked for it marks by a number, before and after by NaN."""
-    config = Config(**SMALL)
+    config = Config(**SMALL | {"total_timesteps": 128})  # whole phases, which compile sooner
     keys = jax.random.split(jax.random.key(0), 2)
     with jax.debug_nans(True):
         _, watched = jax.jit(jax.vmap(make_train(config)))(keys)
