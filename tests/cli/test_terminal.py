@@ -53,9 +53,9 @@ def test_a_run_goes_on_when_nothing_can_be_shown(tmp_path, line, said):
     assert_trained(tmp_path / "run")
 
 
-def assert_trained(folder):
+def assert_trained(folder, seeds=1):
     assert (folder / "summary.json").exists()
-    assert len((folder / "metrics.csv").read_text().splitlines()) == 11
+    assert len((folder / "metrics.csv").read_text().splitlines()) == 1 + 10 * seeds
 
 
 @pytest.mark.parametrize(
@@ -79,8 +79,8 @@ def test_what_is_all_about_its_output(args, lines):
 @pytest.mark.parametrize("args", [["list"], ["--help"], ["train", "-h"], ["train", *TINY]])
 def test_what_a_stream_of_ascii_cannot_say(tmp_path, monkeypatch, capsys, args):
     """In this process, with the stream that ``PYTHONIOENCODING=ascii`` makes in one of its own."""
-    if len(args) > 2:
-        args = [*args, "--out", str(tmp_path / "run")]
+    if len(args) > 2:  # of two seeds, for a ± in what is shown
+        args = [*args, "--seeds", "2", "--out", str(tmp_path / "run")]
     monkeypatch.setattr(entry, "_take_signals", lambda: None)
     monkeypatch.setattr(sys, "argv", ["ppg-jax", *args])
     monkeypatch.setattr(sys, "stderr", sys.stderr)  # both are wrapped, and put back
@@ -89,9 +89,11 @@ def test_what_a_stream_of_ascii_cannot_say(tmp_path, monkeypatch, capsys, args):
         assert entry.main() == 0
     monkeypatch.undo()
     assert capsys.readouterr().err == ""
-    assert (tmp_path / "out").read_text().isascii()
+    text = (tmp_path / "out").read_text()
+    assert text.isascii()
     if len(args) > 2:
-        assert_trained(tmp_path / "run")
+        assert "+/-" in text
+        assert_trained(tmp_path / "run", seeds=2)
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp1251", "cp437"])
