@@ -49,9 +49,9 @@ def plain_permutations(key: Any, num_items: int, count: int) -> Any:
     return jax.lax.map(lambda k: jax.random.permutation(k, num_items), keys)
 
 
-def products_apart(*given: Any) -> Any:
-    names = given[-1]
-    return {name: {} for name in names}
+def products_apart(agent: Agent, network: Any, seen: dict[str, Any], beside: Any) -> Any:
+    """``_first_products`` without a product: each network computes its own."""
+    return {name: {} for name in seen}
 
 
 def associative_advantages(

@@ -117,7 +117,7 @@ class Network(nn.Module):
         """Features ``[T, B, F]`` of observations and of the previous step ``beside [T, B, E]``."""
         lead = x.shape[:2]
         x = x.reshape(-1, *x.shape[2:])
-        if jnp.issubdtype(x.dtype, jnp.floating):  # category numbers for a user's module stay
+        if not jnp.issubdtype(x.dtype, jnp.integer):  # category numbers for a user's module stay
             x = x.astype(self.config.compute_dtype)
         if beside is not None:
             beside = beside.reshape(-1, beside.shape[-1])
