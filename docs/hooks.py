@@ -17,6 +17,7 @@ import pydantic
 from latex2mathml.converter import convert
 
 import ppg_jax
+from ppg_jax.config.fields import Settings
 
 ROOT = Path(__file__).parent.parent
 
@@ -30,8 +31,9 @@ EQUATIONS = {
 }
 
 GROUPS = {
-    "Environment": """env env_params env_kwargs observation_dtype observation_scale scale_actions
-        num_levels first_level hide_components drop_observations episodes_per_task""",
+    "Environment": """env env_params env_kwargs observation_dtype observation_scale observation_key
+        value_observation_key scale_actions policy_distribution num_levels first_level
+        hide_components drop_observations episodes_per_task""",
     "Length, seeds and devices": """total_timesteps seed seeds strategy chunk_size devices""",
     "Rollouts and phases": """num_envs num_steps n_pi e_pi e_v e_aux num_minibatches
         num_aux_minibatches minibatch_by burn_in bptt_steps""",
@@ -131,7 +133,9 @@ def _type(hint: Any) -> str:
     if origin is typing.Literal:
         return " ".join(f"<code>{x}</code>" for x in args)
     if origin is Annotated:
-        return "mapping" if args[0] is Any else _type(args[0])
+        if args[0] is Any:
+            return "mapping" if hint == Settings else "name or object"
+        return _type(args[0])
     if origin is tuple:
         inner = _type(args[0])
         return f"list of {inner}" + "s" * inner.endswith("number")
