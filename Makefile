@@ -9,7 +9,7 @@ PYTEST := $(BIN)/python -m pytest -n 2 --dist worksteal
 QUICK := --xla_backend_extra_options=xla_cpu_disable_new_fusion_emitters \
 	--xla_cpu_parallel_codegen_split_count=1
 
-.PHONY: train test test-fast lint docs bench clean
+.PHONY: train test test-fast test-suites lint docs bench clean
 
 train: $(VENV)/.installed
 	$(BIN)/ppg-jax train $(CONFIG) $(ARGS)
@@ -24,6 +24,10 @@ test: $(VENV)/.installed-dev
 FAST := functional config kernels networks envs algorithm report test_layering.py
 test-fast: $(VENV)/.installed-dev
 	XLA_FLAGS="$(XLA_FLAGS) $(QUICK)" $(PYTEST) -m "not bits and not slow" $(FAST:%=tests/%)
+
+# Every suite of environments, in a virtual environment of its own (1.5 GB).
+test-suites: $(VENV)-suites/.installed
+	XLA_FLAGS="$(XLA_FLAGS) $(QUICK)" $(VENV)-suites/bin/python -m pytest -n 2 --dist worksteal tests/envs/test_suites.py
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
@@ -53,5 +57,10 @@ $(VENV)/.installed-docs: pyproject.toml | $(VENV)/bin/python
 	$(BIN)/python -m pip install --quiet --editable ".[docs]"
 	touch $@ $(VENV)/.installed
 
+$(VENV)-suites/.installed: pyproject.toml
+	$(PYTHON) -m venv $(VENV)-suites
+	$(VENV)-suites/bin/python -m pip install --quiet --editable ".[suites,test]"
+	touch $@
+
 clean:
-	rm -rf $(VENV) build dist site .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(VENV)-suites build dist site .pytest_cache .mypy_cache .ruff_cache

@@ -5,9 +5,10 @@ one line. It never trains and never creates a JAX array.
 """
 
 from ppg_jax.config.checks import check_config, check_hparams
-from ppg_jax.config.config import OBJECT, Config, config_from_dict
+from ppg_jax.config.config import Config, config_from_dict
 from ppg_jax.config.environment import with_environment
 from ppg_jax.config.fields import (
+    OBJECT,
     ConfigError,
     FrozenMapping,
     all_field_names,
@@ -18,6 +19,7 @@ from ppg_jax.config.fields import (
 )
 from ppg_jax.config.hyperparams import Hyperparams
 from ppg_jax.config.identity import same_environment
+from ppg_jax.config.importing import import_object, reason
 from ppg_jax.config.network import NetworkConfig
 from ppg_jax.config.plain_files import NO_WAITING, as_path, plain_size, read_plain
 from ppg_jax.config.yaml_files import (
@@ -46,6 +48,7 @@ __all__ = [
     "config_from_dict",
     "did_you_mean",
     "flatten",
+    "import_object",
     "load_config",
     "merge",
     "nearest",
@@ -54,6 +57,7 @@ __all__ = [
     "read_mapping",
     "read_plain",
     "read_value",
+    "reason",
     "same_environment",
     "with_environment",
 ]

@@ -9,6 +9,7 @@ from pydantic import AfterValidator, BeforeValidator, Field
 
 from ppg_jax.config.consistency import problems
 from ppg_jax.config.fields import (
+    OBJECT,
     STRICT,
     ConfigError,
     Count,
@@ -22,9 +23,6 @@ from ppg_jax.config.fields import (
 )
 from ppg_jax.config.hyperparams import Hyperparams
 from ppg_jax.config.network import NetworkConfig
-
-OBJECT = "<object "
-"""Prefix of the environment's name in a file if it was an object: a file cannot store objects."""
 
 
 def _countable(steps: int) -> int:

@@ -148,6 +148,9 @@ def check_whole(name: str, value: Any, least: int, most: int | None = None) -> i
     raise ConfigError(f"{name}: {value!r} is invalid; it should be a whole number, {limit}")
 
 
+OBJECT = "<object "
+"""Prefix of the name of an environment or encoder that was an object: a file stores no objects."""
+
 SECTIONS = ("network", "hparams", "env_params", "env_kwargs")
 """Fields that contain other fields."""
 

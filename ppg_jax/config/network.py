@@ -6,6 +6,7 @@ import pydantic
 from pydantic import AfterValidator, BeforeValidator, Field
 
 from ppg_jax.config.fields import (
+    OBJECT,
     STRICT,
     Count,
     FrozenMapping,
@@ -23,12 +24,13 @@ ENCODERS = ("auto", "mlp", "cnn", "impala", "grid", "map")
 
 def encoder_reference(value: Any) -> Any:
     """Checks an encoder: a built-in name, an import path, or anything that is not a text."""
-    if isinstance(value, str) and value not in ENCODERS and ":" not in value:
+    if isinstance(value, str):
+        if value in ENCODERS or ":" in value or value.startswith(OBJECT):
+            return value
         known = ", ".join(ENCODERS)
-        if not value.startswith("<object "):
-            raise ValueError(
-                f"{did_you_mean(value, ENCODERS)}it should be {known}, or package.module:Class"
-            )
+        raise ValueError(
+            f"{did_you_mean(value, ENCODERS)}it should be {known}, or package.module:Class"
+        )
     if value is None or isinstance(value, bool | int | float | list | tuple | dict):
         raise ValueError(f"it should be {', '.join(ENCODERS)}, or a flax module")
     return value

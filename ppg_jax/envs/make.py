@@ -1,16 +1,15 @@
 """Builds the environment of a configuration, with its wrappers."""
 
-import importlib
 from collections.abc import Mapping
 from typing import Any
 
 import jax
 
-from ppg_jax.config import OBJECT, Config, ConfigError, FrozenMapping
+from ppg_jax.config import OBJECT, Config, ConfigError, FrozenMapping, import_object, reason
 from ppg_jax.envs.adapter import Adapter, Conversion, check_lossless
 from ppg_jax.envs.base import Environment
 from ppg_jax.envs.registry import make_of_suite
-from ppg_jax.envs.suite import SuiteEnvironment, quiet_import
+from ppg_jax.envs.suite import SuiteEnvironment
 from ppg_jax.envs.suites import gymnax
 from ppg_jax.envs.wrappers.levels import Levels
 from ppg_jax.envs.wrappers.partial_observation import PartlyObserved
@@ -64,7 +63,7 @@ def make_env(
     how = Conversion(**conversion)
     # This may run inside a trace. Constants made there would be tracers, and the cache of ``build``
     # would keep them after the trace has ended.
-    with jax.ensure_compile_time_eval(), quiet_import():
+    with jax.ensure_compile_time_eval():
         try:
             raw = _find(env, env_params, env_kwargs)
             made = Adapter(raw, how)
@@ -74,8 +73,9 @@ def make_env(
             raise
         except Exception as error:  # a user's environment can raise anything
             name = env if isinstance(env, str) else type(env).__name__
-            reason = " ".join(f"{type(error).__name__}: {error}".split())[:300]
-            raise ConfigError(f"env: {name} cannot be reset and stepped: {reason}") from error
+            raise ConfigError(
+                f"env: {name} cannot be reset and stepped: {reason(error)}"
+            ) from error
     return made
 
 
@@ -116,14 +116,7 @@ def _imported(place: str, env_kwargs: Mapping[str, Any]) -> Any:
     Raises:
       ConfigError: there is no such class, it is not an environment, or its constructor fails.
     """
-    module, _, name = place.partition(":")
-    try:
-        found: Any = importlib.import_module(module)
-        for part in name.split("."):
-            found = getattr(found, part)
-    except (Exception, SystemExit) as error:  # a user's module can raise anything
-        reason = " ".join(f"{type(error).__name__}: {error}".split())[:300]
-        raise ConfigError(f"env: {place!r} cannot be imported: {reason}") from None
+    found = import_object("env", place)
     methods = [getattr(found, method, None) for method in ("step_env", "reset_env")]
     fits = isinstance(found, type) and issubclass(found, SuiteEnvironment)
     if not isinstance(found, type) or not (fits or all(map(callable, methods))):
@@ -134,7 +127,6 @@ def _imported(place: str, env_kwargs: Mapping[str, Any]) -> Any:
     try:
         return found(**env_kwargs)
     except (Exception, SystemExit) as error:
-        reason = " ".join(f"{type(error).__name__}: {error}".split())[:300]
         raise ConfigError(
-            f"env: {place!r} cannot be made with env_kwargs {dict(env_kwargs)}: {reason}"
+            f"env: {place!r} cannot be made with env_kwargs {dict(env_kwargs)}: {reason(error)}"
         ) from None

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from ppg_jax.config import ConfigError
+from ppg_jax.envs.suite import SuiteEnvironment
 
 HEIGHT, WIDTH = 240, 320
 """Size of the pictures. It fits into MuJoCo's default buffer."""
@@ -38,6 +39,35 @@ def quiet_trace() -> Iterator[None]:
         warnings.filterwarnings("ignore", "Accessing `.*` directly from", DeprecationWarning)
         warnings.filterwarnings("ignore", "Passing arguments 'a', 'a_min'", DeprecationWarning)
         yield
+
+
+class DrawnByMujoco(SuiteEnvironment):
+    """An environment of which MuJoCo draws pictures. Subclasses say what they look like."""
+
+    _camera: "Camera | None" = None
+
+    def model(self) -> Any:
+        """The ``MjModel`` to draw."""
+        raise NotImplementedError
+
+    def pose(self, state: Any) -> tuple[Any, ...]:
+        """Arguments of ``Camera.picture`` for a state."""
+        raise NotImplementedError
+
+    def check_drawable(self) -> None:
+        """Checks that MuJoCo's renderer works.
+
+        Raises:
+          ConfigError: OpenGL is missing.
+        """
+        if self._camera is None:
+            self._camera = Camera(self.model())
+
+    def frame(self, state: Any) -> np.ndarray:
+        """A picture of a state, uint8 ``[240, 320, 3]``."""
+        self.check_drawable()
+        assert self._camera is not None
+        return self._camera.picture(*self.pose(state))
 
 
 class Camera:

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ppg_jax.config import ConfigError
+from ppg_jax.config import ConfigError, reason
 from ppg_jax.envs.spaces import Numbers, read_space
 from ppg_jax.functional import one_hot, pack_bits
 from ppg_jax.types import ObservationSpec, Packed
@@ -138,10 +138,9 @@ def _joined(
     try:
         joined, parts = jax.eval_shape(lambda obs: (store(obs), list(_pieces(tree, obs))), obs)
     except (KeyError, IndexError, AttributeError, TypeError, ValueError) as error:
-        reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
         raise ConfigError(
             f"env: {env_name} returns observations that do not match its observation space; make "
-            f"them agree: {reason}"
+            f"them agree: {reason(error, 200)}"
         ) from error
     if not joined.size:
         raise ConfigError(f"env: {env_name} has empty observations; return at least one number")
@@ -207,12 +206,11 @@ def _mixed(
             f"observation_dtype: mixed cannot be used with {env_name}, which has no flags and no "
             "category numbers; use native, or bool if all its numbers are 0 or 1"
         )
+    return dataclasses.replace(spec, segments=segments), lambda obs: _packed(store(obs), segments)
 
-    return dataclasses.replace(spec, segments=segments), lambda obs: packed(store(obs), segments)
 
-
-def packed(obs: chex.Array, segments: tuple[tuple[bool, int], ...]) -> Packed:
-    """Packs one observation. ``networks`` does the reverse."""
+def _packed(obs: chex.Array, segments: tuple[tuple[bool, int], ...]) -> Packed:
+    """Packs one observation. ``networks.reading`` does the reverse."""
     ends = np.cumsum([n for _, n in segments])[:-1]
     pieces = jnp.split(obs.reshape(-1), ends)
     flags = [x != 0 for x, (are_bits, _) in zip(pieces, segments, strict=True) if are_bits]

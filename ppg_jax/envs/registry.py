@@ -71,4 +71,12 @@ def make_of_suite(env: str, env_params: Mapping[str, Any], env_kwargs: Mapping[s
     name, _, env_id = env.partition("/")
     suite = find_suite(name)
     with quiet_import():
+        known, refused = suite.ids(), suite.refused()
+        if env_id in refused:
+            raise ConfigError(f"env: {env} is not supported, because {refused[env_id]}")
+        if env_id not in known:
+            raise ConfigError(
+                f"env: {env!r} is unknown; {did_you_mean(env_id, known)}ppg-jax list {name} shows "
+                "all"
+            )
         return suite.make(env_id, env_params, env_kwargs)

@@ -100,8 +100,9 @@ class Suite:
       name: what stands before the slash.
       package: module that must be importable.
       make: ``make(id, env_params, env_kwargs) -> SuiteEnvironment``.
-      ids: ``ids() -> list of ids``, all that ``make`` knows.
+      ids: ``ids() -> list of ids``, all that ``make`` knows; it gets no other.
       install: argument of ``pip install`` that brings the library.
+      refused: ``refused() -> {id: why}``, ids of the library that do not work here.
     """
 
     name: str
@@ -109,6 +110,7 @@ class Suite:
     make: Callable[[str, Mapping[str, Any], Mapping[str, Any]], Any]
     ids: Callable[[], list[str]]
     install: str
+    refused: Callable[[], Mapping[str, str]] = dict
 
     @property
     def installed(self) -> bool:
@@ -125,20 +127,6 @@ def quiet_import() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
-
-
-def check_id(suite: str, env_id: str, known: Iterable[str]) -> None:
-    """Checks that a suite has an environment.
-
-    Raises:
-      ConfigError: it has not.
-    """
-    known = list(known)
-    if env_id not in known:
-        raise ConfigError(
-            f"env: '{suite}/{env_id}' is unknown; {did_you_mean(env_id, known)}ppg-jax list "
-            f"{suite} shows all"
-        )
 
 
 def check_names(section: str, given: Mapping[str, Any], known: Iterable[str], name: str) -> None:

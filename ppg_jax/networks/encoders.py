@@ -16,7 +16,7 @@ from ppg_jax.config import NetworkConfig
 from ppg_jax.functional import grid_sizes
 from ppg_jax.kernels import max_pool
 from ppg_jax.networks.layers import ACTIVATIONS, Conv, Dense, make_initializer
-from ppg_jax.networks.own_module import own_module
+from ppg_jax.networks.own_module import is_own, own_module
 from ppg_jax.types import ObservationSpec
 
 
@@ -26,10 +26,20 @@ def flat(x: chex.Array, beside: chex.Array | None) -> chex.Array:
     return x if beside is None else jnp.concatenate([x, beside.astype(x.dtype)], axis=-1)
 
 
-class MlpEncoder(nn.Module):
-    """Dense layers over the flattened observation: ``[N, ...] -> [N, hidden_sizes[-1]]``."""
+class Encoder(nn.Module):
+    """What all built-in encoders know.
 
-    config: NetworkConfig  # resolved by resolve_network
+    Attributes:
+      config: resolved by ``resolve_network``.
+      observation: what the encoder reads.
+    """
+
+    config: NetworkConfig
+    observation: ObservationSpec
+
+
+class MlpEncoder(Encoder):
+    """Dense layers over the flattened observation: ``[N, ...] -> [N, hidden_sizes[-1]]``."""
 
     @nn.compact
     def __call__(
@@ -43,50 +53,46 @@ class MlpEncoder(nn.Module):
         return _dense_layers(self.config, math.sqrt(2.0), activation, x, beside, first_product)
 
 
-class GridEncoder(nn.Module):
+class GridEncoder(Encoder):
     """Embedded categories and convolutions, for grids of category numbers such as MiniGrid's.
 
     ``[N, H, W, C] -> [N, hidden_sizes[-1]]``. Every channel (tile, colour, ...) has its own table
     of ``embedding_size`` numbers for each category; 3x3 convolutions without padding follow.
     """
 
-    config: NetworkConfig  # resolved by resolve_network
-    sizes: tuple[int, ...]  # categories of each channel
-
     @nn.compact
     def __call__(self, x: chex.Array, beside: chex.Array | None = None) -> chex.Array:
         """``x``: the categories one-hot, ``[N, H, W, sum(sizes)]``."""
-        config = self.config
+        config, observation = self.config, self.observation
+        sizes = grid_sizes(observation.categories or (), observation.shape)
         init = nn.initializers.normal(1.0)
-        blocks = jnp.split(x, list(itertools.accumulate(self.sizes))[:-1], axis=-1)
+        blocks = jnp.split(x, list(itertools.accumulate(sizes))[:-1], axis=-1)
         # A product with one-hot vectors, not a gather: its gradient is a product too, where that
         # of a gather is slow on CPU.
         embedded = [
             block @ self.param(f"embedding_{i}", init, (n, config.embedding_size)).astype(x.dtype)
-            for i, (block, n) in enumerate(zip(blocks, self.sizes, strict=True))
+            for i, (block, n) in enumerate(zip(blocks, sizes, strict=True))
         ]
         x = _convolutions(config, jnp.concatenate(embedded, axis=-1))
         activation = ACTIVATIONS[config.activation]
         return _dense_layers(config, math.sqrt(2.0), activation, x, beside)
 
 
-class MapEncoder(nn.Module):
+class MapEncoder(Encoder):
     """Convolutions over a map, then dense layers over its features and all other numbers.
 
     ``[N, F] -> [N, hidden_sizes[-1]]``, for observations of several parts of which one is a map
     ``[H, W, C]``, as in Craftax.
     """
 
-    config: NetworkConfig  # resolved by resolve_network
-    parts: tuple[tuple[int, ...], ...]  # of the observation
-
     @nn.compact
     def __call__(self, x: chex.Array, beside: chex.Array | None = None) -> chex.Array:
         config, activation = self.config, ACTIVATIONS[self.config.activation]
-        ends = list(itertools.accumulate(math.prod(part) for part in self.parts))
+        parts = self.observation.parts
+        ends = list(itertools.accumulate(math.prod(part) for part in parts))
         pieces = jnp.split(x, ends[:-1], axis=-1)
-        where = map_index(self.parts)
-        image = pieces.pop(where).reshape(-1, *self.parts[where])
+        where = map_index(parts)
+        image = pieces.pop(where).reshape(-1, *parts[where])
         image = _convolutions(config, image).reshape(len(x), -1)
         x = jnp.concatenate([image, *pieces], axis=-1)
         return _dense_layers(config, math.sqrt(2.0), activation, x, beside)
@@ -120,14 +126,12 @@ class OwnEncoder(nn.Module):
         return flat(self.own(x), beside)
 
 
-class CnnEncoder(nn.Module):
+class CnnEncoder(Encoder):
     """3x3 convolutions without padding, then dense layers, for images of MinAtar's size.
 
     ``[N, H, W, C] -> [N, hidden_sizes[-1]]``; one convolution of 16 channels and a dense layer
     are MinAtar's network (Young & Tian, arXiv:1903.03176).
     """
-
-    config: NetworkConfig  # resolved by resolve_network
 
     @nn.compact
     def __call__(self, x: chex.Array, beside: chex.Array | None = None) -> chex.Array:
@@ -152,15 +156,13 @@ def _dense_layers(
     return x
 
 
-class ImpalaEncoder(nn.Module):
+class ImpalaEncoder(Encoder):
     """The residual encoder of IMPALA as PPG uses it: ``[N, H, W, C] -> [N, hidden_sizes[-1]]``.
 
     A stack for each entry of ``channels``: convolution, max-pool, two residual blocks; then
     ReLU and dense layers. Always ReLU (Espeholt et al., arXiv:1802.01561; scales after the PPG
     authors' code).
     """
-
-    config: NetworkConfig  # resolved by resolve_network
 
     @nn.compact
     def __call__(self, x: chex.Array, beside: chex.Array | None = None) -> chex.Array:
@@ -180,7 +182,7 @@ class ImpalaEncoder(nn.Module):
         return _dense_layers(config, 1.4, nn.relu, nn.relu(x), beside)
 
 
-ENCODERS: dict[str, type[nn.Module]] = {
+ENCODERS: dict[str, type[Encoder]] = {
     "mlp": MlpEncoder,
     "cnn": CnnEncoder,
     "impala": ImpalaEncoder,
@@ -191,11 +193,6 @@ ENCODERS: dict[str, type[nn.Module]] = {
 
 def make_encoder(config: NetworkConfig, observation: ObservationSpec) -> nn.Module:
     """The encoder of a resolved configuration, for one kind of observation."""
-    if not isinstance(config.encoder, str) or ":" in config.encoder:
+    if is_own(config.encoder):
         return OwnEncoder(own_module(config))
-    if config.encoder == "grid":
-        sizes = grid_sizes(observation.categories or (), observation.shape)
-        return GridEncoder(config, sizes)
-    if config.encoder == "map":
-        return MapEncoder(config, observation.parts)
-    return ENCODERS[config.encoder](config)
+    return ENCODERS[config.encoder](config, observation)

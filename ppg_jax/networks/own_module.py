@@ -1,13 +1,12 @@
 """A user's own flax module as an encoder: found, made, and checked."""
 
-import importlib
 from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from ppg_jax.config import OBJECT, ConfigError, NetworkConfig
+from ppg_jax.config import OBJECT, ConfigError, NetworkConfig, import_object, reason
 
 FIELD = "network.encoder"
 
@@ -25,7 +24,12 @@ def own_module(config: NetworkConfig) -> nn.Module:
     """
     encoder, kwargs = config.encoder, dict(config.encoder_kwargs)
     if isinstance(encoder, str):
-        encoder = _imported(encoder)
+        if encoder.startswith(OBJECT):
+            raise ConfigError(
+                f"{FIELD}: this run's encoder was an object ({encoder[len(OBJECT) : -1]}), which a "
+                "file cannot store; name its class as package.module:Class, then runs can be loaded"
+            )
+        encoder = import_object(FIELD, encoder)
     name = getattr(encoder, "__name__", type(encoder).__name__)
     if isinstance(encoder, nn.Module):
         if kwargs:
@@ -42,9 +46,8 @@ def own_module(config: NetworkConfig) -> nn.Module:
     try:
         return encoder(**kwargs)
     except Exception as error:  # a user's constructor can raise anything
-        reason = _reason(error)
         raise ConfigError(
-            f"network.encoder_kwargs: {name} cannot be made with {kwargs}: {reason}"
+            f"network.encoder_kwargs: {name} cannot be made with {kwargs}: {reason(error)}"
         ) from None
 
 
@@ -62,7 +65,7 @@ def own_features(config: NetworkConfig, shape: tuple[int, ...], dtype: Any) -> i
     except Exception as error:  # a user's module can raise anything
         raise ConfigError(
             f"{FIELD}: {name} fails on observations [N, {', '.join(map(str, shape))}] of dtype "
-            f"{jnp.dtype(dtype)}: {_reason(error)}"
+            f"{jnp.dtype(dtype)}: {reason(error)}"
         ) from None
     found = getattr(out, "shape", None)
     if (
@@ -76,23 +79,3 @@ def own_features(config: NetworkConfig, shape: tuple[int, ...], dtype: Any) -> i
             "float features [N, F]"
         )
     return int(found[1])
-
-
-def _imported(place: str) -> Any:
-    if place.startswith(OBJECT):
-        raise ConfigError(
-            f"{FIELD}: this run's encoder was an object ({place[len(OBJECT) : -1]}), which a file "
-            "cannot store; from Python pass it in network.encoder"
-        )
-    module, _, name = place.partition(":")
-    try:
-        found: Any = importlib.import_module(module)
-        for part in name.split("."):
-            found = getattr(found, part)
-    except (Exception, SystemExit) as error:  # a user's module can raise anything
-        raise ConfigError(f"{FIELD}: {place!r} cannot be imported: {_reason(error)}") from None
-    return found
-
-
-def _reason(error: BaseException) -> str:
-    return " ".join(f"{type(error).__name__}: {error}".split())[:200]

@@ -8,7 +8,15 @@ import pytest
 
 import ppg_jax
 from ppg_jax.config import Config, ConfigError
-from ppg_jax.envs import Box, Dict, Discrete, MultiDiscrete, SuiteEnvironment, SuiteStep
+from ppg_jax.envs import (
+    Box,
+    Dict,
+    Discrete,
+    MultiDiscrete,
+    SuiteEnvironment,
+    SuiteStep,
+    make_training_env,
+)
 
 
 class Masked(SuiteEnvironment):
@@ -63,17 +71,74 @@ def train(**changes):
     return state, metrics
 
 
-@pytest.mark.parametrize("sizes", [(5,), (3, 4)])
-def test_illegal_actions_are_never_taken_in_training(sizes):
-    _, metrics = train(env=Masked(sizes))
+@pytest.mark.parametrize(
+    ("sizes", "changes"),
+    [((5,), {}), ((3, 4), {}), ((3, 4), {"network": {"memory": "gru"}, "burn_in": 4})],
+)
+def test_illegal_actions_are_never_taken_in_training(sizes, changes):
+    _, metrics = train(env=Masked(sizes), **changes)
     returns = metrics["episode_return"]
     assert (returns[np.isfinite(returns)] == 8).all()
+
+
+def test_illegal_actions_are_never_taken_in_evaluation_and_by_a_saved_policy(tmp_path):
+    env = Masked((3, 4))
+    config = Config(**SMALL, env=env)
+    ppg_jax.run(config, out=tmp_path / "run", progress=False)
+    saved = ppg_jax.load_run(tmp_path / "run", env=env)
+    for greedy in (False, True):
+        assert (saved.evaluate(8, greedy=greedy)[0] == 8).all()
+    obs = jax.vmap(env.observation)(jax.random.split(jax.random.key(0), 500))
+    actions = saved.policy(obs, jax.random.key(1))
+    legal = np.array(obs["legal"])
+    legal[~legal[:, 3:].any(1), 3:] = True  # without a legal choice, all are
+    assert np.take_along_axis(legal, np.asarray(actions) + np.array([0, 3]), 1).all()
+
+
+class Grid(Masked):
+    """Tiles and colours; the goal is to say the colour of the tile in the middle."""
+
+    name, mask_key = "Grid", None
+
+    def __init__(self):
+        self.action_space = Discrete(4)
+        self.observation_space = MultiDiscrete(np.broadcast_to([6, 4], (5, 5, 2)), jnp.uint8)
+
+    def reset(self, key):
+        obs = jax.random.randint(key, (5, 5, 2), 0, jnp.array([6, 4])).astype(jnp.uint8)
+        return obs, {"colour": obs[2, 2, 1]}
+
+    def step(self, key, state, action):
+        obs, after = self.reset(key)
+        return SuiteStep(obs, after, jnp.float32(action == state["colour"]), False)
+
+
+def test_grids_of_categories_are_embedded_and_learned():
+    changes = {"network": {"channels": [16], "hidden_sizes": [32]}, "total_timesteps": 16_384}
+    state, metrics = train(env=Grid(), num_steps=32, hparams={"learning_rate": 5e-3}, **changes)
+    encoder = state.params["policy_net"]["encoder"]
+    assert encoder["embedding_0"].shape == (6, 16)
+    assert encoder["embedding_1"].shape == (4, 16)
+    assert metrics["episode_return"][-1] > 4  # at random 2, at most 8
+    with pytest.raises(ConfigError, match="grid needs a grid"):
+        train(env="CartPole-v1", network={"encoder": "grid"})
+    with pytest.raises(ConfigError, match="map needs observations of several parts"):
+        train(env=Grid(), network={"encoder": "map"})
 
 
 def test_bits_give_the_same_training():
     (mixed, _), (native, _) = (train(observation_dtype=d) for d in ("mixed", "native"))
     for a, b in zip(jax.tree.leaves(mixed.params), jax.tree.leaves(native.params), strict=True):
         np.testing.assert_allclose(a, b, atol=1e-4)
+
+
+def test_what_is_hidden_from_the_policy_is_not_hidden_from_the_value_function():
+    keys = {"observation_key": "numbers", "value_observation_key": "all"}
+    env = make_training_env(Config(**SMALL, env=Masked(), hide_components=(0, 2), **keys))
+    obs, state = env.reset(jax.random.key(0))
+    for seen in (obs, env.step(jax.random.key(1), state, jnp.zeros(2, jnp.int32)).obs):
+        np.testing.assert_array_equal(seen.policy == 0, [True, False, True])
+        assert (seen.value == 1).all()
 
 
 def test_the_value_network_reads_more_and_the_map_has_convolutions():
@@ -98,13 +163,21 @@ class Own(nn.Module):
         return nn.relu(nn.Dense(self.width)(x.reshape(len(x), -1)))
 
 
+class Embeds(nn.Module):
+    """It needs whole numbers."""
+
+    @nn.compact
+    def __call__(self, x):
+        return nn.Embed(6, 3)(x[..., 0]).reshape(len(x), -1)
+
+
 class Flat(nn.Module):
     @nn.compact
     def __call__(self, x):
         return x.sum()
 
 
-def test_an_encoder_of_ones_own():
+def test_an_encoder_of_ones_own(tmp_path):
     own = f"{__name__}:Own"
     for encoder, kwargs in ((own, {"width": 5}), (Own, {"width": 5}), (Own(5), {})):
         state, _ = train(
@@ -112,6 +185,11 @@ def test_an_encoder_of_ones_own():
         )
         kernel = state.params["policy_net"]["encoder"]["own"]["Dense_0"]["kernel"]
         assert kernel.shape == (50, 5)
+    ppg_jax.run(Config(**SMALL, env="CartPole-v1", network={"encoder": Own()}), out=tmp_path / "r")
+    with pytest.raises(ConfigError, match=r"network.encoder: .* an object \(Own\), which a file"):
+        ppg_jax.load_run(tmp_path / "r").evaluate(2)
+    state, _ = train(env=Grid(), network={"encoder": Embeds})
+    assert state.params["policy_net"]["policy_head"]["dense"]["kernel"].shape == (75, 4)
     for encoder, kwargs, says in (
         ("no_such:Thing", {}, "cannot be imported"),
         (own, {"widht": 3}, "cannot be made"),
@@ -125,6 +203,11 @@ def test_an_encoder_of_ones_own():
 
 @pytest.mark.parametrize("name", ["tanh_gaussian", "tanh_gaussian_state_std", "gaussian_state_std"])
 def test_distributions_of_continuous_actions(name):
-    train(env="Pendulum-v1", policy_distribution=name)
+    state, _ = train(env="Pendulum-v1", policy_distribution=name)
+    config = Config(**SMALL, env="Pendulum-v1", policy_distribution=name)
+    begun = jax.jit(ppg_jax.init, static_argnums=0)(config, jax.random.key(0))
+    before, after = (x.params["policy_net"]["policy_head"]["log_std"] for x in (begun, state))
+    for old, new in zip(jax.tree.leaves(before), jax.tree.leaves(after), strict=True):
+        assert (old != new).any()
     with pytest.raises(ConfigError, match=f"policy_distribution: {name} is for continuous"):
         ppg_jax.make_train(Config(**SMALL, env="CartPole-v1", policy_distribution=name))

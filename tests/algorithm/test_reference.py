@@ -206,7 +206,7 @@ def impala_params(data):
 
 def impala_encoder(conv):
     spec = ObservationSpec((32, 32, 3), jnp.uint8, scale=255.0)
-    return ImpalaEncoder(resolve_network(NetworkConfig(encoder="impala", conv=conv), spec))
+    return ImpalaEncoder(resolve_network(NetworkConfig(encoder="impala", conv=conv), spec), spec)
 
 
 @pytest.mark.parametrize("conv", ["lax", "patches"])

@@ -384,3 +384,12 @@ def test_observations_of_several_parts_reach_the_policy(tmp_path):
     np.testing.assert_array_equal(saved.policy(batch, jax.random.key(0), greedy=True), [one] * 3)
     with pytest.raises(ConfigError, match="obs: "):
         saved.policy({"where": INT(1)}, jax.random.key(0))
+
+
+def test_squashed_actions_reach_the_bounds_and_not_more():
+    env = make_env("Pendulum-v1", scale_actions=True, squash_actions=True)  # torque -2 to 2
+    assert env.action.squashed
+    for u in (-9.0, -0.3, 0.0, 1.0):
+        np.testing.assert_allclose(env.to_env(jnp.float32([u])), [2 * np.tanh(u)], rtol=1e-6)
+    with pytest.raises(ConfigError, match="tanh cannot be used with .*, whose actions have no"):
+        make_env(Acts(S.Box(-np.inf, np.inf, (2,))), squash_actions=True)

@@ -1,7 +1,7 @@
 """One conformance test for every suite. A new suite gets it by a line in ``CASES``.
 
-Suites that are not installed are skipped: ``make test`` has gymnax and the light ones, ``make
-test-suites`` has all.
+Suites that are not installed are skipped: ``make test`` has gymnax and Pgx, ``make test-suites``
+has all.
 """
 
 import functools
@@ -11,9 +11,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from PIL import Image
 
 from ppg_jax.config import ConfigError, FrozenMapping
-from ppg_jax.envs import draw_randomness, random_action, reset_envs, suites, take_step
+from ppg_jax.envs import animate, draw_randomness, random_action, reset_envs, suites, take_step
 from ppg_jax.envs.make import make_env
 from tests.envs import own_loops
 
@@ -23,7 +24,8 @@ CASES = [
     "jumanji/Snake-v1",
     "jumanji/Connector-v3",
     "jumanji/Tetris-v0",
-    "pgx/minatar-breakout",
+    "pgx/2048",
+    "pgx/minatar-freeway",
     "navix/Navix-DoorKey-5x5-v0",
     "brax/inverted_pendulum",
     "craftax/Craftax-Classic-Symbolic-v1",
@@ -210,7 +212,33 @@ def test_no_random_action_is_illegal(env_id):
     starts = np.cumsum((0, *env.action.sizes[:-1]))
     chosen = np.asarray(actions).reshape(40, B, -1) + starts
     assert np.take_along_axis(legal, chosen, -1).all()
-    assert not legal.all() or env_id.startswith("pgx/minatar")  # there all are legal
+    assert not legal.all() or "minatar" in env_id  # there all are legal
+
+
+def test_it_can_be_drawn(env_id, tmp_path):
+    env = environment(env_id)
+    try:
+        env.unwrapped.check_drawable()
+    except ConfigError as error:
+        pytest.skip(str(error))
+    _, state = jax.jit(env.reset)(jax.random.key(5))
+    file = str(tmp_path / "episode.gif")
+    animate(env, [env.inner_state(state)] * 2, [0.0, 1.0], file)
+    with Image.open(file) as picture:
+        assert picture.format == "GIF"
+        assert min(picture.size) >= 64
+        assert len(np.unique(np.asarray(picture.convert("L")))) > 1  # not a single colour
+
+
+def test_freeways_timer_is_a_time_limit():
+    if not suites()["pgx"].installed:
+        pytest.skip("pgx is not installed")
+    env = environment("pgx/minatar-freeway")
+    _, (_, _, _, result, _) = jax.jit(lambda key: play(env, key, 2501))(jax.random.key(6))
+    ends = np.asarray(result.truncated)
+    assert ends[-1].all()
+    assert not ends[:-1].any()
+    assert not result.terminated.any()
 
 
 def test_unknown_names_are_refused(env_id):

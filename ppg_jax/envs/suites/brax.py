@@ -14,14 +14,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from ppg_jax.config import ConfigError
-from ppg_jax.envs.mujoco import Camera, quiet_model, quiet_trace
+from ppg_jax.envs.mujoco import DrawnByMujoco, quiet_model, quiet_trace
 from ppg_jax.envs.spaces import Box
 from ppg_jax.envs.suite import (
     TIME_LIMIT,
     Suite,
-    SuiteEnvironment,
     SuiteStep,
-    check_id,
     check_names,
     take_time_limit,
 )
@@ -45,9 +43,8 @@ def make(
     """An environment of Brax.
 
     Raises:
-      ConfigError: the id, a name or the backend is unknown.
+      ConfigError: a name or the backend is unknown.
     """
-    check_id("brax", env_id, ids())
     limit, rest = take_time_limit(env_params, EPISODE_LENGTH)
     check_names("env_params", rest, [TIME_LIMIT], f"brax/{env_id}")
     cls = _classes()[env_id]
@@ -75,7 +72,7 @@ def _arguments(cls: Any) -> list[str]:
     return sorted({name for name in names if name not in ("self", "kwargs")})
 
 
-class BraxEnvironment(SuiteEnvironment):
+class BraxEnvironment(DrawnByMujoco):
     """An environment of Brax. Its actions are -1 to 1, which Brax scales to the motors itself."""
 
     def __init__(self, env_id: str, env: Any, limit: int | None) -> None:
@@ -83,7 +80,6 @@ class BraxEnvironment(SuiteEnvironment):
         self.action_space = Box(-1.0, 1.0, (env.action_size,))
         obs, _ = jax.eval_shape(self.reset, jax.random.key(0))
         self.observation_space = Box(-np.inf, np.inf, obs.shape)
-        self._camera: Camera | None = None
 
     def reset(self, key: chex.PRNGKey) -> tuple[Any, Any]:
         """Begins an episode and returns ``(obs, state)``."""
@@ -99,20 +95,13 @@ class BraxEnvironment(SuiteEnvironment):
         # Some rewards and ends are Python numbers.
         return SuiteStep(after.obs, after, after.reward, jnp.asarray(after.done) > 0)
 
-    def check_drawable(self) -> None:
-        """Checks that MuJoCo's renderer works.
+    def model(self) -> Any:
+        """The ``MjModel`` to draw."""
+        return self.env.sys.mj_model
 
-        Raises:
-          ConfigError: OpenGL is missing.
-        """
-        if self._camera is None:
-            self._camera = Camera(self.env.sys.mj_model)
-
-    def frame(self, state: Any) -> np.ndarray:
-        """A picture of a state, uint8 ``[240, 320, 3]``."""
-        self.check_drawable()
-        assert self._camera is not None
-        return self._camera.picture(state.pipeline_state.q)
+    def pose(self, state: Any) -> tuple[Any, ...]:
+        """The positions in a state."""
+        return (state.pipeline_state.q,)
 
 
 SUITE = Suite("brax", "brax", make, ids, "ppg-jax[brax]")

@@ -23,7 +23,6 @@ from ppg_jax.envs.suite import (
     Suite,
     SuiteEnvironment,
     SuiteStep,
-    check_id,
     check_names,
     take_time_limit,
 )
@@ -48,9 +47,8 @@ def make(
     """An environment of Craftax.
 
     Raises:
-      ConfigError: the id, a name or a value is invalid.
+      ConfigError: a name or a value is invalid.
     """
-    check_id("craftax", env_id, IDS)
     name = f"craftax/{env_id}"
     classic, kind = "Classic" in env_id, "Symbolic" if "Symbolic" in env_id else "Pixels"
     package = "craftax.craftax_classic" if classic else "craftax.craftax"

@@ -26,13 +26,11 @@ from ppg_jax.envs.suite import (
     Suite,
     SuiteEnvironment,
     SuiteStep,
-    check_id,
     check_names,
     take_time_limit,
 )
 
-NEEDS_DOWNLOAD = frozenset({"Sokoban-v0"})
-"""Environments that download their levels."""
+REFUSED = {"Sokoban-v0": "it downloads its levels"}
 CATEGORIES: dict[str, dict[str, tuple[int, int] | None]] = {
     "CVRP": {"position": None, "trajectory": (0, 20)},
     "Cleaner": {"grid": None},
@@ -74,8 +72,9 @@ class Jumanji(SuiteEnvironment):
         categories = CATEGORIES.get(type(self._env).__name__, {})
         self._boards = [name for name in categories if len(parts[name].shape) == 2]
         bounds = {name: x or _bounds(spec[name]) for name, x in categories.items()}
-        shapes = jax.eval_shape(self._prepared, parts)  # in the order of names
-        self.observation_space = _space({name: shapes[name] for name in parts}, bounds)
+        shapes = jax.eval_shape(self._prepared, parts)  # it sorts names; the suite's order stays
+        ordered = {n: x if isinstance(x, Mapping) else shapes[n] for n, x in parts.items()}
+        self.observation_space = _space(ordered, bounds)
         self.action_space, self._joint = _actions(self._env.action_spec, mask)
 
     def _prepared(self, obs: Mapping[str, Any]) -> dict[str, Any]:
@@ -237,21 +236,11 @@ def _actions(spec: Any, mask: Any) -> tuple[Any, tuple[int, ...]]:
     return Box(spec.minimum, spec.maximum, spec.shape, spec.dtype), ()
 
 
-def make(env_id: str, env_params: Mapping[str, Any], env_kwargs: Mapping[str, Any]) -> Jumanji:
-    """The environment of an id."""
-    if env_id in NEEDS_DOWNLOAD:
-        raise ConfigError(
-            f"env: jumanji/{env_id} is not supported, because it downloads its levels; use another"
-        )
-    check_id("jumanji", env_id, ids())
-    return Jumanji(env_id, env_params, env_kwargs)
-
-
 def ids() -> list[str]:
     """All registered ids, without those that download."""
     import jumanji
 
-    return sorted(set(jumanji.registered_environments()) - NEEDS_DOWNLOAD)
+    return sorted(set(jumanji.registered_environments()) - set(REFUSED))
 
 
-SUITE = Suite("jumanji", "jumanji", make, ids, "ppg-jax[jumanji]")
+SUITE = Suite("jumanji", "jumanji", Jumanji, ids, "ppg-jax[jumanji]", lambda: REFUSED)

@@ -21,7 +21,6 @@ from ppg_jax.envs.suite import (
     Suite,
     SuiteEnvironment,
     SuiteStep,
-    check_id,
     check_names,
     take_time_limit,
 )
@@ -145,12 +144,6 @@ def _space(obs: Any, kind: str) -> Any:
     return Box(0, 255, obs.shape, obs.dtype)
 
 
-def make(env_id: str, env_params: Mapping[str, Any], env_kwargs: Mapping[str, Any]) -> Navix:
-    """The environment of an id."""
-    check_id("navix", env_id, ids())
-    return Navix(env_id, env_params, env_kwargs)
-
-
 def ids() -> list[str]:
     """All registered ids."""
     import navix
@@ -158,4 +151,4 @@ def ids() -> list[str]:
     return list(navix.registry())
 
 
-SUITE = Suite("navix", "navix", make, ids, "ppg-jax[navix]")
+SUITE = Suite("navix", "navix", Navix, ids, "ppg-jax[navix]")

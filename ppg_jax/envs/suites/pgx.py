@@ -17,7 +17,6 @@ from ppg_jax.envs.suite import (
     Suite,
     SuiteEnvironment,
     SuiteStep,
-    check_id,
     check_names,
     take_time_limit,
 )
@@ -103,22 +102,18 @@ class Pgx(SuiteEnvironment):
         return np.uint8(255 * cells).repeat(scale, 0).repeat(scale, 1)
 
 
-def make(env_id: str, env_params: Mapping[str, Any], env_kwargs: Mapping[str, Any]) -> Pgx:
-    """The game of an id."""
-    import pgx
-
-    if env_id in pgx.available_envs() and env_id not in SINGLE_PLAYER:
-        raise ConfigError(
-            f"env: pgx/{env_id} is a game for several players, which are not supported; use "
-            f"{', '.join(SINGLE_PLAYER)}"
-        )
-    check_id("pgx", env_id, SINGLE_PLAYER)
-    return Pgx(env_id, env_params, env_kwargs)
-
-
 def ids() -> list[str]:
     """Ids of all games for one player."""
     return list(SINGLE_PLAYER)
 
 
-SUITE = Suite("pgx", "pgx", make, ids, "ppg-jax[pgx]")
+def refused() -> dict[str, str]:
+    """All other games."""
+    import pgx
+
+    others = set(pgx.available_envs()) - set(SINGLE_PLAYER)
+    why = f"it is a game for several players; use {', '.join(SINGLE_PLAYER)}"
+    return dict.fromkeys(others, why)
+
+
+SUITE = Suite("pgx", "pgx", Pgx, ids, "ppg-jax[pgx]", refused)

@@ -15,14 +15,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from ppg_jax.config import ConfigError
-from ppg_jax.envs.mujoco import Camera, quiet_model, quiet_trace
+from ppg_jax.envs.mujoco import DrawnByMujoco, quiet_model, quiet_trace
 from ppg_jax.envs.spaces import Box, Dict
 from ppg_jax.envs.suite import (
     TIME_LIMIT,
     Suite,
-    SuiteEnvironment,
     SuiteStep,
-    check_id,
     check_names,
     take_time_limit,
 )
@@ -40,23 +38,29 @@ def ids() -> list[str]:
     return sorted(name for name in registry.ALL_ENVS if not _lacks_models(name))
 
 
+def refused() -> dict[str, str]:
+    """The robots, as long as their model files are missing."""
+    from mujoco_playground import registry
+
+    return {
+        name: "its robot models (MuJoCo Menagerie) are missing, which Playground downloads when "
+        f"mujoco_playground.registry.load('{name}') is first called; call it once yourself"
+        for name in registry.ALL_ENVS
+        if _lacks_models(name)
+    }
+
+
 def make(
     env_id: str, env_params: Mapping[str, Any], env_kwargs: Mapping[str, Any]
 ) -> "PlaygroundEnvironment":
     """An environment of MuJoCo Playground.
 
     Raises:
-      ConfigError: the id, a name or a value is invalid, or model files are missing.
+      ConfigError: a name or a value is invalid.
     """
     from mujoco_playground import registry
 
     name = f"playground/{env_id}"
-    check_id("playground", env_id, registry.ALL_ENVS)
-    if _lacks_models(env_id):
-        raise ConfigError(
-            f"env: {name} needs robot models (MuJoCo Menagerie), which Playground downloads when "
-            f"mujoco_playground.registry.load('{env_id}') is first called; call it once yourself"
-        )
     settings = registry.get_default_config(env_id)
     known = [key for key, _ in _flat(settings)]
     changes = dict(_flat(env_kwargs))
@@ -95,7 +99,7 @@ def _flat(settings: Any, before: str = "") -> Iterator[tuple[str, Any]]:
             yield before + name, value
 
 
-class PlaygroundEnvironment(SuiteEnvironment):
+class PlaygroundEnvironment(DrawnByMujoco):
     """An environment of MuJoCo Playground.
 
     The time limit is its ``episode_length``. A step repeats the action ``action_repeat`` times.
@@ -111,7 +115,6 @@ class PlaygroundEnvironment(SuiteEnvironment):
         if isinstance(obs, Mapping):
             self.observation_space = Dict(self.observation_space)
             self.default_key = POLICY_KEY if POLICY_KEY in obs else None
-        self._camera: Camera | None = None
 
     def reset(self, key: chex.PRNGKey) -> tuple[Any, Any]:
         """Begins an episode and returns ``(obs, state)``."""
@@ -135,25 +138,17 @@ class PlaygroundEnvironment(SuiteEnvironment):
                 reward = rewards.sum()
         return SuiteStep(after.obs, after, reward, jnp.asarray(after.done) > 0)
 
-    def check_drawable(self) -> None:
-        """Checks that MuJoCo's renderer works.
+    def model(self) -> Any:
+        """The ``MjModel`` to draw."""
+        return self.env.mj_model
 
-        Raises:
-          ConfigError: OpenGL is missing.
-        """
-        if self._camera is None:
-            self._camera = Camera(self.env.mj_model)
-
-    def frame(self, state: Any) -> np.ndarray:
-        """A picture of a state, uint8 ``[240, 320, 3]``."""
-        self.check_drawable()
-        assert self._camera is not None
-        data = state.data
-        return self._camera.picture(data.qpos, data.mocap_pos, data.mocap_quat)
+    def pose(self, state: Any) -> tuple[Any, ...]:
+        """The positions in a state."""
+        return state.data.qpos, state.data.mocap_pos, state.data.mocap_quat
 
 
 def _unbounded(x: Any) -> Box:
     return Box(-np.inf, np.inf, x.shape)
 
 
-SUITE = Suite("playground", "mujoco_playground", make, ids, "ppg-jax[playground]")
+SUITE = Suite("playground", "mujoco_playground", make, ids, "ppg-jax[playground]", refused)

@@ -25,7 +25,6 @@ from ppg_jax.envs.suite import (
     Suite,
     SuiteEnvironment,
     SuiteStep,
-    check_id,
     check_names,
     take_time_limit,
 )
@@ -209,12 +208,6 @@ def _load_benchmark(name: str) -> Any:
         ) from None
 
 
-def make(env_id: str, env_params: Mapping[str, Any], env_kwargs: Mapping[str, Any]) -> XMiniGrid:
-    """The environment of an id."""
-    check_id("xminigrid", env_id, ids())
-    return XMiniGrid(env_id, env_params, env_kwargs)
-
-
 def ids() -> list[str]:
     """All registered ids."""
     import xminigrid
@@ -222,4 +215,4 @@ def ids() -> list[str]:
     return list(xminigrid.registered_environments())
 
 
-SUITE = Suite("xminigrid", "xminigrid", make, ids, "ppg-jax[xminigrid]")
+SUITE = Suite("xminigrid", "xminigrid", XMiniGrid, ids, "ppg-jax[xminigrid]")
