@@ -68,7 +68,8 @@ def test_without_a_legal_action_all_are():
 
 
 @pytest.mark.parametrize(
-    ("mean", "std", "error"), [(0.0, 0.1, 1e-4), (0.7, 1.0, 1e-4), (-2.0, 2.0, 3e-2)]
+    ("mean", "std", "error"),
+    [(0.0, 0.1, 1e-5), (0.7, 1.0, 1e-5), (-2.0, 2.0, 1e-3), (0.5, 5.0, 0.03)],
 )
 def test_the_tanh_gaussian_is_a_density_and_has_this_entropy(mean, std, error):
     policy = TanhGaussian(jnp.array([mean]), jnp.log(jnp.array([std])))
