@@ -5,7 +5,7 @@ and vmapped. Nothing here prints, reads a clock or a file, or asks which device 
 """
 
 from ppg_jax.algorithm.checks import check_key, traced_in_32_bits
-from ppg_jax.algorithm.initial_state import init
+from ppg_jax.algorithm.initial_state import init, restart_envs
 from ppg_jax.algorithm.metrics import metric_names
 from ppg_jax.algorithm.ppg import PPG, build
 from ppg_jax.algorithm.train import make_train, train_phases, train_tail
@@ -17,6 +17,7 @@ __all__ = [
     "init",
     "make_train",
     "metric_names",
+    "restart_envs",
     "traced_in_32_bits",
     "train_phases",
     "train_tail",

@@ -11,9 +11,12 @@ from ppg_jax.algorithm.checks import check_key, traced_in_32_bits
 from ppg_jax.algorithm.optimizer import init_optimizer
 from ppg_jax.algorithm.ppg import PPG, build
 from ppg_jax.config import Config
-from ppg_jax.envs import random_action, reset_envs, step_envs
+from ppg_jax.envs import close_envs, random_action, reset_envs, step_envs
 from ppg_jax.functional import init_stats
 from ppg_jax.types import EnvsState, RewardScaler, TrainState
+
+_RESTART = 0x4E57
+"""Number folded into the keys of ``restart_envs``, so that no other draw uses these keys."""
 
 
 @traced_in_32_bits
@@ -48,6 +51,22 @@ def init(config: Config, key: chex.PRNGKey) -> TrainState:
     )
 
 
+@traced_in_32_bits
+def restart_envs(config: Config, state: TrainState) -> TrainState:
+    """The state with new episodes, for environments whose states cannot be restored.
+
+    The random key of the resets depends on the state's key and iteration only.
+
+    Args:
+      config: what to train.
+      state: a training state between two phases.
+    """
+    ppg = build(config)
+    key = jax.random.fold_in(jax.random.fold_in(state.key, _RESTART), state.iteration)
+    envs = reset_envs(ppg.env, key, config.num_envs, ppg.agent.network.recall)
+    return state.replace(envs=envs)
+
+
 def _random_obs_stats(ppg: PPG, key: chex.PRNGKey) -> Any:
     """Statistics of a rollout with random actions, in separate environments.
 
@@ -64,5 +83,6 @@ def _random_obs_stats(ppg: PPG, key: chex.PRNGKey) -> Any:
         return step_envs(env, env_key, envs, actions)[0], envs.obs
 
     envs = reset_envs(env, reset_key, config.num_envs)
-    _, observations = jax.lax.scan(step, envs, jax.random.split(play_key, config.num_steps))
+    envs, observations = jax.lax.scan(step, envs, jax.random.split(play_key, config.num_steps))
+    close_envs(env, envs)
     return ppg.agent.update_stats(ppg.agent.initial_stats(), observations)

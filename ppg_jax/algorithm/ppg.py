@@ -5,7 +5,7 @@ import functools
 from typing import Any
 
 from ppg_jax.config import Config, check_config, same_environment
-from ppg_jax.envs import Environment, make_training_env
+from ppg_jax.envs import AnyEnvironment, make_training_env
 from ppg_jax.functional import in_32_bits
 from ppg_jax.networks import Agent, make_agent
 
@@ -16,12 +16,12 @@ class PPG:
 
     Attributes:
       config: sizes, epochs and options.
-      env: one environment, stepped purely.
+      env: one environment that is stepped purely, or a batch of them.
       agent: the networks of ``config.arch``.
     """
 
     config: Config
-    env: Environment
+    env: AnyEnvironment
     agent: Agent
 
 

@@ -18,7 +18,7 @@ from ppg_jax.config.fields import (
     with_clear_errors,
 )
 
-ENCODERS = ("auto", "mlp", "cnn", "impala", "grid", "map")
+ENCODERS = ("auto", "mlp", "cnn", "impala", "nature", "grid", "map")
 """Names of the built-in encoders."""
 
 
@@ -42,10 +42,11 @@ class NetworkConfig:
 
     encoder: Annotated[Any, BeforeValidator(encoder_reference)] = Field(
         "auto",
-        description="Type of the encoder: mlp, cnn, impala, grid (embeds the category numbers of a "
-        "grid, then convolutions) or map (convolutions over the map among the parts of an "
-        "observation); or your own flax module, as package.module:Class or (from Python) as an "
-        "object; auto: cnn for images, grid for grids of categories, otherwise mlp.",
+        description="Type of the encoder: mlp, cnn, impala, nature (convolutions with strides, for "
+        "larger images), grid (embeds the category numbers of a grid, then convolutions) or map "
+        "(convolutions over the map among the parts of an observation); or your own flax module, "
+        "as package.module:Class or (from Python) as an object; auto: cnn for images, grid for "
+        "grids of categories, otherwise mlp.",
     )
     encoder_kwargs: Settings = Field(
         FrozenMapping(), description="Arguments of your own encoder's constructor, by name."
@@ -58,7 +59,7 @@ class NetworkConfig:
     hidden_sizes: Sizes | None = Field(
         None,
         description="Widths of the layers of the mlp, or of the layers after the convolutions; "
-        "default: mlp 64 64, cnn and grid 128, impala and map 256.",
+        "default: mlp 64 64, cnn and grid 128, impala and map 256, nature 512.",
     )
     image_layout: Literal["auto", "channels_last", "channels_first"] = Field(
         "auto",
@@ -69,7 +70,8 @@ class NetworkConfig:
     channels: Sizes | None = Field(
         None,
         description="Filters of each 3x3 layer (cnn, default 16; grid, default 16 32; map, default "
-        "32 32) or of each stack (impala, default 16 32 32).",
+        "32 32), of each layer of nature (at most three, default 32 64 64), or of each stack "
+        "(impala, default 16 32 32).",
     )
     activation: Literal["relu", "tanh", "gelu", "silu", "elu"] = Field(
         "relu", description="Activation between layers (impala always uses relu)."

@@ -4,18 +4,22 @@ Only this folder imports environment libraries, with one file per library in ``s
 classes in ``wrappers/`` change an environment of any library. Nothing here knows the networks.
 """
 
-from ppg_jax.envs.base import Environment, StepResult
+from ppg_jax.envs.base import AnyEnvironment, BatchEnvironment, Environment, StepResult
 from ppg_jax.envs.drawing import animate
 from ppg_jax.envs.make import make_env, make_training_env
+from ppg_jax.envs.outside import OutsideBatch, OutsideEnvs, OutsideStep
 from ppg_jax.envs.registry import register_suite, suite_ids, suites
 from ppg_jax.envs.spaces import Box, Dict, Discrete, MultiDiscrete, random_action
-from ppg_jax.envs.suite import Suite, SuiteEnvironment, SuiteStep
+from ppg_jax.envs.suite import BatchStep, Suite, SuiteBatch, SuiteEnvironment, SuiteStep
 from ppg_jax.envs.suites.gymnax import available_envs
 from ppg_jax.envs.vector import (
     Randomness,
     VectorStep,
+    close_envs,
     draw_randomness,
+    live_outside,
     reset_envs,
+    shown_states,
     step_envs,
     take_step,
 )
@@ -24,28 +28,38 @@ from ppg_jax.envs.wrappers.partial_observation import PartlyObserved
 from ppg_jax.envs.wrappers.tasks import Tasks
 
 __all__ = [
+    "AnyEnvironment",
+    "BatchEnvironment",
+    "BatchStep",
     "Box",
     "Dict",
     "Discrete",
     "Environment",
     "Levels",
     "MultiDiscrete",
+    "OutsideBatch",
+    "OutsideEnvs",
+    "OutsideStep",
     "PartlyObserved",
     "Randomness",
     "StepResult",
     "Suite",
+    "SuiteBatch",
     "SuiteEnvironment",
     "SuiteStep",
     "Tasks",
     "VectorStep",
     "animate",
     "available_envs",
+    "close_envs",
     "draw_randomness",
+    "live_outside",
     "make_env",
     "make_training_env",
     "random_action",
     "register_suite",
     "reset_envs",
+    "shown_states",
     "step_envs",
     "suite_ids",
     "suites",

@@ -1,6 +1,6 @@
-"""The interface of a single environment: pure functions, without auto-reset."""
+"""The interfaces of environments: a single one, and a batch that is stepped together."""
 
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import chex
 
@@ -69,3 +69,58 @@ class Environment(Protocol):
 
     def inner_state(self, state: Any) -> Any:
         """The part of a state that belongs to the suite's own environment."""
+
+
+@runtime_checkable
+class BatchEnvironment(Protocol):
+    """B environments that are stepped together; ``envs.vector`` runs them as it does single ones.
+
+    It is for libraries that begin new episodes themselves, or that are not written in JAX.
+
+    Attributes:
+      name: name for display.
+      observation: spec of the stored observations.
+      action: spec of the policy's actions.
+      max_episode_steps: length limit of an episode, or None if unknown.
+      given: shapes and dtypes of one observation as the suite returns it.
+      outside: whether the environments live outside of the program. Then a state cannot be vmapped,
+        stepped twice or saved.
+    """
+
+    name: str
+    observation: ObservationSpec
+    action: ActionSpec
+    max_episode_steps: int | None
+    given: Any
+    outside: bool
+
+    def reset_batch(self, key: chex.PRNGKey, num_envs: int) -> tuple[Any, Any]:
+        """Begins B episodes and returns ``(obs, state)``; ``obs`` has leaves ``[B, ...]``."""
+
+    def step_batch(self, state: Any, actions: chex.Array) -> tuple[StepResult, Any]:
+        """Takes a step in each environment, and begins a new episode where one ended.
+
+        Args:
+          state: of ``reset_batch`` or of an earlier step.
+          actions: of the policy, ``[B, ...]``.
+
+        Returns:
+          The results, leaves ``[B, ...]``, but ``state`` as it is; and what the policy sees next.
+        """
+
+    def close(self, state: Any) -> None:
+        """Frees what the environments of a state hold. The state cannot be stepped any more."""
+
+    def to_env(self, action: chex.Array) -> Any:
+        """Converts a policy's action to the structure, shape, dtype and bounds of the suite."""
+
+    def store(self, obs: Any) -> Any:
+        """Converts one observation of the suite to the form that is stored for the networks."""
+
+    @property
+    def unwrapped(self) -> Any:
+        """The suite's own object, for drawing."""
+
+
+AnyEnvironment = Environment | BatchEnvironment
+"""What ``envs.vector`` can run."""

@@ -1,7 +1,8 @@
 """What the file of an environment library (a suite) has to provide.
 
 A suite's file has a ``SuiteEnvironment`` and a ``Suite`` that makes it. ``envs.adapter`` does the
-rest: it converts spaces and observations, counts steps, and keeps the dtypes of states.
+rest: it converts spaces and observations, counts steps, and keeps the dtypes of states. Libraries
+that step many environments at once have a ``SuiteBatch`` instead.
 """
 
 import dataclasses
@@ -41,17 +42,34 @@ class SuiteStep(NamedTuple):
     truncated: Any = False
 
 
-class SuiteEnvironment:
-    """One environment of a suite, as pure functions without auto-reset. Subclass it.
+class BatchStep(NamedTuple):
+    """One step of B environments that are stepped together. Leaves have a leading axis ``[B]``.
+
+    Attributes:
+      obs: real successor observations, also at the end of an episode.
+      state: state after the step, a pytree of arrays.
+      reward: rewards.
+      terminated: whether a terminal state was reached, bool. A time limit does not count.
+      truncated: whether the episode was cut, bool.
+      next_obs: what the policy sees next: ``obs``, or the first observation of a new episode.
+    """
+
+    obs: Any
+    state: Any
+    reward: Any
+    terminated: Any
+    truncated: Any
+    next_obs: Any
+
+
+class Described:
+    """What ``SuiteEnvironment`` and ``SuiteBatch`` say about themselves.
 
     Attributes:
       name: name for display.
       observation_space: space of the observations (see ``envs.spaces``), without the action mask.
       action_space: space of the actions.
       max_episode_steps: time limit in steps; None: no limit.
-      counts_steps: whether the adapter counts the steps and truncates at the limit. False: ``step``
-        says itself when the limit was reached.
-      task_fields: names of the state fields that define the task, for ``reset_task``.
       mask_key: entry of the observations, which are then a dict, that holds the legal actions: bool
         ``[n]`` if discrete, ``[K, n]`` or ``[sum of sizes]`` if multi-discrete. None: no mask.
       default_key: entry that the policy reads if the configuration names none; None: everything.
@@ -61,10 +79,37 @@ class SuiteEnvironment:
     observation_space: Any
     action_space: Any
     max_episode_steps: int | None = None
-    counts_steps: bool = True
-    task_fields: tuple[str, ...] = ()
     mask_key: str | None = None
     default_key: str | None = None
+
+    def check_drawable(self) -> None:
+        """Checks that ``frame`` works.
+
+        Raises:
+          ConfigError: the environment cannot be drawn.
+        """
+        if type(self).frame is Described.frame:
+            raise ConfigError(f"env: {self.name} cannot be drawn; its suite has no pictures of it")
+
+    def frame(self, state: Any) -> np.ndarray:
+        """A picture of a state, uint8 ``[height, width, 3]``. It runs outside of JAX programs.
+
+        Batches get an observation in its stored form instead.
+        """
+        raise NotImplementedError
+
+
+class SuiteEnvironment(Described):
+    """One environment of a suite, as pure functions without auto-reset. Subclass it.
+
+    Attributes:
+      counts_steps: whether the adapter counts the steps and truncates at the limit. False: ``step``
+        says itself when the limit was reached.
+      task_fields: names of the state fields that define the task, for ``reset_task``.
+    """
+
+    counts_steps: bool = True
+    task_fields: tuple[str, ...] = ()
 
     def reset(self, key: chex.PRNGKey) -> tuple[Any, Any]:
         """Begins an episode and returns ``(obs, state)``."""
@@ -78,18 +123,38 @@ class SuiteEnvironment:
         """The observation of a state, if the task is part of it; None: as after the reset."""
         return None
 
-    def check_drawable(self) -> None:
-        """Checks that ``frame`` works.
+
+class SuiteBatch(Described):
+    """B environments of a suite that are stepped together, by JAX operations. Subclass it.
+
+    It is for libraries that step many environments at once, and begin new episodes themselves.
+    ``OutsideBatch`` is for libraries that are not written in JAX.
+
+    Attributes:
+      outside: whether the environments live outside of the program. Then a state cannot be vmapped,
+        stepped twice or saved.
+    """
+
+    outside: bool = False
+
+    def reset(self, key: chex.PRNGKey, num_envs: int) -> tuple[Any, Any]:
+        """Begins B episodes and returns ``(obs, state)``; ``obs`` has leaves ``[B, ...]``."""
+        raise NotImplementedError
+
+    def step(self, state: Any, actions: Any) -> BatchStep:
+        """Takes one step in each environment, and begins a new episode where one ended."""
+        raise NotImplementedError
+
+    def close(self, state: Any) -> None:
+        """Frees what the environments of a state hold. The state cannot be stepped any more."""
+
+    def with_levels(self, num_levels: int, first_level: int) -> "SuiteBatch":
+        """The same environments, restricted to some levels.
 
         Raises:
-          ConfigError: the environment cannot be drawn.
+          ConfigError: the suite has no levels.
         """
-        if type(self).frame is SuiteEnvironment.frame:
-            raise ConfigError(f"env: {self.name} cannot be drawn; its suite has no pictures of it")
-
-    def frame(self, state: Any) -> np.ndarray:
-        """A picture of a state, uint8 ``[height, width, 3]``. It runs outside of JAX programs."""
-        raise NotImplementedError
+        raise ConfigError(f"num_levels: {num_levels} is invalid; {self.name} has no levels")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,7 +164,7 @@ class Suite:
     Attributes:
       name: what stands before the slash.
       package: module that must be importable.
-      make: ``make(id, env_params, env_kwargs) -> SuiteEnvironment``.
+      make: ``make(id, env_params, env_kwargs)``, a ``SuiteEnvironment`` or ``SuiteBatch``.
       ids: ``ids() -> list of ids``, all that ``make`` knows; it gets no other.
       install: argument of ``pip install`` that brings the library.
       refused: ``refused() -> {id: why}``, ids of the library that do not work here.

@@ -7,7 +7,7 @@ import chex
 import jax
 import jax.numpy as jnp
 
-from ppg_jax.envs.base import Environment
+from ppg_jax.envs.base import AnyEnvironment, BatchEnvironment, Environment, StepResult
 from ppg_jax.types import EnvsState, EpisodeStats, Recalled, no_step
 
 HEAVY = 4096
@@ -17,6 +17,8 @@ HEAVY = 4096
 class Randomness(NamedTuple):
     """The randomness of one step of B environments. It does not depend on states or actions.
 
+    A ``BatchEnvironment`` draws its own: then all fields are None.
+
     Attributes:
       step: keys for the steps, ``[B]``.
       reset: keys for the resets, ``[B]``.
@@ -24,9 +26,9 @@ class Randomness(NamedTuple):
         if these are large; then environments are reset only when episodes end.
     """
 
-    step: chex.PRNGKey
-    reset: chex.PRNGKey
-    fresh: tuple[chex.Array, Any] | None
+    step: Any = None
+    reset: Any = None
+    fresh: tuple[chex.Array, Any] | None = None
 
 
 class VectorStep(NamedTuple):
@@ -64,7 +66,7 @@ class VectorStep(NamedTuple):
 
 
 def reset_envs(
-    env: Environment, key: chex.PRNGKey, num_envs: int, recall: tuple[str, ...] | None = None
+    env: AnyEnvironment, key: chex.PRNGKey, num_envs: int, recall: tuple[str, ...] | None = None
 ) -> EnvsState:
     """Begins ``num_envs`` episodes.
 
@@ -75,7 +77,10 @@ def reset_envs(
       recall: parts of the previous step that the networks read: some of ``action``, ``reward``,
         ``done``.
     """
-    obs, state = jax.vmap(env.reset)(jax.random.split(key, num_envs))
+    if isinstance(env, BatchEnvironment):
+        obs, state = env.reset_batch(key, num_envs)
+    else:
+        obs, state = jax.vmap(env.reset)(jax.random.split(key, num_envs))
     return EnvsState(
         env=state,
         obs=obs,
@@ -86,7 +91,7 @@ def reset_envs(
     )
 
 
-def draw_randomness(env: Environment, key: chex.PRNGKey, num_envs: int) -> Randomness:
+def draw_randomness(env: AnyEnvironment, key: chex.PRNGKey, num_envs: int) -> Randomness:
     """Draws the randomness of one step, which does not depend on states or actions.
 
     So it can be drawn for many steps at once, outside the loop over steps. This is faster, because
@@ -97,20 +102,22 @@ def draw_randomness(env: Environment, key: chex.PRNGKey, num_envs: int) -> Rando
       key: random key of the step.
       num_envs: number of environments, B.
     """
+    if isinstance(env, BatchEnvironment):
+        return Randomness()
     step_keys, reset_keys = jax.random.split(key, (2, num_envs))
     light = num_envs * sum(x.size for x in jax.tree.leaves(jax.eval_shape(env.reset, key))) < HEAVY
     return Randomness(step_keys, reset_keys, jax.vmap(env.reset)(reset_keys) if light else None)
 
 
 def step_envs(
-    env: Environment, key: chex.PRNGKey, envs: EnvsState, actions: chex.Array
+    env: AnyEnvironment, key: chex.PRNGKey, envs: EnvsState, actions: chex.Array
 ) -> tuple[EnvsState, VectorStep]:
     """``take_step``, with randomness that is drawn from ``key``."""
     return take_step(env, draw_randomness(env, key, envs.starts.shape[0]), envs, actions)
 
 
 def take_step(
-    env: Environment, randomness: Randomness, envs: EnvsState, actions: chex.Array
+    env: AnyEnvironment, randomness: Randomness, envs: EnvsState, actions: chex.Array
 ) -> tuple[EnvsState, VectorStep]:
     """Steps every environment, and begins a new episode where one ended.
 
@@ -123,9 +130,8 @@ def take_step(
     Returns:
       The environments after the step, and the results of the step.
     """
-    result = jax.vmap(env.step)(randomness.step, envs.env, actions)
+    result, obs, state = _step_and_begin(env, randomness, envs, actions)
     done = result.terminated | result.truncated
-    obs, state = _begin_episodes(env, randomness, done, (result.obs, result.state))
     returns, lengths = envs.returns + result.reward, envs.lengths + 1
     begins = jnp.broadcast_to(jnp.asarray(result.begins, jnp.bool_), done.shape)
     made = Recalled(actions=actions, rewards=result.reward, done=begins)
@@ -150,7 +156,38 @@ def take_step(
     return after, step
 
 
-def _blank(env: Environment, shape: tuple[int, ...]) -> Recalled | None:
+def live_outside(env: AnyEnvironment) -> bool:
+    """Whether the environments live outside of the program, so that states are only numbers."""
+    return isinstance(env, BatchEnvironment) and env.outside
+
+
+def close_envs(env: AnyEnvironment, envs: EnvsState) -> None:
+    """Frees environments that live outside of the program, after their last step.
+
+    There is nothing to free for environments written in JAX.
+    """
+    if isinstance(env, BatchEnvironment):
+        env.close(envs.env)
+
+
+def shown_states(env: AnyEnvironment, envs: EnvsState) -> Any:
+    """What pictures of B environments are drawn from, leaves ``[B, ...]``."""
+    return envs.obs if isinstance(env, BatchEnvironment) else env.inner_state(envs.env)
+
+
+def _step_and_begin(
+    env: AnyEnvironment, randomness: Randomness, envs: EnvsState, actions: chex.Array
+) -> tuple[StepResult, Any, Any]:
+    """Results ``[B, ...]`` of a step, and observations and states after new episodes began."""
+    if isinstance(env, BatchEnvironment):
+        result, next_obs = env.step_batch(envs.env, actions)
+        return result, next_obs, result.state
+    result = jax.vmap(env.step)(randomness.step, envs.env, actions)
+    done = result.terminated | result.truncated
+    return result, *_begin_episodes(env, randomness, done, (result.obs, result.state))
+
+
+def _blank(env: AnyEnvironment, shape: tuple[int, ...]) -> Recalled | None:
     return no_step(env.action, ("action", "reward", "done"), shape)
 
 

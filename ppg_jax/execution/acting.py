@@ -11,7 +11,7 @@ import jax.numpy as jnp
 
 from ppg_jax.algorithm import build, check_key
 from ppg_jax.config import Config, ConfigError, check_whole
-from ppg_jax.envs import Environment
+from ppg_jax.envs import AnyEnvironment
 from ppg_jax.execution.evaluation import same_shapes
 from ppg_jax.functional import in_32_bits
 from ppg_jax.networks import POLICY, Agent
@@ -102,7 +102,7 @@ def _as_array(name: str, value: Any) -> jax.Array:
         raise ConfigError(f"{name}: {type(value).__name__} is invalid: {reason}") from None
 
 
-def _observations(env: Environment, obs: Any) -> tuple[chex.Array, tuple[int, ...]]:
+def _observations(env: AnyEnvironment, obs: Any) -> tuple[chex.Array, tuple[int, ...]]:
     """Observations in their stored form, and their batch shape: ``(B,)``, or () for a single one.
 
     Raises:

@@ -10,7 +10,7 @@ import numpy as np
 
 from ppg_jax.algorithm import build, check_key, traced_in_32_bits
 from ppg_jax.config import Config, ConfigError, check_config, check_whole
-from ppg_jax.envs import Environment, reset_envs, step_envs
+from ppg_jax.envs import AnyEnvironment, close_envs, reset_envs, shown_states, step_envs
 from ppg_jax.execution.backend import compiler_options
 from ppg_jax.execution.dispatch import gather, over_replicas, run_batches, shard
 from ppg_jax.execution.layout import Layout
@@ -136,11 +136,12 @@ def evaluate_tasks(
     no, none = jnp.zeros(num_tasks, jnp.bool_), jnp.zeros(num_tasks, jnp.int32)
     returns = jnp.zeros((num_tasks, numbers.size))
     start = (0, envs, memory, no, none, returns, none)
-    _, _, _, ended, _, returns, lengths = jax.lax.while_loop(unfinished, step, start)
+    _, envs, _, ended, _, returns, lengths = jax.lax.while_loop(unfinished, step, start)
+    close_envs(env, envs)
     return returns, lengths, ended
 
 
-def _step_limit(env: Environment) -> int:
+def _step_limit(env: AnyEnvironment) -> int:
     """Number of steps after which unfinished episodes are cut off."""
     own = env.max_episode_steps or 0
     # Some environments end an episode only after their nominal limit.
@@ -168,8 +169,9 @@ def record_episode(
       max_steps: number of steps, T.
 
     Returns:
-      State of the environment before each step, leaves ``[T, ...]``; rewards ``[T]``; and whether
-      the episode ended with each step, bool ``[T]``. Later steps belong to other episodes.
+      What a picture before each step is drawn from, leaves ``[T, ...]`` (``shown_states``); rewards
+      ``[T]``; and whether the episode ended with each step, bool ``[T]``. Later steps belong to
+      other episodes.
     """
     ppg = build(config)
     env, agent, network = ppg.env, ppg.agent, NetworkState(params, obs_stats)
@@ -182,10 +184,11 @@ def record_episode(
         actions = out.policy.mode() if greedy else out.policy.sample(action_key)
         after, result = step_envs(env, env_key, envs, actions)
         ended = result.terminated | result.truncated
-        return (after, memory | out.states), (env.inner_state(envs.env), result.rewards, ended)
+        return (after, memory | out.states), (shown_states(env, envs), result.rewards, ended)
 
     start = reset_envs(env, reset_key, 1, agent.network.recall), agent.initial_memory(1)
-    _, played = jax.lax.scan(step, start, jax.random.split(play_key, max_steps))
+    (envs, _), played = jax.lax.scan(step, start, jax.random.split(play_key, max_steps))
+    close_envs(env, envs)
     return jax.tree.map(lambda x: x[:, 0], played)
 
 

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 
 from ppg_jax.algorithm import build
 from ppg_jax.config import Config, ConfigError
+from ppg_jax.envs import live_outside
 
 VMAP_LIMIT = 128
 """Largest number of replicas that ``auto`` vmaps on an accelerator; more run in chunks."""
@@ -70,6 +71,7 @@ def choose_layout(config: Config, replicas: int, cores: int | None = None) -> La
     - On CPU ``map``. One replica keeps a core busy, and batching over parameters makes its matrix
       products, convolutions and working set slower (``benchmarks/seeds.py``). As many threads call
       the program as there are cores. Only ``vmap`` is spread over JAX's devices.
+    - If the environments live outside of the program, ``map`` everywhere.
     - Elsewhere ``vmap``, on as many devices as shorten the run, because small networks leave most
       of an accelerator idle. If a device would get more than ``VMAP_LIMIT`` replicas, or more than
       may fit into its memory, ``chunk``.
@@ -80,13 +82,15 @@ def choose_layout(config: Config, replicas: int, cores: int | None = None) -> La
       cores: number of CPU cores; default: the number of JAX devices.
 
     Raises:
-      ConfigError: the environment of ``config`` cannot be made.
+      ConfigError: the environment of ``config`` cannot be made, or cannot be vmapped.
     """
     on_cpu, strategy = jax.default_backend() == "cpu", config.strategy
     if strategy == "auto" and on_cpu:
         strategy = "map"
     elif strategy == "auto" and config.chunk_size:
         strategy = "chunk"
+    if live_outside(build(config).env):
+        strategy = _one_by_one(config)
     devices = workers = 1
     if by_threads(config):
         workers = min(config.devices or cores or jax.local_device_count(), replicas)
@@ -103,6 +107,20 @@ def choose_layout(config: Config, replicas: int, cores: int | None = None) -> La
         size = math.ceil(share / math.ceil(share / size))
     layout = Layout(strategy, devices, size, replicas, workers)
     return dataclasses.replace(layout, workers=min(workers, layout.num_batches))
+
+
+def _one_by_one(config: Config) -> Literal["map"]:
+    """The strategy for environments outside of the program, which cannot be vmapped.
+
+    Raises:
+      ConfigError: the configuration has another strategy.
+    """
+    if config.strategy not in ("auto", "map"):
+        raise ConfigError(
+            f"strategy: {config.strategy} is invalid, because the environments of "
+            f"{config.env_name} live outside of the program and cannot be vmapped; use map"
+        )
+    return "map"
 
 
 def _most_together(config: Config) -> int:

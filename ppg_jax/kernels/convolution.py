@@ -25,20 +25,20 @@ def resolve_conv(implementation: Literal["auto", "lax", "patches"]) -> Literal["
     return implementation
 
 
-def conv_by_lax(x: chex.Array, kernel: chex.Array, padding: int) -> chex.Array:
+def conv_by_lax(x: chex.Array, kernel: chex.Array, padding: int, stride: int = 1) -> chex.Array:
     """``x [N, H, W, C]`` with ``kernel [k, k, C, F]``, by XLA's convolution."""
     pad = (padding, padding)
     return jax.lax.conv_general_dilated(
-        x, kernel, (1, 1), (pad, pad), dimension_numbers=("NHWC", "HWIO", "NHWC")
+        x, kernel, (stride, stride), (pad, pad), dimension_numbers=("NHWC", "HWIO", "NHWC")
     )
 
 
-def conv_by_patches(x: chex.Array, kernel: chex.Array, padding: int) -> chex.Array:
+def conv_by_patches(x: chex.Array, kernel: chex.Array, padding: int, stride: int = 1) -> chex.Array:
     """``conv_by_lax`` as one matrix product over all windows."""
     size = kernel.shape[0]
     x = jnp.pad(x, ((0, 0), (padding, padding), (padding, padding), (0, 0)))
-    out = x.shape[1] - size + 1, x.shape[2] - size + 1
-    patches = jnp.concatenate(shifted_views(x, size, 1, out), axis=-1)
+    out = (x.shape[1] - size) // stride + 1, (x.shape[2] - size) // stride + 1
+    patches = jnp.concatenate(shifted_views(x, size, stride, out), axis=-1)
     return patches @ kernel.reshape(-1, kernel.shape[-1])
 
 

@@ -211,16 +211,16 @@ class Agent:
         """What the encoders of some networks read; the same array where they read the same."""
         if isinstance(obs, SortedObservations):
             return dict.fromkeys(names, obs.components)
-        read: dict[ObservationSpec, chex.Array] = {}
-        seen = {}
-        for name in names:
+
+        def see(name: str) -> chex.Array:
             config, spec = self.reads(name)
-            if spec not in read:
-                value = name == VALUE_NET
-                part, stats = (reading.part_of(x, value) for x in (obs, network.obs_stats))
-                read[spec] = reading.read(config, spec, part, stats)
-            seen[name] = read[spec]
-        return seen
+            value = name == VALUE_NET
+            part, stats = (reading.part_of(x, value) for x in (obs, network.obs_stats))
+            return reading.read(config, spec, part, stats)
+
+        if self.observation.value is None:
+            return dict.fromkeys(names, see(names[0]))
+        return {name: see(name) for name in names}
 
     def _first_products(
         self, network: NetworkState, seen: dict[str, chex.Array], beside: chex.Array | None

@@ -139,6 +139,28 @@ class CnnEncoder(Encoder):
         return _dense_layers(config, math.sqrt(2.0), activation, _convolutions(config, x), beside)
 
 
+NATURE_LAYERS = ((8, 4), (4, 2), (3, 1))
+"""Width of the window and stride of each layer."""
+
+
+class NatureEncoder(Encoder):
+    """Convolutions with strides, then dense layers: ``[N, H, W, C] -> [N, hidden_sizes[-1]]``.
+
+    Windows of 8, 4 and 3 with strides 4, 2 and 1, without padding (Mnih et al. 2015, Nature 518).
+    For images of 36 pixels and more.
+    """
+
+    @nn.compact
+    def __call__(self, x: chex.Array, beside: chex.Array | None = None) -> chex.Array:
+        config, activation = self.config, ACTIVATIONS[self.config.activation]
+        init = make_initializer(config.init, math.sqrt(2.0))
+        for i, features in enumerate(config.channels or ()):
+            size, stride = NATURE_LAYERS[i]
+            conv = Conv(features, init, size, stride, implementation=config.conv, name=f"conv_{i}")
+            x = activation(conv(x))
+        return _dense_layers(config, math.sqrt(2.0), activation, x, beside)
+
+
 def _dense_layers(
     config: NetworkConfig,
     scale: float,
@@ -186,6 +208,7 @@ ENCODERS: dict[str, type[Encoder]] = {
     "mlp": MlpEncoder,
     "cnn": CnnEncoder,
     "impala": ImpalaEncoder,
+    "nature": NatureEncoder,
     "grid": GridEncoder,
     "map": MapEncoder,
 }

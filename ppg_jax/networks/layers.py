@@ -68,7 +68,7 @@ def on_last_axis(x: chex.Array, ndim: int) -> chex.Array:
 
 
 class Conv(nn.Module):
-    """A square 2-D convolution, ``[N, H, W, C] -> [N, H', W', features]``, stride 1.
+    """A square 2-D convolution, ``[N, H, W, C] -> [N, H', W', features]``.
 
     XLA on CPU computes convolutions inside loops slowly. With patches and a matrix product a phase
     of PPG with the small CNN is 6 to 10 times as fast on two cores (``benchmarks/conv.py``). Both
@@ -78,6 +78,7 @@ class Conv(nn.Module):
       features: output channels.
       kernel_init: initial weights ``[size, size, C, features]``.
       size: width of the window.
+      stride: distance of two windows.
       padding: zeros on every side.
       implementation: ``lax`` or ``patches``.
     """
@@ -85,6 +86,7 @@ class Conv(nn.Module):
     features: int
     kernel_init: Initializer
     size: int = 3
+    stride: int = 1
     padding: int = 0
     implementation: str = "lax"
 
@@ -94,5 +96,5 @@ class Conv(nn.Module):
         kernel = self.param("kernel", self.kernel_init, shape)
         bias = self.param("bias", nn.initializers.zeros_init(), (self.features,))
         convolve = {"lax": conv_by_lax, "patches": conv_by_patches}[self.implementation]
-        out = convolve(x, kernel.astype(x.dtype), self.padding)
+        out = convolve(x, kernel.astype(x.dtype), self.padding, self.stride)
         return out + on_last_axis(bias.astype(x.dtype), out.ndim)

@@ -8,13 +8,20 @@ import jax.numpy as jnp
 from ppg_jax.config import ConfigError, NetworkConfig
 from ppg_jax.functional import grid_sizes
 from ppg_jax.kernels import resolve_conv
-from ppg_jax.networks.encoders import map_index
+from ppg_jax.networks.encoders import NATURE_LAYERS, map_index
 from ppg_jax.networks.own_module import is_own, own_features
 from ppg_jax.types import ObservationSpec
 
 DEFAULT_HORIZON, DEFAULT_WINDOW = 32, 8
-_DEFAULT_SIZES = {"mlp": (64, 64), "cnn": (128,), "impala": (256,), "grid": (128,), "map": (256,)}
-_DEFAULT_CHANNELS = {"cnn": (16,), "impala": (16, 32, 32), "grid": (16, 32), "map": (32, 32)}
+_DEFAULT_SIZES = {
+    "mlp": (64, 64), "cnn": (128,), "impala": (256,), "nature": (512,), "grid": (128,),
+    "map": (256,),
+}  # fmt: skip
+_DEFAULT_CHANNELS = {
+    "cnn": (16,), "impala": (16, 32, 32), "nature": (32, 64, 64), "grid": (16, 32), "map": (32, 32),
+}  # fmt: skip
+IMAGES = ("cnn", "impala", "nature")
+"""Encoders that read images of any numbers."""
 UNPADDED = ("cnn", "grid", "map")
 """Encoders whose 3x3 layers have no padding."""
 
@@ -50,6 +57,8 @@ def resolve_network(config: NetworkConfig, observation: ObservationSpec) -> Netw
         **_resolved_memory(config, hidden_sizes[-1]),
     )
     layers = len(resolved.channels or ())
+    if encoder == "nature":
+        _check_nature(layers, _picture(resolved, observation))
     if encoder in UNPADDED and min(_picture(resolved, observation)[:2]) <= 2 * layers:
         raise ConfigError(
             f"network.channels: {layers} layers without padding leave nothing of observations "
@@ -107,13 +116,34 @@ def _check_fits(encoder: str, observation: ObservationSpec) -> None:
         problem = (
             "map needs observations of several parts, of which one is [height, width, channels]"
         )
-    if encoder in ("cnn", "impala") and (len(shape) != 3 or categories is not None):
+    if encoder in IMAGES and (len(shape) != 3 or categories is not None):
         problem = f"{encoder} needs observations [height, width, channels], or channels first"
     if problem:
         kind = "category numbers of " if categories is not None else ""
         raise ConfigError(
             f"network.encoder: {problem}; these have {kind}the shape {shape}; use mlp"
         )
+
+
+def _check_nature(layers: int, picture: tuple[int, ...]) -> None:
+    """Checks that an image is large enough for the layers of ``nature``.
+
+    Raises:
+      ConfigError: it is not, or there are too many layers.
+    """
+    if layers > len(NATURE_LAYERS):
+        raise ConfigError(
+            f"network.channels: {layers} layers are invalid for the encoder nature; it has at most "
+            f"{len(NATURE_LAYERS)}"
+        )
+    side = min(picture[:2])
+    for size, stride in NATURE_LAYERS[:layers]:
+        side = (side - size) // stride + 1
+        if side < 1:
+            raise ConfigError(
+                f"network.encoder: the layers of nature leave nothing of observations {picture}; "
+                "use cnn or mlp"
+            )
 
 
 def _resolve_own(config: NetworkConfig, observation: ObservationSpec) -> NetworkConfig:
@@ -159,7 +189,7 @@ def _image_layout(
 def turned(config: NetworkConfig, observation: ObservationSpec) -> bool:
     """Whether images are turned from channels first to channels last for the encoder."""
     first = config.image_layout == "channels_first" and len(observation.shape) == 3
-    return first and config.encoder in ("cnn", "impala") and observation.categories is None
+    return first and config.encoder in IMAGES and observation.categories is None
 
 
 def _picture(config: NetworkConfig, observation: ObservationSpec) -> tuple[int, ...]:

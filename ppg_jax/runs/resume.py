@@ -6,9 +6,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import jax
 from rich.console import Console
 
+from ppg_jax.algorithm import build, restart_envs
 from ppg_jax.config import Config, ConfigError, config_from_dict, flatten, merge
+from ppg_jax.envs import live_outside
 from ppg_jax.execution import Start, kept_programs, lay_out
 from ppg_jax.runs.checkpoints import Checkpoints, DamagedError
 from ppg_jax.runs.evaluator import EvaluationOptions
@@ -127,7 +130,11 @@ def starting_point(config: Config, folder: Path, checkpoints: Checkpoints) -> St
         else:
             notes = [f"warning: {line}" for line in skipped]
             notes.append(f"resuming after phase {phases} of {config.num_phases}")
-            start = Start(saved.state, phases, saved.compile_seconds, saved.run_seconds)
+            state = saved.state
+            if live_outside(build(config).env):
+                state = jax.lax.map(lambda one: restart_envs(config, one), state)
+                notes.append(f"new episodes begin: those of {config.env_name} cannot be saved")
+            start = Start(state, phases, saved.compile_seconds, saved.run_seconds)
             return StartingPoint(start, metrics, tuple(notes))
     if skipped:
         raise ConfigError(f"DIR: {checkpoints.folder} contains no usable checkpoint: {skipped[0]}")
@@ -178,7 +185,8 @@ def resume(
 
     The run resumes from the newest usable checkpoint, or from the beginning if there is none yet.
     On the same device, with the same seeds and strategy, the results are bit for bit those of a run
-    that was never interrupted.
+    that was never interrupted. Environments that live outside of the program (Procgen) cannot be
+    saved: there new episodes begin.
 
     Args:
       directory: run folder.

@@ -13,10 +13,12 @@ from ppg_jax.envs.suites import (
     navix,
     pgx,
     playground,
+    procgen,
     xminigrid,
 )
 
 SUITES = [
-    suite.SUITE for suite in (brax, craftax, gymnax, jumanji, navix, pgx, playground, xminigrid)
+    suite.SUITE
+    for suite in (brax, craftax, gymnax, jumanji, navix, pgx, playground, procgen, xminigrid)
 ]
 """All built-in suites. To add one, write its file and name it here."""

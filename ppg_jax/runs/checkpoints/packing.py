@@ -65,7 +65,7 @@ def _expected(config: Config) -> tuple[Any, dict[str, Any]]:
     impls: dict[str, Any] = {}
 
     def like(keys: jax.Array) -> TrainState:
-        state = jax.vmap(lambda key: init(config, key))(keys)
+        state = jax.lax.map(lambda key: init(config, key), keys)
 
         def plain(path: Any, x: Any) -> Any:
             if not jnp.issubdtype(x.dtype, jax.dtypes.prng_key):

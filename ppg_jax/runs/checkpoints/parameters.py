@@ -97,7 +97,7 @@ def _load(place: Path, config: Config) -> dict[str, Any]:
         return _policy_arrays(init(config, key))
 
     keys = jax.random.split(jax.random.key(0), config.seeds)
-    found = load_arrays(place, jax.eval_shape(jax.vmap(initial), keys))
+    found = load_arrays(place, jax.eval_shape(lambda keys: jax.lax.map(initial, keys), keys))
     stored = _stored_digest(place / DIGEST)
     if stored is not None and stored != _digest(found):
         raise OSError("its contents do not match the stored digest")

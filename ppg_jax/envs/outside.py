@@ -1,0 +1,169 @@
+"""Batches of environments that live outside of the compiled program, stepped by callbacks.
+
+The state inside the program says which batch it is, and how many steps it has made. So one program
+serves any number of batches, in loops and in several threads. A state can be stepped once only,
+because the environments themselves have no copy.
+"""
+
+import itertools
+import random
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import struct
+from jax.experimental import io_callback
+
+from ppg_jax.config import ConfigError
+from ppg_jax.envs.suite import BatchStep, SuiteBatch
+
+
+class OutsideStep(NamedTuple):
+    """One step of B environments as numpy arrays; the fields are those of ``BatchStep``."""
+
+    obs: Any
+    reward: Any
+    terminated: Any
+    truncated: Any
+    next_obs: Any
+
+
+class OutsideEnvs(Protocol):
+    """B running environments, outside of JAX. They begin new episodes themselves."""
+
+    def reset(self) -> np.ndarray:
+        """Begins the first episodes and returns observations ``[B, ...]``. It is called once."""
+
+    def step(self, actions: np.ndarray) -> OutsideStep:
+        """Takes one step in each environment."""
+
+    def close(self) -> None:
+        """Frees everything."""
+
+
+class OutsideState(struct.PyTreeNode):
+    """What a program knows of a batch.
+
+    Attributes:
+      batch: uint32 ``[2]``: a number of this process, and the number of the batch in it.
+      steps: steps that the batch has made, uint32 scalar.
+    """
+
+    batch: chex.Array
+    steps: chex.Array
+
+
+class _Running:
+    """A batch, and the number of steps that it has made."""
+
+    def __init__(self, envs: OutsideEnvs) -> None:
+        self.envs, self.steps = envs, 0
+
+
+_PROCESS = random.SystemRandom().getrandbits(32)
+"""States of another process are recognised by this number."""
+_running: dict[int, _Running] = {}
+_numbers = itertools.count()
+
+
+class OutsideBatch(SuiteBatch):
+    """Environments outside of the program. Subclasses say how they are opened.
+
+    They cannot be vmapped: several seeds run one after another, or in several threads.
+
+    Attributes:
+      obs_shape: shape of one observation.
+      obs_dtype: dtype of the observations.
+    """
+
+    outside = True
+    obs_shape: tuple[int, ...]
+    obs_dtype: Any
+
+    def open(self, seed: int, num_envs: int) -> OutsideEnvs:
+        """Makes B environments.
+
+        Args:
+          seed: 0 to 2^31 - 1.
+          num_envs: number of environments, B.
+        """
+        raise NotImplementedError
+
+    def reset(self, key: chex.PRNGKey, num_envs: int) -> tuple[Any, Any]:
+        """Begins B episodes and returns ``(obs, state)``."""
+        seed = jax.random.bits(key, (), jnp.uint32) >> 1
+
+        def begin(seed: Any) -> tuple[np.ndarray, np.ndarray]:
+            envs = self.open(int(seed), num_envs)
+            obs, number = envs.reset(), next(_numbers)
+            _running[number] = _Running(envs)
+            return obs, np.array([_PROCESS, number], np.uint32)
+
+        shapes = self._seen(num_envs), jax.ShapeDtypeStruct((2,), jnp.uint32)
+        obs, batch = self._call(begin, shapes, seed)
+        return obs, OutsideState(batch, jnp.uint32(0))
+
+    def step(self, state: OutsideState, actions: chex.Array) -> BatchStep:
+        """Takes one step in each environment, and begins a new episode where one ended."""
+        num_envs = actions.shape[0]
+        obs, flags = self._seen(num_envs), jax.ShapeDtypeStruct((num_envs,), jnp.bool_)
+        reward = jax.ShapeDtypeStruct((num_envs,), jnp.float32)
+
+        def step(batch: Any, steps: Any, actions: Any) -> OutsideStep:
+            running = self._find(batch, steps)
+            running.steps += 1
+            return running.envs.step(np.asarray(actions))
+
+        shapes = OutsideStep(obs, reward, flags, flags, obs)
+        made = self._call(step, shapes, state.batch, state.steps, actions)
+        return BatchStep(state=state.replace(steps=state.steps + 1), **made._asdict())
+
+    def close(self, state: OutsideState) -> None:
+        """Frees the environments. Closing them again does nothing."""
+
+        def close(batch: Any, _: Any) -> None:
+            process, number = np.asarray(batch).tolist()
+            running = _running.pop(number, None) if process == _PROCESS else None
+            if running is not None:
+                running.envs.close()
+
+        self._call(close, None, state.batch, state.steps)
+
+    def _seen(self, num_envs: int) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct((num_envs, *self.obs_shape), self.obs_dtype)
+
+    def _call(self, fn: Callable[..., Any], shapes: Any, *args: Any) -> Any:
+        """Calls a function outside of the program.
+
+        Raises:
+          ConfigError: the call is vmapped.
+        """
+
+        @jax.custom_batching.custom_vmap
+        def call(*args: Any) -> Any:
+            return io_callback(fn, shapes, *args)
+
+        @call.def_vmap
+        def refuse(*_: Any) -> Any:
+            raise ConfigError(
+                f"env: {self.name} cannot be vmapped, because its environments live outside of the "
+                "program; use strategy: map, or jax.lax.map over seeds"
+            )
+
+        return call(*args)
+
+    def _find(self, batch: Any, steps: Any) -> _Running:
+        process, number = np.asarray(batch).tolist()
+        running = _running.get(number) if process == _PROCESS else None
+        if running is None or running.steps % 2**32 != int(steps):
+            why = "were closed, or belong to another process"
+            if running is not None:
+                why = f"have made {running.steps} steps, and the state belongs after {int(steps)}"
+            raise ConfigError(
+                f"state: it cannot be stepped, because the environments of {self.name} live "
+                f"outside of the program and {why}; begin with ppg_jax.init"
+            )
+        return running
