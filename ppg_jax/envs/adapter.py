@@ -1,6 +1,7 @@
 """Makes an environment of a suite an ``Environment``: spaces, storage, time limit, dtypes."""
 
 import dataclasses
+from collections import OrderedDict
 from collections.abc import Mapping
 from typing import Any
 
@@ -78,6 +79,7 @@ class Adapter:
             self._check_mask()
         stepped = jax.eval_shape(self._raw_step, jax.random.key(0), state)
         self._state = jax.tree.map(_common, state, stepped.state)
+        self._check_measures()
 
     def _observations(self, how: Conversion) -> tuple[ObservationSpec, Any]:
         """The spec of stored observations, and the functions that make their parts."""
@@ -129,6 +131,11 @@ class Adapter:
                 f"its {self.action.kind} actions of sizes {sizes}"
             )
 
+    def _check_measures(self) -> None:
+        for name, x in jax.eval_shape(self._raw.measures, self._state).items():
+            if getattr(x, "shape", None) != ():
+                raise ConfigError(f"env: measure {name!r} of {self.name} should be a scalar")
+
     @property
     def unwrapped(self) -> SuiteEnvironment:
         """The suite's environment."""
@@ -137,6 +144,12 @@ class Adapter:
     def inner_state(self, state: Any) -> Any:
         """The suite's own state."""
         return state.state if self._raw.counts_steps else state
+
+    def measures(self, state: Any) -> dict[str, chex.Array]:
+        """The suite's measures of an episode by its state; scalars, bool or float32."""
+        given = self._raw.measures(self.inner_state(state))
+        # JAX sorts the names of a dict, but keeps the suite's order in an OrderedDict.
+        return OrderedDict((str(name), _measure(x)) for name, x in given.items())
 
     def to_env(self, action: chex.Array) -> Any:
         """Converts a policy's action to the environment's action space."""
@@ -209,6 +222,10 @@ def _common(reset: jax.ShapeDtypeStruct, stepped: jax.ShapeDtypeStruct) -> jax.S
     if _is_key(reset):
         return reset
     return jax.ShapeDtypeStruct(reset.shape, jnp.promote_types(reset.dtype, stepped.dtype))
+
+
+def _measure(x: Any) -> chex.Array:
+    return jnp.asarray(x, jnp.bool_ if jnp.result_type(x) == jnp.bool_ else jnp.float32)
 
 
 def _names(space: Any) -> list[str]:
