@@ -1,8 +1,9 @@
 """``ppg-jax eval``."""
 
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import tyro
 from rich.console import Console
@@ -62,13 +63,14 @@ def main(argv: list[str]) -> int:
     run = load_with_warnings(args.directory)
     if run.config.seeds > 1:
         use_all_cores()
-    by_episode, lengths, ended = run.evaluate_tasks(
+    played = run.play(
         args.episodes,
         greedy=args.greedy,
         seed=args.seed,
         max_steps=args.max_steps,
         **changes,
     )
+    by_episode, lengths, ended, measures = played
     returns = by_episode.sum(-1)
     how = "greedy" if args.greedy else "stochastic"
     changed = "".join(f", {name} {value}" for name, value in changes.items())
@@ -88,4 +90,24 @@ def main(argv: list[str]) -> int:
     if by_episode.shape[-1] > 1:
         means = ", ".join(f"{x:.2f}" for x in by_episode.mean((0, 1)))
         console.print(f"mean return of a task's episodes, first to last: {means}")
+    _print_measures(console, measures)
     return 0
+
+
+def _print_measures(console: Console, measures: Mapping[str, Any]) -> None:
+    """Prints the mean of each measure, ``[S, E]`` by name: bool measures in percent."""
+    from ppg_jax.report import crafter_score
+    from ppg_jax.runs import print_table
+
+    if not measures:
+        return
+    table = Table(title=Text("at the end of an episode", "table.title"))
+    table.add_column("measure")
+    table.add_column("mean", justify="right")
+    for name, x in measures.items():
+        table.add_row(Text(name), f"{x.mean():.1%}" if x.dtype == bool else f"{x.mean():.2f}")
+    print_table(console, table)
+    reached = {name: x for name, x in measures.items() if x.dtype == bool}
+    if len(reached) > 1:
+        score = crafter_score(reached).mean()
+        console.print(f"geometric mean of the percentages (Crafter's score): {score:.2f}%")

@@ -1,6 +1,7 @@
 """Makes an environment of a suite an ``Environment``: spaces, storage, time limit, dtypes."""
 
 import dataclasses
+from collections import OrderedDict
 from typing import Any
 
 import chex
@@ -42,6 +43,12 @@ class Adapter(Converted):
         self.task_fields = raw.task_fields
         stepped = jax.eval_shape(self._raw_step, jax.random.key(0), state)
         self._state = jax.tree.map(_common, state, stepped.state)
+        self._check_measures()
+
+    def _check_measures(self) -> None:
+        for name, x in jax.eval_shape(self._raw.measures, self._state).items():
+            if getattr(x, "shape", None) != ():
+                raise ConfigError(f"env: measure {name!r} of {self.name} should be a scalar")
 
     @property
     def unwrapped(self) -> SuiteEnvironment:
@@ -51,6 +58,12 @@ class Adapter(Converted):
     def inner_state(self, state: Any) -> Any:
         """The suite's own state."""
         return state.state if self._raw.counts_steps else state
+
+    def measures(self, state: Any) -> dict[str, chex.Array]:
+        """The suite's measures of an episode by its state; scalars, bool or float32."""
+        given = self._raw.measures(self.inner_state(state))
+        # JAX sorts the names of a dict, but keeps the suite's order in an OrderedDict.
+        return OrderedDict((str(name), _measure(x)) for name, x in given.items())
 
     def _raw_step(self, key: chex.PRNGKey, state: Any) -> SuiteStep:
         action = self._to_env(random_action(self.action, key))
@@ -108,6 +121,10 @@ def _common(reset: jax.ShapeDtypeStruct, stepped: jax.ShapeDtypeStruct) -> jax.S
     if _is_key(reset):
         return reset
     return jax.ShapeDtypeStruct(reset.shape, jnp.promote_types(reset.dtype, stepped.dtype))
+
+
+def _measure(x: Any) -> chex.Array:
+    return jnp.asarray(x, jnp.bool_ if jnp.result_type(x) == jnp.bool_ else jnp.float32)
 
 
 def check_lossless(

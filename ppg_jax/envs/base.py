@@ -70,6 +70,9 @@ class Environment(Protocol):
     def inner_state(self, state: Any) -> Any:
         """The part of a state that belongs to the suite's own environment."""
 
+    def measures(self, state: Any) -> dict[str, chex.Array]:
+        """Named scalars of an episode by its state, bool or float32; mostly none."""
+
 
 @runtime_checkable
 class BatchEnvironment(Protocol):

@@ -123,6 +123,18 @@ class SuiteEnvironment(Described):
         """The observation of a state, if the task is part of it; None: as after the reset."""
         return None
 
+    def measures(self, state: Any) -> Mapping[str, Any]:
+        """What an episode has reached so far, as named scalars; evaluation reads them at its end.
+
+        Args:
+          state: state of one episode, the last one before a reset.
+
+        Returns:
+          A scalar for each name, always the same names: bool for what is reached or not, otherwise
+          a number. By default there are none.
+        """
+        return {}
+
 
 class SuiteBatch(Described):
     """B environments of a suite that are stepped together, by JAX operations. Subclass it.

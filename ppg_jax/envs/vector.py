@@ -43,6 +43,7 @@ class VectorStep(NamedTuple):
       returns: raw returns of the running episodes, including this step, float32 ``[B]``.
       lengths: lengths of these episodes in steps, int32 ``[B]``.
       final_recalled: previous step that the networks read with ``final_obs``, or None.
+      measures: measures of these episodes by name, ``[B]``; empty if they were not asked for.
     """
 
     final_obs: chex.Array
@@ -53,6 +54,7 @@ class VectorStep(NamedTuple):
     returns: chex.Array
     lengths: chex.Array
     final_recalled: Recalled | None
+    measures: dict[str, chex.Array]
 
     @property
     def episodes(self) -> EpisodeStats:
@@ -110,14 +112,25 @@ def draw_randomness(env: AnyEnvironment, key: chex.PRNGKey, num_envs: int) -> Ra
 
 
 def step_envs(
-    env: AnyEnvironment, key: chex.PRNGKey, envs: EnvsState, actions: chex.Array
+    env: AnyEnvironment,
+    key: chex.PRNGKey,
+    envs: EnvsState,
+    actions: chex.Array,
+    *,
+    measured: bool = False,
 ) -> tuple[EnvsState, VectorStep]:
     """``take_step``, with randomness that is drawn from ``key``."""
-    return take_step(env, draw_randomness(env, key, envs.starts.shape[0]), envs, actions)
+    randomness = draw_randomness(env, key, envs.starts.shape[0])
+    return take_step(env, randomness, envs, actions, measured=measured)
 
 
 def take_step(
-    env: AnyEnvironment, randomness: Randomness, envs: EnvsState, actions: chex.Array
+    env: AnyEnvironment,
+    randomness: Randomness,
+    envs: EnvsState,
+    actions: chex.Array,
+    *,
+    measured: bool = False,
 ) -> tuple[EnvsState, VectorStep]:
     """Steps every environment, and begins a new episode where one ended.
 
@@ -126,6 +139,7 @@ def take_step(
       randomness: randomness of this step.
       envs: state of B environments.
       actions: actions of the policy, ``[B, ...]``.
+      measured: whether to read the environment's measures too, before any reset.
 
     Returns:
       The environments after the step, and the results of the step.
@@ -152,8 +166,15 @@ def take_step(
         returns=returns,
         lengths=lengths,
         final_recalled=_wanted(envs.recalled, made),
+        # Mapped over the whole result, because a state may have no arrays.
+        measures=read_measures(env, result.state) if measured else {},
     )
     return after, step
+
+
+def read_measures(env: AnyEnvironment, states: Any) -> dict[str, chex.Array]:
+    """Measures of B episodes by name, ``[B]``; none for a batch that is stepped together."""
+    return {} if isinstance(env, BatchEnvironment) else jax.vmap(env.measures)(states)
 
 
 def live_outside(env: AnyEnvironment) -> bool:

@@ -1,7 +1,7 @@
 """Evaluating a trained policy: playing episodes without learning."""
 
 import functools
-from typing import Any
+from typing import Any, NamedTuple
 
 import chex
 import jax
@@ -10,7 +10,14 @@ import numpy as np
 
 from ppg_jax.algorithm import build, check_key, traced_in_32_bits
 from ppg_jax.config import Config, ConfigError, check_config, check_whole
-from ppg_jax.envs import AnyEnvironment, close_envs, reset_envs, shown_states, step_envs
+from ppg_jax.envs import (
+    AnyEnvironment,
+    close_envs,
+    read_measures,
+    reset_envs,
+    shown_states,
+    step_envs,
+)
 from ppg_jax.execution.backend import compiler_options
 from ppg_jax.execution.dispatch import gather, over_replicas, run_batches, shard
 from ppg_jax.execution.layout import Layout
@@ -23,6 +30,25 @@ USUAL_LIMIT, LONGEST_LIMIT = 10_000, 100_000
 """Limit of steps if the environment names none, and the longest limit of its own that is used."""
 MOST_EPISODES, MOST_STEPS = 1_000_000, 2**31 - 1
 """Limits of the number of parallel episodes and of the number of steps."""
+
+
+class Played(NamedTuple):
+    """E tasks that were played; a task is one episode, or ``episodes_per_task``.
+
+    Attributes:
+      returns: raw return of each episode, float32 ``[E, episodes_per_task]``.
+      lengths: lengths of the tasks in steps, int32 ``[E]``.
+      ended: whether each task ended, bool ``[E]``.
+      measures: the environment's measures by name, bool or float32 ``[E]``, read from the last
+        state before a reset; for a task that did not end, from the state in which it was cut. If a
+        task has several episodes, they are those of the last one. Empty if the environment has
+        none, or if they were not asked for.
+    """
+
+    returns: chex.Array
+    lengths: chex.Array
+    ended: chex.Array
+    measures: dict[str, chex.Array]
 
 
 def same_shapes(found: Any, want: Any) -> bool:
@@ -80,14 +106,14 @@ def evaluate(
     Raises:
       ConfigError: an argument is invalid.
     """
-    returns, lengths, ended = evaluate_tasks(
+    played = play_tasks(
         config, params, obs_stats, key, num_episodes, greedy=greedy, max_steps=max_steps
     )
-    return returns.sum(-1), lengths, ended
+    return played.returns.sum(-1), played.lengths, played.ended
 
 
 @traced_in_32_bits
-def evaluate_tasks(
+def play_tasks(
     config: Config,
     params: Any,
     obs_stats: RunningStats | None,
@@ -96,12 +122,11 @@ def evaluate_tasks(
     *,
     greedy: bool = False,
     max_steps: int | None = None,
-) -> tuple[chex.Array, chex.Array, chex.Array]:
+    measured: bool = False,
+) -> Played:
     """``evaluate`` with one return per episode of a task, to see if the policy learns within it.
 
-    Returns:
-      Raw returns ``[E, episodes_per_task]``, lengths ``[E]``, and whether each task ended, bool
-      ``[E]``.
+    With ``measured`` the measures of the environment are read too.
     """
     check_config(config)
     check_whole("num_episodes", num_tasks, 1, MOST_EPISODES)
@@ -119,26 +144,30 @@ def evaluate_tasks(
         return (carry[0] < limit) & ~jnp.all(carry[3])
 
     def step(carry: tuple[Any, ...]):
-        time, envs, memory, ended, episode, returns, lengths = carry
+        time, envs, memory, ended, episode, returns, lengths, measures = carry
         action_key, env_key = jax.random.split(jax.random.fold_in(play_key, time))
         out = agent.step(network, envs.inputs, memory, (POLICY,))
         actions = out.policy.mode() if greedy else out.policy.sample(action_key)
-        envs, result = step_envs(env, env_key, envs, actions)
+        envs, result = step_envs(env, env_key, envs, actions, measured=measured)
         counts = (episode[:, None] == numbers) & ~ended[:, None]
         returns = returns + jnp.where(counts, result.rewards[:, None], 0.0)
         lengths = jnp.where(ended, lengths, lengths + 1)
+        measures = jax.tree.map(functools.partial(jnp.where, ended), measures, result.measures)
         ended = ended | result.terminated | result.truncated
         begins = result.begins.astype(jnp.int32)
-        return time + 1, envs, memory | out.states, ended, episode + begins, returns, lengths
+        after = time + 1, envs, memory | out.states, ended, episode + begins, returns, lengths
+        return *after, measures
 
     envs: EnvsState = reset_envs(env, reset_key, num_tasks, agent.network.recall)
     memory = agent.initial_memory(num_tasks)
     no, none = jnp.zeros(num_tasks, jnp.bool_), jnp.zeros(num_tasks, jnp.int32)
     returns = jnp.zeros((num_tasks, numbers.size))
-    start = (0, envs, memory, no, none, returns, none)
-    _, envs, _, ended, _, returns, lengths = jax.lax.while_loop(unfinished, step, start)
+    measures = read_measures(env, envs.env) if measured else {}
+    start = (0, envs, memory, no, none, returns, none, measures)
+    played = jax.lax.while_loop(unfinished, step, start)
+    _, envs, _, ended, _, returns, lengths, measures = played
     close_envs(env, envs)
-    return returns, lengths, ended
+    return Played(returns, lengths, ended, measures)
 
 
 def _step_limit(env: AnyEnvironment) -> int:
@@ -202,8 +231,8 @@ def evaluate_seeds(
     *,
     greedy: bool = False,
     max_steps: int | None = None,
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Compiles and runs ``evaluate_tasks`` for several seeds.
+) -> Played:
+    """Compiles and runs ``play_tasks`` for several seeds.
 
     Args:
       config: configuration of the run.
@@ -216,8 +245,7 @@ def evaluate_seeds(
       max_steps: limit of steps, as in ``evaluate``.
 
     Returns:
-      Raw returns ``[S, E, episodes_per_task]``, lengths ``[S, E]``, and whether each task ended,
-      bool ``[S, E]``.
+      All that was played, with the measures; numpy arrays with the axis ``[S]`` first.
     """
 
     keys = jax.random.split(jax.random.key(seed), config.seeds)
@@ -225,8 +253,8 @@ def evaluate_seeds(
     batches = shard((params, obs_stats, keys), layout)
     program = mapped.lower(None, batches[0]).compile()
     played = gather(run_batches(program, [None] * layout.num_batches, batches, layout), layout)
-    returns, lengths, ended = map(np.asarray, played)
-    return returns, lengths, ended
+    played = jax.tree.map(np.asarray, played)
+    return played._replace(measures=dict(played.measures))
 
 
 @kept
@@ -234,7 +262,8 @@ def _task_evaluation_program(
     config: Config, layout: Layout, episodes: int, greedy: bool, max_steps: int | None
 ) -> Any:
     def play(_: None, one: tuple[Any, Any, chex.PRNGKey]):
-        return evaluate_tasks(config, *one, episodes, greedy=greedy, max_steps=max_steps)
+        limits = {"greedy": greedy, "max_steps": max_steps}
+        return play_tasks(config, *one, episodes, **limits, measured=True)
 
     return jax.jit(over_replicas(play, layout), compiler_options=compiler_options())
 

@@ -16,6 +16,7 @@ from ppg_jax.report.curves import (
 )
 from ppg_jax.report.groups import Group, Run, algorithm_name, group_runs
 from ppg_jax.report.statistics import (
+    crafter_score,
     final_returns,
     first_bad_iteration,
     iqm_interval,
@@ -29,6 +30,7 @@ __all__ = [
     "Group",
     "Run",
     "algorithm_name",
+    "crafter_score",
     "final_returns",
     "first_bad_iteration",
     "group_runs",

@@ -1,6 +1,6 @@
 """Statistics of a run: returns, intervals over seeds, and seeds with NaN losses."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -122,6 +122,22 @@ def iqm_interval(
         rng=np.random.default_rng(0),
     ).confidence_interval
     return middle, float(found.low), float(found.high)
+
+
+def crafter_score(reached: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Crafter's score: the geometric mean of success rates (Hafner 2021, arXiv:2109.06780).
+
+    ``exp(mean(ln(1 + s))) - 1`` over the rates ``s`` in percent. So it counts more to reach a rare
+    achievement now and then than a common one more often.
+
+    Args:
+      reached: for each achievement, whether an episode reached it, bool ``[S, E]``.
+
+    Returns:
+      Score of each seed in percent, ``[S]``.
+    """
+    rates = np.stack([100 * x.mean(-1) for x in reached.values()])
+    return np.expm1(np.log1p(rates).mean(0))
 
 
 def smooth_returns(metrics: MetricArrays, points: int = 100) -> tuple[np.ndarray, np.ndarray]:

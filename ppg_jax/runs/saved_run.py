@@ -17,6 +17,7 @@ from ppg_jax.execution import (
     LONGEST_LIMIT,
     MOST_EPISODES,
     MOST_STEPS,
+    Played,
     Step,
     act,
     check_seed,
@@ -267,6 +268,33 @@ class SavedRun:
         )
         return returns.sum(-1), lengths, ended
 
+    def evaluate_measures(
+        self,
+        episodes: int = 128,
+        *,
+        greedy: bool = False,
+        seed: int = 0,
+        max_steps: int | None = None,
+        **changes: Any,
+    ) -> dict[str, np.ndarray]:
+        """Plays the episodes of ``evaluate`` and returns what the environment measures in them.
+
+        Craftax measures its achievements; most environments measure nothing. A measure is read from
+        the last state of an episode, before the reset. An episode that is cut off counts with the
+        state it had reached by then, and a task of several episodes with its last one.
+
+        The arguments are those of ``evaluate``.
+
+        Returns:
+          An array ``[S, E]`` for each name: bool for what is reached or not, otherwise float32.
+          Empty if the environment has no measures.
+
+        Raises:
+          ConfigError: an argument is invalid.
+        """
+        played = self.play(episodes, greedy=greedy, seed=seed, max_steps=max_steps, **changes)
+        return played.measures
+
     def evaluate_tasks(
         self,
         tasks: int = 128,
@@ -279,6 +307,29 @@ class SavedRun:
         """Like ``evaluate``, but with a return for each episode, ``[S, E, episodes_per_task]``.
 
         If the returns grow from episode to episode, the policy learns within the task.
+        """
+        played = self.play(tasks, greedy=greedy, seed=seed, max_steps=max_steps, **changes)
+        return played.returns, played.lengths, played.ended
+
+    def play(
+        self,
+        tasks: int = 128,
+        *,
+        greedy: bool = False,
+        seed: int = 0,
+        max_steps: int | None = None,
+        **changes: Any,
+    ) -> Played:
+        """Plays the episodes of ``evaluate`` and returns everything by name.
+
+        The arguments are those of ``evaluate``.
+
+        Returns:
+          ``returns``, ``lengths`` and ``ended`` as from ``evaluate_tasks``, and ``measures`` as
+          from ``evaluate_measures``.
+
+        Raises:
+          ConfigError: an argument is invalid.
         """
         check_whole("episodes", tasks, 1, MOST_EPISODES)
         check_whole("seed", seed, 0, 2**32 - 1)

@@ -256,3 +256,30 @@ def test_unknown_names_are_refused(env_id):
 def test_an_unknown_suite_is_refused():
     with pytest.raises(ConfigError, match="no suite 'craftx'; did you mean craftax"):
         make_env("craftx/Craftax-Symbolic-v1")
+
+
+def test_craftax_measures_its_achievements():
+    """They are those that Craftax itself reports at the end of an episode."""
+    if not suites()["craftax"].installed:
+        pytest.skip("craftax is not installed")
+    env = environment("craftax/Craftax-Classic-Symbolic-v1")
+    suite = env.unwrapped
+    ending = suite.params.replace(max_timesteps=1)  # every step reports
+
+    def step(state, key):
+        action_key, env_key = jax.random.split(key)
+        action = jax.random.randint(action_key, (), 0, 17)
+        _, state, _, _, info = suite.env.step_env(env_key, state, action, ending)
+        told = {f"Achievements/{name}": 100 * x for name, x in suite.measures(state).items()}
+        return state, (told, {name: info[name] for name in told})
+
+    def episode(key):
+        _, state = suite.reset(key)
+        return jax.lax.scan(step, state, jax.random.split(key, 200))[1]
+
+    mine, theirs = jax.jit(jax.vmap(episode))(jax.random.split(jax.random.key(0), 8))
+    assert len(mine) == 22
+    chex.assert_trees_all_close(mine, theirs)
+    shares = np.stack([x[:, -1].mean() for x in mine.values()])
+    assert shares.max() > 0
+    assert shares.min() == 0

@@ -126,11 +126,11 @@ def test_parameters_come_back_and_play(finished):
         strict=True,
     ):
         np.testing.assert_array_equal(mine, theirs)
-    returns, lengths, ended = evaluate_seeds(config, lay_out(config, 2), params, stats, 0, 5)
-    returns = returns.sum(-1)
+    played = evaluate_seeds(config, lay_out(config, 2), params, stats, 0, 5)
+    returns = played.returns.sum(-1)
     assert returns.shape == (2, 5)
-    assert ended.all()
-    np.testing.assert_array_equal(returns, lengths)  # CartPole pays 1 a step
+    assert played.ended.all()
+    np.testing.assert_array_equal(returns, played.lengths)  # CartPole pays 1 a step
 
 
 def test_feeding_the_config_back_repeats_the_run(finished):

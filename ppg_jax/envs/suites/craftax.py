@@ -163,16 +163,9 @@ class CraftaxEnvironment(SuiteEnvironment):
         size = int(np.prod(self._map))
         return {"map": obs[:size].reshape(self._map) != 0, "numbers": obs[size:]}
 
-    def achievements(self, state: Any) -> dict[str, chex.Array]:
-        """Which achievements an episode has reached so far, by name.
-
-        Args:
-          state: state of Craftax, or several with leading axes.
-
-        Returns:
-          bool arrays with the state's leading axes.
-        """
-        return {name: state.achievements[..., i] != 0 for name, i in self._achievements.items()}
+    def measures(self, state: Any) -> dict[str, chex.Array]:
+        """Which achievements an episode has reached so far, by name, bool."""
+        return {name: state.achievements[i] != 0 for name, i in self._achievements.items()}
 
     def check_drawable(self) -> None:
         """Craftax can draw all its environments."""

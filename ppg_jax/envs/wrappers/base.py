@@ -27,6 +27,10 @@ class Wrapper:
         """The innermost environment's part of a state."""
         return self._env.inner_state(state)
 
+    def measures(self, state: Any) -> dict[str, chex.Array]:
+        """The innermost environment's measures of an episode, by its state."""
+        return self._env.measures(state)
+
     def to_env(self, action: chex.Array) -> Any:
         """Converts a policy's action for the innermost environment."""
         return self._env.to_env(action)

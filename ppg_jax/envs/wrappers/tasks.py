@@ -52,6 +52,10 @@ class Tasks(Wrapper):
         """The innermost environment's part of a state."""
         return self._env.inner_state(state.env)
 
+    def measures(self, state: TaskState) -> dict[str, chex.Array]:
+        """Measures of the running episode; at the end of a task, those of its last episode."""
+        return self._env.measures(state.env)
+
     def reset(self, key: chex.PRNGKey) -> tuple[chex.Array, TaskState]:
         """Begins a new task with its first episode and returns ``(obs, state)``."""
         obs, state = self._env.reset(key)
