@@ -94,8 +94,8 @@ def env_reference(value: Any) -> Any:
     # Look at the class: a gymnax wrapper forwards these names to the environment inside it, so
     # training would bypass the wrapper.
     methods = [getattr(type(value), name, None) for name in ("step_env", "reset_env")]
-    if all(map(callable, methods)) or hasattr(type(value), "counts_steps"):
-        return value  # the second is an attribute of ``envs.SuiteEnvironment``
+    if all(map(callable, methods)) or hasattr(type(value), "mask_key"):
+        return value  # all environments and batches of suites have a ``mask_key``
     raise ValueError(
         "it should be the id of an environment (ppg-jax list shows them) or a gymnax environment "
         "with its own step_env and reset_env, not a wrapper or a class"

@@ -11,14 +11,15 @@ import chex
 import jax
 import numpy as np
 
-from ppg_jax.algorithm import init, train_phases, train_tail
+from ppg_jax.algorithm import build, init, train_phases, train_tail
 from ppg_jax.config import Config, Hyperparams
+from ppg_jax.envs import close_envs, live_outside
 from ppg_jax.execution.backend import compiler_options
 from ppg_jax.execution.dispatch import over_replicas, placed, repeat, run_batches, shard
 from ppg_jax.execution.layout import Layout
 from ppg_jax.execution.program_cache import kept
 from ppg_jax.functional import marked_as_nan
-from ppg_jax.types import MetricArrays
+from ppg_jax.types import MetricArrays, TrainState
 
 SEGMENTS = 100
 """Approximate number of segments of a run."""
@@ -99,7 +100,8 @@ def train_segments(
       pace: how the run is split into segments.
 
     Yields:
-      A ``Segment`` after each call of a program that returns metrics.
+      A ``Segment`` after each call of a program that returns metrics. At the end, environments that
+      live outside of the program are closed.
     """
     hparams = jax.tree.map(jax.numpy.float32, hparams)
     per_batch = repeat(hparams, layout) if shared else shard(hparams, layout)
@@ -113,17 +115,31 @@ def train_segments(
     compiled = compile_all([part[0] for part in parts], layout, per_batch[0], states[0])
     compiling += time.perf_counter() - began
     pace.compiled()
-    for program, (_, calls, phases_per_call) in zip(compiled, parts, strict=True):
-        for _ in range(calls):
-            began = time.perf_counter()
-            done = run_batches(program, per_batch, states, layout)
-            states = [state for state, _ in done]
-            running += time.perf_counter() - began
-            phases += phases_per_call
-            if done[0][1]:
-                metrics = _all_replicas([part for _, part in done], layout)
-                at_end = phases_per_call > 0
-                yield Segment(metrics, phases, at_end, states, compiling, running)
+    try:
+        for program, (_, calls, phases_per_call) in zip(compiled, parts, strict=True):
+            for _ in range(calls):
+                began = time.perf_counter()
+                done = run_batches(program, per_batch, states, layout)
+                states = [state for state, _ in done]
+                running += time.perf_counter() - began
+                phases += phases_per_call
+                if done[0][1]:
+                    metrics = _all_replicas([part for _, part in done], layout)
+                    at_end = phases_per_call > 0
+                    yield Segment(metrics, phases, at_end, states, compiling, running)
+    finally:
+        _close(config, states)
+
+
+def _close(config: Config, states: list[Any]) -> None:
+    """Frees the environments of the last states, if they live outside of the program."""
+    env = build(config).env
+    if not live_outside(env):
+        return
+    for state in states:
+        # Random keys have no environments yet. A program that failed has taken its state.
+        if isinstance(state, TrainState) and not state.envs.starts.is_deleted():
+            jax.lax.map(lambda envs: close_envs(env, envs), state.envs)
 
 
 def _all_replicas(parts: list[dict[str, jax.Array]], layout: Layout) -> MetricArrays:
