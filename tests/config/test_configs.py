@@ -20,7 +20,7 @@ MEMORY = (*CHAINS, "cartpole", "pendulum")
 
 
 def test_the_promised_configurations_are_there():
-    promised = {"cartpole", "acrobot", "mountain_car", "pendulum", "procgen_paper"}
+    promised = {"cartpole", "acrobot", "mountain_car", "pendulum"}
     games = ("breakout", "asterix", "freeway", "space_invaders")
     promised |= {f"minatar/{game}" for game in games}
     promised |= {f"meta/{name}" for name in META} | {f"memory/{name}" for name in MEMORY}

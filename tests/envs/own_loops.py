@@ -112,6 +112,38 @@ def playground(env_id):
     return _of_physics(env)
 
 
+def procgen(env_id):
+    """Not ``(reset, step)``, but ``play(seed, actions [T, B], limit)`` with EnvPool's own loop.
+
+    After an end EnvPool's next step ignores the action and resets. This loop steps each environment
+    as often as there are actions for it, and leaves those steps out of what it returns.
+    """
+    from ppg_jax.envs.suites.procgen import _library  # loads Qt
+
+    def play(seed, actions, limit):
+        steps, num_envs = actions.shape
+        pool = _library().make_gymnasium(
+            env_id, num_envs=num_envs, seed=seed, channel_first=False, max_episode_steps=limit
+        )
+        seen = pool.reset()[0]
+        rows = [[] for _ in range(num_envs)]
+        ended, totals = np.zeros(num_envs, bool), np.zeros((2, num_envs))
+        while min(map(len, rows)) < steps:
+            turn = [min(len(row), steps - 1) for row in rows]
+            acted = actions[turn, np.arange(num_envs)]
+            after, reward, terminated, truncated, _ = pool.step(acted)
+            totals = np.where(ended, 0, totals + [np.ones(num_envs), reward])
+            now = ~ended & (terminated | truncated)
+            for i in np.flatnonzero(~ended):
+                rows[i].append((seen[i], after[i], totals[1, i], totals[0, i], now[i]))
+            seen, ended = after, now
+        pool.close()
+        rows = [row[:steps] for row in rows]
+        return tuple(np.stack([[x[k] for x in row] for row in rows], 1) for k in range(5))
+
+    return play
+
+
 def xminigrid(env_id):
     import xminigrid
 

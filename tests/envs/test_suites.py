@@ -14,7 +14,17 @@ import pytest
 from PIL import Image
 
 from ppg_jax.config import ConfigError, FrozenMapping
-from ppg_jax.envs import animate, draw_randomness, random_action, reset_envs, suites, take_step
+from ppg_jax.envs import (
+    animate,
+    close_envs,
+    draw_randomness,
+    live_outside,
+    random_action,
+    reset_envs,
+    shown_states,
+    suites,
+    take_step,
+)
 from ppg_jax.envs.make import make_env
 from tests.envs import own_loops
 
@@ -30,6 +40,7 @@ CASES = [
     "brax/inverted_pendulum",
     "craftax/Craftax-Classic-Symbolic-v1",
     "playground/CartpoleBalance",
+    "procgen/StarpilotEasy-v0",
 ]
 PHYSICS = ("brax", "playground")
 """Suites that round differently in another program."""
@@ -85,7 +96,9 @@ def play(env, key, num_steps=T):
 
     reset_key, play_key = jax.random.split(key)
     start = reset_envs(env, reset_key, B)
-    return jax.lax.scan(step, start, jax.random.split(play_key, num_steps))
+    after, played = jax.lax.scan(step, start, jax.random.split(play_key, num_steps))
+    close_envs(env, after)
+    return after, played
 
 
 def same_types(new, like):
@@ -129,12 +142,26 @@ def play_alone(env, loop, key, played):
 def both(env_id):
     """Both loops as one program. In another program physics would round differently."""
     env, loop = short(env_id), own(env_id)
+    if live_outside(env):
+        return functools.partial(_both_outside, jax.jit(functools.partial(play, env)), env, loop)
 
     def program(key):
         after, played = play(env, key)
         return after, played, play_alone(env, loop, key, played)
 
     return jax.jit(program)
+
+
+def _both_outside(program, env, loop, key):
+    """The same for a suite that is not in JAX, whose own loop is one in Python.
+
+    The numbers of the batches differ from call to call, and are left out.
+    """
+    after, played = program(key)
+    reset_key, _ = jax.random.split(key)
+    seed = int(jax.random.bits(reset_key, (), jnp.uint32) >> 1)
+    alone = loop(seed, np.asarray(played[2]), env.max_episode_steps)
+    return after.replace(env=None), played, alone
 
 
 def stored(env, obs):
@@ -166,12 +193,13 @@ def test_it_is_the_suites_own_loop(env_id):
 
 def test_states_keep_their_types_and_programs_have_no_callback(env_id):
     env = environment(env_id)
+    outside = live_outside(env)
 
     def step(key):
-        obs, state = env.reset(key)
-        action = random_action(env.action, key, obs)
-        result = env.step(key, state, action)
-        return (obs, state), (result.obs, result.state)
+        envs = reset_envs(env, key, 1)
+        action = jax.vmap(lambda obs: random_action(env.action, key, obs))(envs.obs)
+        after, _ = take_step(env, draw_randomness(env, key, 1), envs, action)
+        return envs, after
 
     before, after = jax.eval_shape(step, jax.random.key(0))
     assert jax.tree.structure(before) == jax.tree.structure(after)
@@ -179,7 +207,7 @@ def test_states_keep_their_types_and_programs_have_no_callback(env_id):
         assert (x.shape, x.dtype) == (y.shape, y.dtype)
         assert not x.weak_type
         assert not y.weak_type
-    assert "callback" not in str(jax.make_jaxpr(step)(jax.random.key(0)))
+    assert ("callback" in str(jax.make_jaxpr(step)(jax.random.key(0)))) == outside
 
 
 def test_a_time_limit_cuts_and_does_not_terminate(env_id):
@@ -195,6 +223,10 @@ def test_a_time_limit_cuts_and_does_not_terminate(env_id):
 def test_vmapped_seeds_equal_single_ones(env_id):
     env = environment(env_id)
     keys = jax.random.split(jax.random.key(3), 2)
+    if live_outside(env):
+        with pytest.raises(ConfigError, match="cannot be vmapped"):
+            jax.vmap(lambda key: play(env, key, 40))(keys)
+        return
     alone = jax.jit(lambda key: play(env, key, 40)[1][3])
     together = jax.jit(jax.vmap(lambda key: play(env, key, 40)[1][3]))(keys)
     tolerance = 1e-3 if env_id.startswith(PHYSICS) else 1e-6
@@ -221,9 +253,11 @@ def test_it_can_be_drawn(env_id, tmp_path):
         env.unwrapped.check_drawable()
     except ConfigError as error:
         pytest.skip(str(error))
-    _, state = jax.jit(env.reset)(jax.random.key(5))
+    envs = jax.jit(lambda key: reset_envs(env, key, 1))(jax.random.key(5))
+    state = jax.tree.map(lambda x: x[0], shown_states(env, envs))
+    close_envs(env, envs)
     file = str(tmp_path / "episode.gif")
-    animate(env, [env.inner_state(state)] * 2, [0.0, 1.0], file)
+    animate(env, [state] * 2, [0.0, 1.0], file)
     with Image.open(file) as picture:
         assert picture.format == "GIF"
         assert min(picture.size) >= 64

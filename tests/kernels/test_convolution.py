@@ -12,14 +12,14 @@ KEY = jax.random.key(0)
 
 
 @pytest.mark.parametrize("where", ["alone", "scan", "vmap"])
-@pytest.mark.parametrize("padding", [0, 1])
-def test_our_convolutions_are_flax_s(padding, where):
+@pytest.mark.parametrize(("padding", "stride"), [(0, 1), (1, 1), (0, 2), (1, 3)])
+def test_our_convolutions_are_flax_s(padding, stride, where):
     """Forward and both gradients; in a loop, and with a kernel for each row."""
-    flax_s = nn.Conv(4, (3, 3), padding=padding, use_bias=False)
+    flax_s = nn.Conv(4, (3, 3), stride, padding=padding, use_bias=False)
     implementations = {
         "flax": lambda x, k: flax_s.apply({"params": {"kernel": k}}, x),
-        "lax": lambda x, k: conv_by_lax(x, k, padding),
-        "patches": lambda x, k: conv_by_patches(x, k, padding),
+        "lax": lambda x, k: conv_by_lax(x, k, padding, stride),
+        "patches": lambda x, k: conv_by_patches(x, k, padding, stride),
     }
     x = jax.random.normal(KEY, (2, 5, 7, 9, 3))
     kernel = jax.random.normal(jax.random.key(1), (2, 3, 3, 3, 4))

@@ -12,6 +12,7 @@ import pytest
 from ppg_jax.config.fields import ConfigError
 from ppg_jax.config.network import NetworkConfig
 from ppg_jax.functional.running_stats import init_stats, update_stats
+from ppg_jax.networks import POLICY_NET
 from ppg_jax.networks.agent import Agent, Unroll
 from ppg_jax.networks.layers import Dense, make_initializer, normed_columns
 from ppg_jax.networks.network import AUX_VALUE, POLICY, VALUE, previous_step
@@ -24,6 +25,11 @@ KEY = jax.random.key(0)
 @pytest.mark.slow
 def test_parameters_do_not_depend_on_the_implementation():
     obs = jax.random.bernoulli(KEY, 0.3, (2, 3, 10, 10, 4))
+    large = jnp.zeros((2, 3, 40, 40, 1), jnp.uint8)
+    spec = ObservationSpec((40, 40, 1), jnp.uint8)
+    natures = (agent(spec, encoder="nature", conv=conv) for conv in ("lax", "patches"))
+    chex.assert_trees_all_equal(*map(init, natures))
+    assert unroll(agent(spec, encoder="nature"), large).values.shape == (2, 3)
     for encoder, channels in (("cnn", (4, 4)), ("impala", (2,))):
         by_lax, by_patches = (
             agent(IMAGE, encoder=encoder, channels=channels, conv=conv)
@@ -110,6 +116,21 @@ def test_encoders_by_shape_and_by_name():
         encoders(VECTOR, encoder="cnn")
     with pytest.raises(ConfigError, match=r"network.channels: 5"):
         encoders(IMAGE, encoder="cnn", channels=(4,) * 5)
+
+
+def test_nature_has_three_layers_with_strides():
+    spec = ObservationSpec((64, 40, 3), jnp.uint8, scale=255.0)
+    nature = agent(spec, encoder="nature")
+    leaves = jax.tree_util.tree_leaves_with_path(init(nature)[POLICY_NET])
+    shapes = {jax.tree_util.keystr(path): x.shape for path, x in leaves}
+    kernels = [x for path, x in shapes.items() if "_" in path and "kernel" in path]
+    wanted = [(8, 8, 3, 32), (4, 4, 32, 64), (3, 3, 64, 64), (4 * 1 * 64, 512)]
+    assert kernels[:4] == wanted
+    with pytest.raises(ConfigError, match=r"nature leave nothing of observations \(35, 35, 3\)"):
+        agent(ObservationSpec((35, 35, 3), jnp.uint8), encoder="nature")
+    agent(ObservationSpec((36, 36, 3), jnp.uint8), encoder="nature")
+    with pytest.raises(ConfigError, match=r"network.channels: 4 layers .* at most 3"):
+        agent(spec, encoder="nature", channels=(2,) * 4)
 
 
 def test_first_policy_is_nearly_uniform_and_scales_can_be_set():
