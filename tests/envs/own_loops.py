@@ -132,7 +132,7 @@ def procgen(env_id):
             turn = [min(len(row), steps - 1) for row in rows]
             acted = actions[turn, np.arange(num_envs)]
             after, reward, terminated, truncated, _ = pool.step(acted)
-            totals = np.where(ended, 0, totals + [np.ones(num_envs), reward])
+            totals = np.where(ended, 0, totals + np.stack([np.ones(num_envs), reward]))
             now = ~ended & (terminated | truncated)
             for i in np.flatnonzero(~ended):
                 rows[i].append((seen[i], after[i], totals[1, i], totals[0, i], now[i]))

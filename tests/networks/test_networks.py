@@ -121,11 +121,8 @@ def test_encoders_by_shape_and_by_name():
 def test_nature_has_three_layers_with_strides():
     spec = ObservationSpec((64, 40, 3), jnp.uint8, scale=255.0)
     nature = agent(spec, encoder="nature")
-    leaves = jax.tree_util.tree_leaves_with_path(init(nature)[POLICY_NET])
-    shapes = {jax.tree_util.keystr(path): x.shape for path, x in leaves}
-    kernels = [x for path, x in shapes.items() if "_" in path and "kernel" in path]
-    wanted = [(8, 8, 3, 32), (4, 4, 32, 64), (3, 3, 64, 64), (4 * 1 * 64, 512)]
-    assert kernels[:4] == wanted
+    shapes = {x.shape for x in jax.tree.leaves(init(nature)[POLICY_NET])}
+    assert {(8, 8, 3, 32), (4, 4, 32, 64), (3, 3, 64, 64), (4 * 1 * 64, 512)} <= shapes
     with pytest.raises(ConfigError, match=r"nature leave nothing of observations \(35, 35, 3\)"):
         agent(ObservationSpec((35, 35, 3), jnp.uint8), encoder="nature")
     agent(ObservationSpec((36, 36, 3), jnp.uint8), encoder="nature")
