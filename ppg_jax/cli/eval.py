@@ -107,7 +107,6 @@ def _print_measures(console: Console, measures: Mapping[str, Any]) -> None:
     for name, x in measures.items():
         table.add_row(Text(name), f"{x.mean():.1%}" if x.dtype == bool else f"{x.mean():.2f}")
     print_table(console, table)
-    reached = {name: x for name, x in measures.items() if x.dtype == bool}
-    if len(reached) > 1:
-        score = crafter_score(reached).mean()
+    if sum(x.dtype == bool for x in measures.values()) > 1:
+        score = crafter_score(measures).mean()
         console.print(f"geometric mean of the percentages (Crafter's score): {score:.2f}%")

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ppg_jax.config import Config
+from ppg_jax.config import Config, ConfigError
 from ppg_jax.types import MetricArrays
 
 if TYPE_CHECKING:
@@ -124,19 +124,25 @@ def iqm_interval(
     return middle, float(found.low), float(found.high)
 
 
-def crafter_score(reached: Mapping[str, np.ndarray]) -> np.ndarray:
+def crafter_score(measures: Mapping[str, np.ndarray]) -> np.ndarray:
     """Crafter's score: the geometric mean of success rates (Hafner 2021, arXiv:2109.06780).
 
     ``exp(mean(ln(1 + s))) - 1`` over the rates ``s`` in percent. So it counts more to reach a rare
     achievement now and then than a common one more often.
 
     Args:
-      reached: for each achievement, whether an episode reached it, bool ``[S, E]``.
+      measures: for each achievement, whether an episode reached it, bool ``[S, E]``. Measures that
+        are numbers do not count.
 
     Returns:
       Score of each seed in percent, ``[S]``.
+
+    Raises:
+      ConfigError: no measure is bool.
     """
-    rates = np.stack([100 * x.mean(-1) for x in reached.values()])
+    rates = [100 * x.mean(-1) for x in measures.values() if x.dtype == np.bool_]
+    if not rates:
+        raise ConfigError("measures: none is bool; Crafter's score needs achievements")
     return np.expm1(np.log1p(rates).mean(0))
 
 

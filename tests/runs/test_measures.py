@@ -163,4 +163,7 @@ def test_crafters_score():
         "coal": np.array([[True, True], [True, False]]),
         "iron": np.array([[False, False], [False, True]]),
     }
-    np.testing.assert_allclose(crafter_score(reached), [101**0.5 - 1, 50])
+    steps = {"steps": np.array([[2.0, 5.0], [5.0, 5.0]])}
+    np.testing.assert_allclose(crafter_score(reached | steps), [101**0.5 - 1, 50])
+    with pytest.raises(ConfigError, match="measures: none is bool"):
+        crafter_score(steps)
