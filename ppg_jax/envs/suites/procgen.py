@@ -175,25 +175,25 @@ class _Games:
     """Running games, as ``envs.outside.OutsideEnvs``."""
 
     def __init__(self, pool: Any, limit: int) -> None:
-        self._pool, self._limit = pool, limit
+        self.pool, self._limit = pool, limit
 
     def reset(self) -> np.ndarray:
-        obs: np.ndarray = self._pool.reset()[0]
+        obs: np.ndarray = self.pool.reset()[0]
         return obs
 
     def step(self, actions: np.ndarray) -> OutsideStep:
-        obs, reward, terminated, truncated, info = self._pool.step(actions)
+        obs, reward, terminated, truncated, info = self.pool.step(actions)
         truncated = truncated | (info["elapsed_step"] >= self._limit) & ~terminated
         ended = np.flatnonzero(terminated | truncated).astype(np.int32)
         next_obs = obs
         if ended.size:
-            first, info = self._pool.reset(ended)
+            first, info = self.pool.reset(ended)
             next_obs = obs.copy()
             next_obs[info["env_id"]] = first
         return OutsideStep(obs, reward, terminated, truncated, next_obs)
 
     def close(self) -> None:
-        self._pool.close()
+        self.pool.close()
 
 
 SUITE = Suite("procgen", "envpool", make, ids, INSTALL)
