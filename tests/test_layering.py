@@ -125,3 +125,9 @@ def test_tests_mirror_the_folders():
     for name in LAYERS:
         if name != "types":
             assert list((tests / name).glob("test_*.py")), f"tests/{name} is missing"
+
+
+@pytest.mark.parametrize("path", MODULES, **named(MODULES))
+def test_programs_call_back_from_one_file_only(path):
+    calls = any(name in path.read_text() for name in ("io_callback", "pure_callback", "jax.debug."))
+    assert calls == (str(path.relative_to(ROOT)) == "envs/outside.py")
