@@ -9,7 +9,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ppg_jax.algorithm import init, make_train, train_phases, train_tail
+    from ppg_jax.algorithm import init, make_train, restart_envs, train_phases, train_tail
     from ppg_jax.config import Config, ConfigError, Hyperparams, NetworkConfig, load_config
     from ppg_jax.execution import evaluate, use_all_cores
     from ppg_jax.runs import Result, SavedRun, load_run, resume, run
@@ -47,6 +47,7 @@ _HOMES = {
     "resume": "runs",
     "run": "runs",
     "sweep": "sweeps",
+    "restart_envs": "algorithm",
     "train_phases": "algorithm",
     "train_tail": "algorithm",
     "use_all_cores": "execution",
@@ -67,6 +68,7 @@ __all__ = [
     "load_config",
     "load_run",
     "make_train",
+    "restart_envs",
     "resume",
     "run",
     "sweep",

@@ -42,17 +42,19 @@ class Outside(OutsideBatch):
     observation_space, action_space = Box(0.0, 9.0, (2,)), Discrete(2)
     obs_shape, obs_dtype = (2,), np.float32
 
-    def __init__(self):
-        self.opened = []
+    def __init__(self, fails_after=None):
+        self.opened, self.fails_after = [], fails_after
 
     def open(self, seed, num_envs):
-        self.opened.append(_Corridors(seed, num_envs))
+        if self.fails_after == 0:
+            raise OSError("no games here")
+        self.opened.append(_Corridors(seed, num_envs, self.fails_after))
         return self.opened[-1]
 
 
 class _Corridors:
-    def __init__(self, seed, num_envs):
-        self.seed, self.closed = seed, False
+    def __init__(self, seed, num_envs, fails_after):
+        self.seed, self.closed, self.left = seed, False, fails_after
         self._place, self._steps = np.zeros((2, num_envs), int)
 
     def reset(self):
@@ -63,6 +65,10 @@ class _Corridors:
 
     def step(self, actions):
         assert not self.closed
+        if self.left is not None:
+            self.left -= 1
+            if self.left < 0:
+                raise OSError("the games are over")
         self._place = self._place + (actions == self._place % 2)
         self._steps = self._steps + 1
         obs, terminated = self._obs(), self._place == LENGTH

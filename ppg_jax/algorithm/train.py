@@ -123,7 +123,8 @@ def make_train(config: Config, env: Any = None) -> Callable[..., tuple[TrainStat
 
     Args:
       config: what to train.
-      env: a gymnax environment to use instead of ``config.env``.
+      env: an environment to use instead of ``config.env``: of gymnax, a ``SuiteEnvironment`` or a
+        ``SuiteBatch``.
 
     Returns:
       ``train(key, hparams=config.hparams) -> (TrainState, Metrics)``; metrics are

@@ -97,8 +97,9 @@ def env_reference(value: Any) -> Any:
     if all(map(callable, methods)) or hasattr(type(value), "mask_key"):
         return value  # all environments and batches of suites have a ``mask_key``
     raise ValueError(
-        "it should be the id of an environment (ppg-jax list shows them) or a gymnax environment "
-        "with its own step_env and reset_env, not a wrapper or a class"
+        "it should be the id of an environment (ppg-jax list shows them), a SuiteEnvironment or "
+        "SuiteBatch, or a gymnax environment with its own step_env and reset_env, not a wrapper or "
+        "a class"
     )
 
 

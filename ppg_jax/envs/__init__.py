@@ -7,7 +7,7 @@ classes in ``wrappers/`` change an environment of any library. Nothing here know
 from ppg_jax.envs.base import AnyEnvironment, BatchEnvironment, Environment, StepResult
 from ppg_jax.envs.drawing import animate
 from ppg_jax.envs.make import make_env, make_training_env
-from ppg_jax.envs.outside import OutsideBatch, OutsideEnvs, OutsideStep
+from ppg_jax.envs.outside import OutsideBatch, OutsideEnvs, OutsideStep, outside_error
 from ppg_jax.envs.registry import register_suite, suite_ids, suites
 from ppg_jax.envs.spaces import Box, Dict, Discrete, MultiDiscrete, random_action
 from ppg_jax.envs.suite import BatchStep, Suite, SuiteBatch, SuiteEnvironment, SuiteStep
@@ -57,6 +57,7 @@ __all__ = [
     "live_outside",
     "make_env",
     "make_training_env",
+    "outside_error",
     "random_action",
     "read_measures",
     "register_suite",

@@ -11,7 +11,7 @@ from flax import struct
 
 from ppg_jax.config import ConfigError
 from ppg_jax.envs.base import StepResult
-from ppg_jax.envs.conversion import NATIVE, Conversion, Converted
+from ppg_jax.envs.conversion import NATIVE, Conversion, ConvertedSpaces
 from ppg_jax.envs.spaces import random_action
 from ppg_jax.envs.suite import SuiteEnvironment, SuiteStep
 from ppg_jax.types import Observation
@@ -29,7 +29,7 @@ class Counted(struct.PyTreeNode):
     steps: chex.Array
 
 
-class Adapter(Converted):
+class Adapter(ConvertedSpaces):
     """An environment of a suite as an ``envs.base.Environment``.
 
     Some environments return Python numbers from a reset and arrays from a step. States are

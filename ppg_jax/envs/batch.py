@@ -8,11 +8,11 @@ import jax.numpy as jnp
 
 from ppg_jax.config import ConfigError
 from ppg_jax.envs.base import StepResult
-from ppg_jax.envs.conversion import NATIVE, Conversion, Converted
+from ppg_jax.envs.conversion import NATIVE, Conversion, ConvertedSpaces
 from ppg_jax.envs.suite import SuiteBatch
 
 
-class BatchAdapter(Converted):
+class BatchAdapter(ConvertedSpaces):
     """A batch of a suite's environments as an ``envs.base.BatchEnvironment``.
 
     Raises:

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from ppg_jax.config import ConfigError, did_you_mean
 from ppg_jax.envs.observations import Store, entry, read_observation
 from ppg_jax.envs.spaces import read_action_space
-from ppg_jax.envs.suite import Described
+from ppg_jax.envs.suite import SuiteSpaces
 from ppg_jax.functional import pack_bits
 from ppg_jax.types import ActionSpec, Observation, ObservationSpec
 
@@ -40,7 +40,7 @@ NATIVE = Conversion()
 """Everything as the suite has it."""
 
 
-class Converted:
+class ConvertedSpaces:
     """The spaces of a suite's environment, converted. Adapters are subclasses.
 
     Args:
@@ -52,8 +52,8 @@ class Converted:
       ConfigError: a space or a setting of the conversion is not supported.
     """
 
-    def __init__(self, raw: Described, given: Any, conversion: Conversion) -> None:
-        self._described = raw
+    def __init__(self, raw: SuiteSpaces, given: Any, conversion: Conversion) -> None:
+        self._spaces = raw
         self.name = str(raw.name)
         self.max_episode_steps = raw.max_episode_steps
         self.given = given
@@ -72,7 +72,7 @@ class Converted:
 
     def _observations(self, how: Conversion) -> tuple[ObservationSpec, Any]:
         """The spec of stored observations, and the functions that make their parts."""
-        policy_key = how.observation_key or self._described.default_key
+        policy_key = how.observation_key or self._spaces.default_key
         spec, policy = self._part("observation_key", policy_key, how)
         key = how.value_observation_key
         if key is None or key == policy_key:
@@ -82,7 +82,7 @@ class Converted:
 
     def _part(self, field: str, key: str | None, how: Conversion) -> tuple[ObservationSpec, Store]:
         """The spec and the conversion of one entry of the observations, or of all of them."""
-        space, indices = self._described.observation_space, []
+        space, indices = self._spaces.observation_space, []
         for name in key.split(".") if key else []:
             names = _names(space)
             if name not in names:
@@ -93,7 +93,7 @@ class Converted:
                 )
             indices.append(name if isinstance(space.spaces, Mapping) else int(name))
             space = space.spaces[indices[-1]]
-        has_parts, mask = hasattr(space, "spaces"), self._described.mask_key
+        has_parts, mask = hasattr(space, "spaces"), self._spaces.mask_key
 
         def take(obs: Any) -> Any:
             for index in indices:

@@ -6,6 +6,7 @@ because the environments themselves have no copy.
 """
 
 import itertools
+import logging
 import random
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
@@ -17,7 +18,7 @@ import numpy as np
 from flax import struct
 from jax.experimental import io_callback
 
-from ppg_jax.config import ConfigError
+from ppg_jax.config import ConfigError, reason
 from ppg_jax.envs.suite import BatchStep, SuiteBatch
 
 
@@ -56,6 +57,10 @@ class OutsideState(struct.PyTreeNode):
     steps: chex.Array
 
 
+class OutsideError(ConfigError):
+    """Environments outside of the program failed, or cannot be stepped."""
+
+
 class _Running:
     """A batch, and the number of steps that it has made."""
 
@@ -67,6 +72,20 @@ _PROCESS = random.SystemRandom().getrandbits(32)
 """States of another process are recognised by this number."""
 _running: dict[int, _Running] = {}
 _numbers = itertools.count()
+_failures: list[OutsideError] = []
+# JAX logs the traceback of every failed callback. Our errors say what is wrong in one line.
+logging.getLogger("jax._src.callback").addFilter(
+    lambda record: not (record.exc_info and isinstance(record.exc_info[1], OutsideError))
+)
+
+
+def outside_error(error: Exception) -> OutsideError | None:
+    """The error of the environments because of which a program failed; None: it has another cause.
+
+    Args:
+      error: what the program raised. JAX puts the whole traceback into its message.
+    """
+    return _failures.pop() if _failures and "callback" in str(error) else None
 
 
 class OutsideBatch(SuiteBatch):
@@ -96,7 +115,7 @@ class OutsideBatch(SuiteBatch):
         """Begins B episodes and returns ``(obs, state)``."""
         seed = jax.random.bits(key, (), jnp.uint32) >> 1
 
-        def begin(seed: Any) -> tuple[np.ndarray, np.ndarray]:
+        def begin(seed: np.ndarray) -> tuple[Any, np.ndarray]:
             envs = self.open(int(seed), num_envs)
             obs, number = envs.reset(), next(_numbers)
             _running[number] = _Running(envs)
@@ -112,39 +131,48 @@ class OutsideBatch(SuiteBatch):
         obs, flags = self._seen(num_envs), jax.ShapeDtypeStruct((num_envs,), jnp.bool_)
         reward = jax.ShapeDtypeStruct((num_envs,), jnp.float32)
 
-        def step(batch: Any, steps: Any, actions: Any) -> OutsideStep:
-            running = self._find(batch, steps)
+        def advance(
+            batch: np.ndarray, steps: np.ndarray, actions: np.ndarray
+        ) -> tuple[OutsideStep, np.uint32]:
+            running = self._find(batch, int(steps))
             running.steps += 1
-            return running.envs.step(np.asarray(actions))
+            try:
+                return running.envs.step(actions), np.uint32(running.steps % 2**32)
+            except Exception:
+                _free(batch)
+                raise
 
-        shapes = OutsideStep(obs, reward, flags, flags, obs)
-        made = self._call(step, shapes, state.batch, state.steps, actions)
-        return BatchStep(state=state.replace(steps=state.steps + 1), **made._asdict())
+        shapes = OutsideStep(obs, reward, flags, flags, obs), jax.ShapeDtypeStruct((), jnp.uint32)
+        # The number of steps comes from the callback. So the next callback needs this one's result:
+        # nothing else fixes their order.
+        made, steps = self._call(advance, shapes, state.batch, state.steps, actions)
+        return BatchStep(state=state.replace(steps=steps), **made._asdict())
 
     def close(self, state: OutsideState) -> None:
         """Frees the environments. Closing them again does nothing."""
-
-        def close(batch: Any, _: Any) -> None:
-            process, number = np.asarray(batch).tolist()
-            running = _running.pop(number, None) if process == _PROCESS else None
-            if running is not None:
-                running.envs.close()
-
-        self._call(close, None, state.batch, state.steps)
+        self._call(lambda batch, _: _free(batch), None, state.batch, state.steps)
 
     def _seen(self, num_envs: int) -> jax.ShapeDtypeStruct:
         return jax.ShapeDtypeStruct((num_envs, *self.obs_shape), self.obs_dtype)
 
     def _call(self, fn: Callable[..., Any], shapes: Any, *args: Any) -> Any:
-        """Calls a function outside of the program.
+        """Calls a function of numpy arrays outside of the program.
 
         Raises:
           ConfigError: the call is vmapped.
         """
 
+        def guarded(*args: Any) -> Any:
+            try:
+                return _checked(fn(*map(np.asarray, args)), shapes)
+            except Exception as error:
+                problem = OutsideError(f"env: {self.name} failed: {reason(error)}")
+                _failures.append(error if isinstance(error, OutsideError) else problem)
+                raise _failures[-1] from error
+
         @jax.custom_batching.custom_vmap
         def call(*args: Any) -> Any:
-            return io_callback(fn, shapes, *args)
+            return io_callback(guarded, shapes, *args)
 
         @call.def_vmap
         def refuse(*_: Any) -> Any:
@@ -155,15 +183,37 @@ class OutsideBatch(SuiteBatch):
 
         return call(*args)
 
-    def _find(self, batch: Any, steps: Any) -> _Running:
-        process, number = np.asarray(batch).tolist()
+    def _find(self, batch: np.ndarray, steps: int) -> _Running:
+        process, number = batch.tolist()
         running = _running.get(number) if process == _PROCESS else None
-        if running is None or running.steps % 2**32 != int(steps):
+        if running is None or running.steps % 2**32 != steps:
             why = "were closed, or belong to another process"
             if running is not None:
-                why = f"have made {running.steps} steps, and the state belongs after {int(steps)}"
-            raise ConfigError(
+                why = f"have made {running.steps} steps, and the state belongs after {steps}"
+            raise OutsideError(
                 f"state: it cannot be stepped, because the environments of {self.name} live "
-                f"outside of the program and {why}; begin with ppg_jax.init"
+                f"outside of the program and {why}; ppg_jax.restart_envs begins new episodes"
             )
         return running
+
+
+def _free(batch: np.ndarray) -> None:
+    process, number = batch.tolist()
+    running = _running.pop(number, None) if process == _PROCESS else None
+    if running is not None:
+        running.envs.close()
+
+
+def _checked(made: Any, shapes: Any) -> Any:
+    """Arrays with the expected shapes and dtypes.
+
+    Raises:
+      ValueError: a shape is wrong.
+    """
+
+    def check(want: jax.ShapeDtypeStruct, x: Any) -> np.ndarray:
+        if np.shape(x) != want.shape:
+            raise ValueError(f"it returned the shape {np.shape(x)} instead of {want.shape}")
+        return np.asarray(x, want.dtype)
+
+    return jax.tree.map(check, shapes, made)

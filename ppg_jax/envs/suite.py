@@ -62,8 +62,8 @@ class BatchStep(NamedTuple):
     next_obs: Any
 
 
-class Described:
-    """What ``SuiteEnvironment`` and ``SuiteBatch`` say about themselves.
+class SuiteSpaces:
+    """Spaces and names, of a ``SuiteEnvironment`` or a ``SuiteBatch``.
 
     Attributes:
       name: name for display.
@@ -88,7 +88,7 @@ class Described:
         Raises:
           ConfigError: the environment cannot be drawn.
         """
-        if type(self).frame is Described.frame:
+        if type(self).frame is SuiteSpaces.frame:
             raise ConfigError(f"env: {self.name} cannot be drawn; its suite has no pictures of it")
 
     def frame(self, state: Any) -> np.ndarray:
@@ -99,7 +99,7 @@ class Described:
         raise NotImplementedError
 
 
-class SuiteEnvironment(Described):
+class SuiteEnvironment(SuiteSpaces):
     """One environment of a suite, as pure functions without auto-reset. Subclass it.
 
     Attributes:
@@ -136,7 +136,7 @@ class SuiteEnvironment(Described):
         return {}
 
 
-class SuiteBatch(Described):
+class SuiteBatch(SuiteSpaces):
     """B environments of a suite that are stepped together, by JAX operations. Subclass it.
 
     It is for libraries that step many environments at once, and begin new episodes themselves.

@@ -23,6 +23,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from ppg_jax.envs import outside_error
 from ppg_jax.execution.layout import Layout
 
 AXIS = "seed"
@@ -105,7 +106,7 @@ def run_batches(
                 batch = left.pop()  # atomic: no two threads get the same batch
             except IndexError:
                 return
-            with _nan_explained():
+            with _explained():
                 done[batch] = jax.block_until_ready(program(firsts[batch], batches[batch]))
 
     pool = ThreadPoolExecutor(layout.workers)
@@ -120,18 +121,21 @@ def run_batches(
 
 
 @contextlib.contextmanager
-def _nan_explained() -> Iterator[None]:
-    """Turns the error of JAX_DEBUG_NANS for a compiled program into one with a remedy.
+def _explained() -> Iterator[None]:
+    """Turns errors of a compiled program into errors with a remedy.
 
-    For a jitted function, JAX runs it again operation by operation to find the place. For a
-    compiled program it only reports that there was a NaN.
+    With JAX_DEBUG_NANS, JAX runs a jitted function again operation by operation to find the place.
+    For a compiled program it only reports that there was a NaN.
 
     Raises:
       FloatingPointError: a program produced NaN or infinity, and JAX checks for it.
+      ConfigError: environments outside of the program failed.
     """
     try:
         yield
     except Exception as error:
+        if (problem := outside_error(error)) is not None:
+            raise problem from None
         if type(error).__name__ != "InternalFloatingPointError":
             raise
         raise FloatingPointError(

@@ -11,7 +11,7 @@ import chex
 import jax
 import numpy as np
 
-from ppg_jax.algorithm import build, init, train_phases, train_tail
+from ppg_jax.algorithm import build, init, restart_envs, train_phases, train_tail
 from ppg_jax.config import Config, Hyperparams
 from ppg_jax.envs import close_envs, live_outside
 from ppg_jax.execution.backend import compiler_options
@@ -193,6 +193,9 @@ def programs(
     if done is None:
         programs.append((_init_program(config, layout, shared), 1, 0))
     left = config.num_phases - (done or 0)
+    goes_on = done is not None and (left or config.num_tail_iterations)
+    if goes_on and live_outside(build(config).env):
+        programs.append((_restart_program(config, layout, shared), 1, 0))
     if left:
         each = _segment_phases(config.num_phases, done or 0, pace)
         programs.append((_phase_program(config, layout, shared, each), left // each, each))
@@ -204,6 +207,12 @@ def programs(
 @kept
 def _init_program(config: Config, layout: Layout, shared: bool) -> Any:
     return _jitted(lambda _, key: (init(config, key), {}), layout, shared, in_place=False)
+
+
+@kept
+def _restart_program(config: Config, layout: Layout, shared: bool) -> Any:
+    """New episodes: those of a saved state are gone if they were outside of the program."""
+    return _jitted(lambda _, state: (restart_envs(config, state), {}), layout, shared)
 
 
 @kept

@@ -6,10 +6,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import jax
 from rich.console import Console
 
-from ppg_jax.algorithm import build, restart_envs
+from ppg_jax.algorithm import build
 from ppg_jax.config import Config, ConfigError, config_from_dict, flatten, merge
 from ppg_jax.envs import live_outside
 from ppg_jax.execution import Start, kept_programs, lay_out
@@ -130,11 +129,10 @@ def starting_point(config: Config, folder: Path, checkpoints: Checkpoints) -> St
         else:
             notes = [f"warning: {line}" for line in skipped]
             notes.append(f"resuming after phase {phases} of {config.num_phases}")
-            state = saved.state
-            if live_outside(build(config).env):
-                state = jax.lax.map(lambda one: restart_envs(config, one), state)
+            goes_on = phases < config.num_phases or config.num_tail_iterations
+            if goes_on and live_outside(build(config).env):
                 notes.append(f"new episodes begin: those of {config.env_name} cannot be saved")
-            start = Start(state, phases, saved.compile_seconds, saved.run_seconds)
+            start = Start(saved.state, phases, saved.compile_seconds, saved.run_seconds)
             return StartingPoint(start, metrics, tuple(notes))
     if skipped:
         raise ConfigError(f"DIR: {checkpoints.folder} contains no usable checkpoint: {skipped[0]}")

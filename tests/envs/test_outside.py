@@ -5,7 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ppg_jax.config import ConfigError
+import ppg_jax
+from ppg_jax.config import Config, ConfigError
 from ppg_jax.envs import (
     BatchEnvironment,
     SuiteBatch,
@@ -23,13 +24,13 @@ from tests.corridors import LENGTH, LIMIT, Inside, Outside
 KEY = jax.random.key(0)
 
 
-def play(env, key, num_envs=3, num_steps=40):
+def play(env, key, num_envs=3, num_steps=40, unroll=1):
     def step(envs, key):
         actions = jax.random.randint(key, (num_envs,), 0, 2)
         return step_envs(env, key, envs, actions)
 
     envs = reset_envs(env, key, num_envs)
-    after, results = jax.lax.scan(step, envs, jax.random.split(key, num_steps))
+    after, results = jax.lax.scan(step, envs, jax.random.split(key, num_steps), unroll=unroll)
     return envs, after, results
 
 
@@ -67,7 +68,7 @@ def test_a_state_is_stepped_once_only_and_not_after_closing():
     with pytest.raises(Exception, match=r"were closed, or belong to another process"):
         jax.block_until_ready(step_envs(env, KEY, after, actions))
     strange = after.replace(env=after.env.replace(batch=jnp.uint32([1, 0])))
-    with pytest.raises(Exception, match=r"another process; begin with ppg_jax.init"):
+    with pytest.raises(Exception, match=r"another process; ppg_jax.restart_envs begins"):
         jax.block_until_ready(step_envs(env, KEY, strange, actions))
 
 
@@ -108,6 +109,32 @@ def test_many_environments_do_not_hang():
     env = make_env(Outside())
     *_, results = jax.jit(lambda key: play(env, key, 2**17, 12))(KEY)
     assert results.rewards.sum() > 0
+
+
+@pytest.mark.parametrize("unroll", [4, 40])
+def test_the_order_of_steps_is_fixed_without_a_loop(unroll):
+    """The actions do not depend on observations: only the state orders the callbacks."""
+    raw = Outside()
+    env = make_env(raw)
+
+    def program(key):
+        _, after, results = play(env, key, unroll=unroll)
+        close_envs(env, after)
+        return results.rewards
+
+    jax.block_until_ready(jax.jit(program)(KEY))
+    jax.effects_barrier()
+    assert raw.opened[0].closed
+
+
+@pytest.mark.parametrize(("after", "why"), [(0, "no games here"), (3, "the games are over")])
+def test_an_error_of_the_environments_is_one_line(after, why):
+    raw = Outside(fails_after=after)
+    before = len(outside._running)
+    with pytest.raises(ConfigError, match=f"^env: Corridor failed: OSError: {why}$"):
+        ppg_jax.run(Config(env=raw, num_envs=4, num_steps=8, num_minibatches=2), progress=False)
+    assert all(opened.closed for opened in raw.opened)
+    assert len(outside._running) == before
 
 
 class Numbers(SuiteBatch):

@@ -1,15 +1,21 @@
 """Runs whose environments live outside of the program."""
 
+import subprocess
+import sys
+from pathlib import Path
+
 import jax
 import numpy as np
 import pytest
 from rich.console import Console
 
 import ppg_jax
+from ppg_jax.algorithm import build
 from ppg_jax.config import Config, ConfigError
-from ppg_jax.envs import outside
+from ppg_jax.envs import close_envs, outside
 from tests.corridors import Inside, Outside
 
+ROOT = Path(__file__).parents[2]
 SIZES = {
     "total_timesteps": 512, "num_envs": 8, "num_steps": 16, "n_pi": 2, "e_pi": 1, "e_v": 1,
     "e_aux": 1, "num_minibatches": 2, "num_aux_minibatches": 2, "normalize_observations": True,
@@ -91,6 +97,53 @@ def test_a_sweep_and_a_pure_function():
 
 def test_nothing_stays_open_after_evaluation(trained):
     raw, folder, _ = trained
-    before = len(outside._running)
+    before, opened = len(outside._running), len(raw.opened)
     ppg_jax.load_run(folder, env=raw).evaluate(episodes=2)
     assert len(outside._running) == before
+    assert len(raw.opened) == opened + 2
+
+
+def test_a_finished_run_opens_nothing(trained):
+    raw, folder, _ = trained
+    opened, console = len(raw.opened), Console(record=True, width=200)
+    ppg_jax.resume(folder, env=raw, console=console)
+    assert "new episodes" not in console.export_text()
+    assert len(raw.opened) == opened
+
+
+def test_a_result_goes_on_with_new_episodes(trained):
+    raw, _, result = trained
+    state = jax.tree.map(lambda x: x[0], result.state)
+    config, hparams = result.config, result.config.hparams
+    again = ppg_jax.restart_envs(config, state)
+    assert again.envs.starts.all()
+    np.testing.assert_array_equal(again.envs.obs, 0)
+    jax.tree.map(np.testing.assert_array_equal, again.params, state.params)
+    after, _ = ppg_jax.train_phases(config, hparams, again, 1)
+    assert after.iteration == state.iteration + 2
+    other = ppg_jax.restart_envs(config, state.replace(iteration=state.iteration + 1))
+    assert raw.opened[-1].seed != raw.opened[-2].seed
+    for state in (after, other):
+        close_envs(build(config).env, state.envs)
+
+
+def test_replicas_that_fill_no_device_are_not_stepped_twice():
+    """Three seeds on two devices: the last batch is padded with a copy of the first seed."""
+    program = (
+        "import jax; jax.config.update('jax_num_cpu_devices', 2)\n"
+        "import numpy as np\n"
+        "from tests.runs.test_outside import Outside, config\n"
+        "from ppg_jax.algorithm import init\n"
+        "from ppg_jax.execution import Layout, Start, train_segments\n"
+        "c = config(Outside(), seeds=3)\n"
+        "keys = jax.random.split(jax.random.key(0), 3)\n"
+        "state = jax.lax.map(lambda k: init(c, k), keys)\n"
+        "layout = Layout('map', 2, 1, 3)\n"
+        "parts = list(train_segments(c, layout, c.hparams, Start(state, 0), shared=True))\n"
+        "print(len(parts), parts[-1].metrics['env_steps'].shape)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT, check=False
+    )
+    assert done.returncode == 0, done.stderr[-500:]
+    assert done.stdout.split() == ["2", "(3,", "2)"]

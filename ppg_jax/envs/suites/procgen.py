@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from ppg_jax.config import ConfigError
+from ppg_jax.config import ConfigError, reason
 from ppg_jax.envs.outside import OutsideBatch, OutsideStep
 from ppg_jax.envs.spaces import Box, Discrete
 from ppg_jax.envs.suite import TIME_LIMIT, Suite, check_names, take_time_limit
@@ -38,11 +38,7 @@ PICTURE_SCALE = 6
 
 
 def _library() -> Any:
-    """EnvPool. It needs Qt 5, of PyQt5-Qt5 or of the system.
-
-    Raises:
-      ConfigError: there is no Qt 5.
-    """
+    """EnvPool, after Qt 5 of PyQt5-Qt5. Without it EnvPool looks for Qt 5 of the system."""
     qt = importlib.util.find_spec("PyQt5")
     for folder in (qt.submodule_search_locations or []) if qt is not None else []:
         for part in ("Core", "Gui"):
@@ -51,12 +47,22 @@ def _library() -> Any:
                 ctypes.CDLL(f"{folder}/Qt5/lib/libQt5{part}.so.5", mode=ctypes.RTLD_GLOBAL)
             except OSError:
                 break
+    return importlib.import_module("envpool")
+
+
+def _own_limit(env_id: str) -> int:
+    """The time limit of a game in steps.
+
+    Raises:
+      ConfigError: there is no Qt 5, which EnvPool looks for when it makes a game.
+    """
     try:
-        return importlib.import_module("envpool")
+        limit: int = _library().make_spec(env_id).config.max_episode_steps
     except ImportError as error:
         raise ConfigError(
-            f"env: EnvPool cannot be loaded ({error}); pip install '{INSTALL}' brings what it needs"
+            f"env: procgen/{env_id} needs Qt 5 ({reason(error, 100)}); pip install '{INSTALL}'"
         ) from None
+    return limit
 
 
 def ids() -> list[str]:
@@ -76,7 +82,7 @@ def make(env_id: str, env_params: Mapping[str, Any], env_kwargs: Mapping[str, An
     check_names("env_kwargs", env_kwargs, ["num_threads"], name)
     if "distribution_mode" in env_params:
         env_id = _in_mode(env_id, env_params["distribution_mode"])
-    usual = _library().make_spec(env_id).config.max_episode_steps
+    usual = _own_limit(env_id)
     limit, rest = take_time_limit(env_params, usual)
     if limit is None or limit > usual:
         raise ConfigError(
@@ -150,13 +156,16 @@ class Procgen(OutsideBatch):
             )
 
     def with_levels(self, num_levels: int, first_level: int) -> "Procgen":
-        """The same game, restricted to some levels."""
-        levels = {"num_levels": num_levels, "start_level": first_level}
-        if any(self._options.get(name) for name in levels):
+        """The same game, restricted to some levels, whatever ``env_params`` says of levels.
+
+        Raises:
+          ConfigError: the game has only one level.
+        """
+        if "Exploration" in self._id:
             raise ConfigError(
-                f"num_levels: {num_levels} is invalid, because env_params has levels too; leave "
-                "out one of them"
+                f"num_levels: {num_levels} is invalid; {self.name} has a single level"
             )
+        levels = {"num_levels": num_levels, "start_level": first_level}
         return Procgen(self._id, self._options | levels, self._limit)
 
     def open(self, seed: int, num_envs: int) -> "_Games":
@@ -194,6 +203,7 @@ class _Games:
 
     def close(self) -> None:
         self.pool.close()
+        self.pool = None  # its threads end only when nothing refers to it
 
 
 SUITE = Suite("procgen", "envpool", make, ids, INSTALL)
