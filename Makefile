@@ -27,7 +27,8 @@ test-fast: $(VENV)/.installed-dev
 
 # Every suite of environments, in a virtual environment of its own (1.5 GB).
 test-suites: $(VENV)-suites/.installed
-	XLA_FLAGS="$(XLA_FLAGS) $(QUICK)" $(VENV)-suites/bin/python -m pytest -n 2 --dist worksteal tests/envs/test_suites.py
+	XLA_FLAGS="$(XLA_FLAGS) $(QUICK)" $(VENV)-suites/bin/python -m pytest -n 2 --dist worksteal \
+		tests/envs/test_suites.py tests/config/test_configs.py -k "not test_configs or builds"
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
