@@ -44,7 +44,7 @@ def test_the_promised_configurations_are_there():
     assert configs_folder().is_dir()
 
 
-def test_configurations_of_suites_are_in_a_folder_of_its_name():
+def test_a_configuration_of_a_suite_is_in_the_folder_of_its_suite():
     for name in OF_SUITES:
         suite = load_config(name).env.partition("/")[0]
         assert name.startswith(f"{suite}/")
