@@ -25,9 +25,10 @@ FAST := functional config kernels networks envs algorithm report test_layering.p
 test-fast: $(VENV)/.installed-dev
 	XLA_FLAGS="$(XLA_FLAGS) $(QUICK)" $(PYTEST) -m "not bits and not slow" $(FAST:%=tests/%)
 
-# Every suite of environments, in a virtual environment of its own (1.5 GB).
+# Every suite of environments, and the configurations for them, in a virtual environment of its own (1.5 GB).
 test-suites: $(VENV)-suites/.installed
-	XLA_FLAGS="$(XLA_FLAGS) $(QUICK)" $(VENV)-suites/bin/python -m pytest -n 2 --dist worksteal tests/envs/test_suites.py
+	XLA_FLAGS="$(XLA_FLAGS) $(QUICK)" $(VENV)-suites/bin/python -m pytest -n 2 --dist worksteal \
+		tests/envs/test_suites.py tests/config/test_configs.py -k "not test_configs or builds"
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

@@ -338,6 +338,39 @@ def test_memory_speed(traced):
     assert all(row["env_steps_per_second"] > 0 for row in report["results"])
 
 
+def test_suites(script, tmp_path):
+    pytest.importorskip("pgx")
+    path = tmp_path / "game.yaml"
+    path.write_text(
+        "{env: pgx/2048, num_envs: 4, num_steps: 8, num_minibatches: 2, n_pi: 2, e_aux: 0, "
+        "arch: shared, total_timesteps: 64, network: {encoder: mlp, hidden_sizes: [8]}}"
+    )
+    few = ["--num-envs", 4, "--steps", 4, "--repeats", 1, "--episodes", 2]
+    done, report = script("suites.py", path, *few)
+    assert done.returncode == 0, done.stderr
+    loops, training, random = report["results"]
+    assert loops["rollout_steps_per_second"] > 0
+    assert loops["own_loop_steps_per_second"] > 0
+    assert training["training_steps_per_second"] > 0
+    assert 100 < random["random_return"] < 5000
+
+
+def test_masks_can_be_dropped(script):
+    """By a suite that the script registers; both variants train on the same observations."""
+    pytest.importorskip("jumanji")
+    import masks
+
+    from ppg_jax.config import FrozenMapping
+    from ppg_jax.envs.adapter import Adapter, Conversion
+
+    made = [
+        Adapter(kind("Snake-v1", FrozenMapping(), FrozenMapping()), Conversion())
+        for kind in (masks.jumanji.Jumanji, masks.Unmasked)
+    ]
+    assert [env.action.masked for env in made] == [True, False]
+    assert made[0].observation == made[1].observation
+
+
 def cut_off(script, monkeypatch, tmp_path, stop):
     """A script of two rows, stopped by something while it measures the second."""
     import throughput

@@ -9,6 +9,7 @@ from ppg_jax.algorithm.initial_state import init
 from ppg_jax.algorithm.ppg import build
 from ppg_jax.algorithm.train import train_phases, train_tail
 from ppg_jax.config.yaml_files import available_configs, configs_folder, find_config, load_config
+from ppg_jax.envs import suites
 from ppg_jax.envs.spaces import random_action
 
 pytestmark = pytest.mark.slow
@@ -17,6 +18,20 @@ NAMES = available_configs()
 META = ("bernoulli_bandit", "gaussian_bandit", "meta_maze", "four_rooms", "point_robot")
 CHAINS = ("memory_chain", "memory_chain_100", "memory_chain_100_history", "umbrella_chain")
 MEMORY = (*CHAINS, "cartpole", "pendulum")
+OF_SUITES = {
+    "brax/ant",
+    "brax/inverted_pendulum",
+    "craftax/classic_symbolic",
+    "craftax/symbolic",
+    "jumanji/game_2048",
+    "jumanji/snake",
+    "navix/doorkey_5x5",
+    "pgx/minatar_asterix",
+    "playground/cartpole_balance",
+    "xminigrid/doorkey_6x6",
+    "xminigrid/empty_8x8",
+}
+"""Of suites that may not be installed: ``make test`` has Pgx, ``make test-suites`` has all."""
 
 
 def test_the_promised_configurations_are_there():
@@ -24,13 +39,24 @@ def test_the_promised_configurations_are_there():
     games = ("breakout", "asterix", "freeway", "space_invaders")
     promised |= {f"minatar/{game}" for game in games}
     promised |= {f"meta/{name}" for name in META} | {f"memory/{name}" for name in MEMORY}
-    assert promised | {"ppo/cartpole", "ppo/minatar/breakout"} <= set(NAMES)
+    promised |= OF_SUITES | {"ppo/cartpole", "ppo/minatar/breakout"}
+    assert promised <= set(NAMES)
     assert configs_folder().is_dir()
+
+
+def test_a_configuration_of_a_suite_is_in_the_folder_of_its_suite():
+    for name in OF_SUITES:
+        suite = load_config(name).env.partition("/")[0]
+        assert name.startswith(f"{suite}/")
+        assert suite in suites()
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_it_builds(name):
     config = load_config(name)
+    suite = suites().get(config.env.rpartition("/")[0])
+    if suite is not None and not suite.installed:
+        pytest.skip(f"the suite {suite.name} is not installed; pip install '{suite.install}'")
     build(config)
     state = jax.eval_shape(lambda key: init(config, key), jax.random.key(0))
     if config.num_phases:
