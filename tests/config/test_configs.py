@@ -39,6 +39,7 @@ def test_the_promised_configurations_are_there():
     games = ("breakout", "asterix", "freeway", "space_invaders")
     promised |= {f"minatar/{game}" for game in games}
     promised |= {f"meta/{name}" for name in META} | {f"memory/{name}" for name in MEMORY}
+    promised |= {f"procgen/{name}" for name in ("easy", "hard", "starpilot_small")}
     promised |= OF_SUITES | {"ppo/cartpole", "ppo/minatar/breakout"}
     assert promised <= set(NAMES)
     assert configs_folder().is_dir()
