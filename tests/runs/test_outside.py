@@ -20,6 +20,8 @@ SIZES = {
     "total_timesteps": 512, "num_envs": 8, "num_steps": 16, "n_pi": 2, "e_pi": 1, "e_v": 1,
     "e_aux": 1, "num_minibatches": 2, "num_aux_minibatches": 2, "normalize_observations": True,
 }  # fmt: skip
+PPO = {"arch": "shared", "e_aux": 0, "normalize_observations": False}
+"""Compiles in less time."""
 
 
 def config(env, **changes):
@@ -84,12 +86,14 @@ def test_wrappers_of_single_environments_are_refused(changes):
 
 def test_a_sweep_and_a_pure_function():
     raw = Outside()
-    train = ppg_jax.make_train(config(raw))
+    train = ppg_jax.make_train(config(raw, **PPO))
     _, metrics = jax.jit(train)(jax.random.key(0))
     keys = jax.random.split(jax.random.key(0), 2)
     _, mapped = jax.jit(lambda keys: jax.lax.map(train, keys))(keys)
     assert mapped["episode_return"].shape == (2, *metrics["episode_return"].shape)
-    sweep = ppg_jax.sweep(config(raw), {"learning_rate": [1e-3, 1e-2]}, seeds=2, progress=False)
+    sweep = ppg_jax.sweep(
+        config(raw, **PPO), {"learning_rate": [1e-3, 1e-2]}, seeds=2, progress=False
+    )
     assert len(sweep.ranked()) == 2
     with pytest.raises(ConfigError, match="cannot be vmapped"):
         jax.vmap(train)(keys)
@@ -132,10 +136,10 @@ def test_replicas_that_fill_no_device_are_not_stepped_twice():
     program = (
         "import jax; jax.config.update('jax_num_cpu_devices', 2)\n"
         "import numpy as np\n"
-        "from tests.runs.test_outside import Outside, config\n"
+        "from tests.runs.test_outside import PPO, Outside, config\n"
         "from ppg_jax.algorithm import init\n"
         "from ppg_jax.execution import Layout, Start, train_segments\n"
-        "c = config(Outside(), seeds=3)\n"
+        "c = config(Outside(), seeds=3, **PPO)\n"
         "keys = jax.random.split(jax.random.key(0), 3)\n"
         "state = jax.lax.map(lambda k: init(c, k), keys)\n"
         "layout = Layout('map', 2, 1, 3)\n"
