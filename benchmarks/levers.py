@@ -21,7 +21,7 @@ from ppg_jax.algorithm.ppg import PPG
 from ppg_jax.config.config import Config
 from ppg_jax.config.fields import ConfigError
 from ppg_jax.config.yaml_files import load_config
-from ppg_jax.envs import vector
+from ppg_jax.envs import parallel
 from ppg_jax.execution.layout import choose_layout
 from ppg_jax.kernels import matmul, norms
 from ppg_jax.networks.agent import Agent, Unroll
@@ -105,7 +105,7 @@ LEVERS: dict[str, Callable[[Config], Undone]] = {
     "values after the rollout, in large batches": lambda c: (
         c, [(rollout, "estimate_values", values_by_step)], True
     ),
-    "resets only where needed": lambda c: (c, [(vector, "HEAVY", sys.maxsize)], True),
+    "resets only where needed": lambda c: (c, [(parallel, "HEAVY", sys.maxsize)], True),
     "permutations by plain sorts": lambda c: (
         c, [(minibatch, "permutations", plain_permutations)], True
     ),

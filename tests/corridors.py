@@ -45,6 +45,9 @@ class Outside(OutsideBatch):
     def __init__(self, fails_after=None):
         self.opened, self.fails_after = [], fails_after
 
+    def frame(self, state):
+        return np.full((64, 64, 3), 20 * int(state[0]), np.uint8)
+
     def open(self, seed, num_envs):
         if self.fails_after == 0:
             raise OSError("no games here")

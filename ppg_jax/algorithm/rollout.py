@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from ppg_jax.algorithm.ppg import PPG
 from ppg_jax.config import Hyperparams
-from ppg_jax.envs import Randomness, draw_randomness, take_step
+from ppg_jax.envs import draw_randomness, take_step
 from ppg_jax.functional import (
     discounted_sums,
     generalized_advantages,
@@ -46,7 +46,7 @@ def collect(
     config, env, agent, network = ppg.config, ppg.env, ppg.agent, state.network
 
     def step(
-        carry: tuple[EnvsState, dict[str, Any]], drawn: tuple[Any, Randomness]
+        carry: tuple[EnvsState, dict[str, Any]], drawn: tuple[Any, Any]
     ) -> tuple[tuple[EnvsState, dict[str, Any]], tuple[Any, ...]]:
         envs, memory = carry
         noise, randomness = drawn

@@ -13,7 +13,6 @@ from ppg_jax.envs.spaces import Box, Dict, Discrete, MultiDiscrete, random_actio
 from ppg_jax.envs.suite import BatchStep, Suite, SuiteBatch, SuiteEnvironment, SuiteStep
 from ppg_jax.envs.suites.gymnax import available_envs
 from ppg_jax.envs.vector import (
-    Randomness,
     VectorStep,
     close_envs,
     draw_randomness,
@@ -42,7 +41,6 @@ __all__ = [
     "OutsideEnvs",
     "OutsideStep",
     "PartlyObserved",
-    "Randomness",
     "StepResult",
     "Suite",
     "SuiteBatch",

@@ -36,8 +36,9 @@ class Adapter(ConvertedSpaces):
     converted to common dtypes, so that a scan can carry them.
     """
 
+    _raw: SuiteEnvironment
+
     def __init__(self, raw: SuiteEnvironment, conversion: Conversion = NATIVE) -> None:
-        self._raw = raw
         given, state = jax.eval_shape(raw.reset, jax.random.key(0))
         super().__init__(raw, given, conversion)
         self.task_fields = raw.task_fields
@@ -49,11 +50,6 @@ class Adapter(ConvertedSpaces):
         for name, x in jax.eval_shape(self._raw.measures, self._state).items():
             if getattr(x, "shape", None) != ():
                 raise ConfigError(f"env: measure {name!r} of {self.name} should be a scalar")
-
-    @property
-    def unwrapped(self) -> SuiteEnvironment:
-        """The suite's environment."""
-        return self._raw
 
     def inner_state(self, state: Any) -> Any:
         """The suite's own state."""

@@ -74,9 +74,49 @@ class Environment(Protocol):
         """Named scalars of an episode by its state, bool or float32; mostly none."""
 
 
+class Batch(Protocol):
+    """B environments that are stepped together, as ``envs.vector`` runs them.
+
+    Attributes:
+      outside: whether the environments live outside of the program. Then a state cannot be vmapped,
+        stepped twice or saved.
+    """
+
+    outside: bool
+
+    def reset_batch(self, key: chex.PRNGKey, num_envs: int) -> tuple[Any, Any]:
+        """Begins B episodes and returns ``(obs, state)``; ``obs`` has leaves ``[B, ...]``."""
+
+    def draw(self, key: chex.PRNGKey, num_envs: int) -> Any:
+        """The randomness of one step, as far as it does not depend on states or actions."""
+
+    def step_batch(
+        self, randomness: Any, state: Any, actions: chex.Array
+    ) -> tuple[StepResult, Any, Any]:
+        """Takes a step in each environment, and begins a new episode where one ended.
+
+        Args:
+          randomness: of ``draw``.
+          state: of ``reset_batch`` or of an earlier step.
+          actions: of the policy, ``[B, ...]``.
+
+        Returns:
+          The results, leaves ``[B, ...]``; then observations and states after new episodes began.
+        """
+
+    def measures(self, state: Any) -> dict[str, chex.Array]:
+        """Measures of B episodes by name, ``[B]``; mostly none."""
+
+    def shown(self, obs: Any, state: Any) -> Any:
+        """What pictures are drawn from, leaves ``[B, ...]``."""
+
+    def close(self, state: Any) -> None:
+        """Frees what the environments of a state hold. The state cannot be stepped any more."""
+
+
 @runtime_checkable
-class BatchEnvironment(Protocol):
-    """B environments that are stepped together; ``envs.vector`` runs them as it does single ones.
+class BatchEnvironment(Batch, Protocol):
+    """An environment that exists as a batch only.
 
     It is for libraries that begin new episodes themselves, or that are not written in JAX.
 
@@ -86,8 +126,6 @@ class BatchEnvironment(Protocol):
       action: spec of the policy's actions.
       max_episode_steps: length limit of an episode, or None if unknown.
       given: shapes and dtypes of one observation as the suite returns it.
-      outside: whether the environments live outside of the program. Then a state cannot be vmapped,
-        stepped twice or saved.
     """
 
     name: str
@@ -95,24 +133,6 @@ class BatchEnvironment(Protocol):
     action: ActionSpec
     max_episode_steps: int | None
     given: Any
-    outside: bool
-
-    def reset_batch(self, key: chex.PRNGKey, num_envs: int) -> tuple[Any, Any]:
-        """Begins B episodes and returns ``(obs, state)``; ``obs`` has leaves ``[B, ...]``."""
-
-    def step_batch(self, state: Any, actions: chex.Array) -> tuple[StepResult, Any]:
-        """Takes a step in each environment, and begins a new episode where one ended.
-
-        Args:
-          state: of ``reset_batch`` or of an earlier step.
-          actions: of the policy, ``[B, ...]``.
-
-        Returns:
-          The results, leaves ``[B, ...]``, but ``state`` as it is; and what the policy sees next.
-        """
-
-    def close(self, state: Any) -> None:
-        """Frees what the environments of a state hold. The state cannot be stepped any more."""
 
     def to_env(self, action: chex.Array) -> Any:
         """Converts a policy's action to the structure, shape, dtype and bounds of the suite."""

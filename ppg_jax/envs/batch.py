@@ -19,8 +19,10 @@ class BatchAdapter(ConvertedSpaces):
       ConfigError: a space is not supported, or a compact dtype may change observations.
     """
 
+    _raw: SuiteBatch
+
     def __init__(self, raw: SuiteBatch, conversion: Conversion = NATIVE) -> None:
-        self._raw, self._conversion = raw, conversion
+        self._conversion = conversion
         seen, _ = jax.eval_shape(lambda key: raw.reset(key, 1), jax.random.key(0))
         one = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), seen)
         super().__init__(raw, one, conversion)
@@ -31,11 +33,6 @@ class BatchAdapter(ConvertedSpaces):
                 f"observation_dtype: {dtype} is invalid; observations of {raw.name} have another "
                 "dtype, and whether they fit cannot be tried out; use native"
             )
-
-    @property
-    def unwrapped(self) -> SuiteBatch:
-        """The suite's object."""
-        return self._raw
 
     def with_levels(self, num_levels: int, first_level: int) -> "BatchAdapter":
         """The same environments, restricted to some levels.
@@ -50,7 +47,12 @@ class BatchAdapter(ConvertedSpaces):
         obs, state = self._raw.reset(key, num_envs)
         return jax.vmap(self.store)(obs), state
 
-    def step_batch(self, state: Any, actions: chex.Array) -> tuple[StepResult, Any]:
+    def draw(self, key: chex.PRNGKey, num_envs: int) -> None:
+        """Nothing: the library draws by itself."""
+
+    def step_batch(
+        self, randomness: None, state: Any, actions: chex.Array
+    ) -> tuple[StepResult, Any, Any]:
         """Takes a step in each environment, and begins a new episode where one ended."""
         step = self._raw.step(state, jax.vmap(self.to_env)(actions))
         result = StepResult(
@@ -60,7 +62,15 @@ class BatchAdapter(ConvertedSpaces):
             terminated=jnp.asarray(step.terminated, jnp.bool_),
             truncated=jnp.asarray(step.truncated, jnp.bool_),
         )
-        return result, jax.vmap(self.store)(step.next_obs)
+        return result, jax.vmap(self.store)(step.next_obs), step.state
+
+    def measures(self, state: Any) -> dict[str, chex.Array]:
+        """None: a batch does not show its last states."""
+        return {}
+
+    def shown(self, obs: Any, state: Any) -> Any:
+        """What pictures are drawn from: the observations."""
+        return obs
 
     def close(self, state: Any) -> None:
         """Frees what the environments of a state hold. The state cannot be stepped any more."""

@@ -53,7 +53,7 @@ class ConvertedSpaces:
     """
 
     def __init__(self, raw: SuiteSpaces, given: Any, conversion: Conversion) -> None:
-        self._spaces = raw
+        self._raw: Any = raw
         self.name = str(raw.name)
         self.max_episode_steps = raw.max_episode_steps
         self.given = given
@@ -72,7 +72,7 @@ class ConvertedSpaces:
 
     def _observations(self, how: Conversion) -> tuple[ObservationSpec, Any]:
         """The spec of stored observations, and the functions that make their parts."""
-        policy_key = how.observation_key or self._spaces.default_key
+        policy_key = how.observation_key or self._raw.default_key
         spec, policy = self._part("observation_key", policy_key, how)
         key = how.value_observation_key
         if key is None or key == policy_key:
@@ -82,7 +82,7 @@ class ConvertedSpaces:
 
     def _part(self, field: str, key: str | None, how: Conversion) -> tuple[ObservationSpec, Store]:
         """The spec and the conversion of one entry of the observations, or of all of them."""
-        space, indices = self._spaces.observation_space, []
+        space, indices = self._raw.observation_space, []
         for name in key.split(".") if key else []:
             names = _names(space)
             if name not in names:
@@ -93,7 +93,7 @@ class ConvertedSpaces:
                 )
             indices.append(name if isinstance(space.spaces, Mapping) else int(name))
             space = space.spaces[indices[-1]]
-        has_parts, mask = hasattr(space, "spaces"), self._spaces.mask_key
+        has_parts, mask = hasattr(space, "spaces"), self._raw.mask_key
 
         def take(obs: Any) -> Any:
             for index in indices:
@@ -119,6 +119,11 @@ class ConvertedSpaces:
                 f"env: {self.name} has an action mask of shape {mask.shape}, which does not fit "
                 f"its {self.action.kind} actions of sizes {sizes}"
             )
+
+    @property
+    def unwrapped(self) -> Any:
+        """The suite's environment."""
+        return self._raw
 
     def to_env(self, action: chex.Array) -> Any:
         """Converts a policy's action to the environment's action space."""

@@ -72,7 +72,6 @@ _PROCESS = random.SystemRandom().getrandbits(32)
 """States of another process are recognised by this number."""
 _running: dict[int, _Running] = {}
 _numbers = itertools.count()
-_failures: list[OutsideError] = []
 # JAX logs the traceback of every failed callback. Our errors say what is wrong in one line.
 logging.getLogger("jax._src.callback").addFilter(
     lambda record: not (record.exc_info and isinstance(record.exc_info[1], OutsideError))
@@ -85,7 +84,8 @@ def outside_error(error: Exception) -> OutsideError | None:
     Args:
       error: what the program raised. JAX puts the whole traceback into its message.
     """
-    return _failures.pop() if _failures and "callback" in str(error) else None
+    _, found, message = str(error).rpartition(f"{OutsideError.__name__}: ")
+    return OutsideError(message.splitlines()[0]) if found else None
 
 
 class OutsideBatch(SuiteBatch):
@@ -165,10 +165,10 @@ class OutsideBatch(SuiteBatch):
         def guarded(*args: Any) -> Any:
             try:
                 return _checked(fn(*map(np.asarray, args)), shapes)
+            except OutsideError:
+                raise
             except Exception as error:
-                problem = OutsideError(f"env: {self.name} failed: {reason(error)}")
-                _failures.append(error if isinstance(error, OutsideError) else problem)
-                raise _failures[-1] from error
+                raise OutsideError(f"env: {self.name} failed: {reason(error)}") from error
 
         @jax.custom_batching.custom_vmap
         def call(*args: Any) -> Any:

@@ -4,31 +4,11 @@ import dataclasses
 from typing import Any, NamedTuple
 
 import chex
-import jax
 import jax.numpy as jnp
 
-from ppg_jax.envs.base import AnyEnvironment, BatchEnvironment, Environment, StepResult
+from ppg_jax.envs.base import AnyEnvironment
+from ppg_jax.envs.parallel import as_batch, choose
 from ppg_jax.types import EnvsState, EpisodeStats, Recalled, no_step
-
-HEAVY = 4096
-"""Size of all states and observations together from which it pays to avoid resets."""
-
-
-class Randomness(NamedTuple):
-    """The randomness of one step of B environments. It does not depend on states or actions.
-
-    A ``BatchEnvironment`` draws its own: then all fields are None.
-
-    Attributes:
-      step: keys for the steps, ``[B]``.
-      reset: keys for the resets, ``[B]``.
-      fresh: observations and states after a reset of every environment, leaves ``[B, ...]``. None
-        if these are large; then environments are reset only when episodes end.
-    """
-
-    step: Any = None
-    reset: Any = None
-    fresh: tuple[chex.Array, Any] | None = None
 
 
 class VectorStep(NamedTuple):
@@ -79,10 +59,7 @@ def reset_envs(
       recall: parts of the previous step that the networks read: some of ``action``, ``reward``,
         ``done``.
     """
-    if isinstance(env, BatchEnvironment):
-        obs, state = env.reset_batch(key, num_envs)
-    else:
-        obs, state = jax.vmap(env.reset)(jax.random.split(key, num_envs))
+    obs, state = as_batch(env).reset_batch(key, num_envs)
     return EnvsState(
         env=state,
         obs=obs,
@@ -93,7 +70,7 @@ def reset_envs(
     )
 
 
-def draw_randomness(env: AnyEnvironment, key: chex.PRNGKey, num_envs: int) -> Randomness:
+def draw_randomness(env: AnyEnvironment, key: chex.PRNGKey, num_envs: int) -> Any:
     """Draws the randomness of one step, which does not depend on states or actions.
 
     So it can be drawn for many steps at once, outside the loop over steps. This is faster, because
@@ -104,11 +81,7 @@ def draw_randomness(env: AnyEnvironment, key: chex.PRNGKey, num_envs: int) -> Ra
       key: random key of the step.
       num_envs: number of environments, B.
     """
-    if isinstance(env, BatchEnvironment):
-        return Randomness()
-    step_keys, reset_keys = jax.random.split(key, (2, num_envs))
-    light = num_envs * sum(x.size for x in jax.tree.leaves(jax.eval_shape(env.reset, key))) < HEAVY
-    return Randomness(step_keys, reset_keys, jax.vmap(env.reset)(reset_keys) if light else None)
+    return as_batch(env).draw(key, num_envs)
 
 
 def step_envs(
@@ -126,7 +99,7 @@ def step_envs(
 
 def take_step(
     env: AnyEnvironment,
-    randomness: Randomness,
+    randomness: Any,
     envs: EnvsState,
     actions: chex.Array,
     *,
@@ -136,7 +109,7 @@ def take_step(
 
     Args:
       env: the environment.
-      randomness: randomness of this step.
+      randomness: of ``draw_randomness``, for this step.
       envs: state of B environments.
       actions: actions of the policy, ``[B, ...]``.
       measured: whether to read the environment's measures too, before any reset.
@@ -144,7 +117,7 @@ def take_step(
     Returns:
       The environments after the step, and the results of the step.
     """
-    result, obs, state = _step_and_begin(env, randomness, envs, actions)
+    result, obs, state = as_batch(env).step_batch(randomness, envs.env, actions)
     done = result.terminated | result.truncated
     returns, lengths = envs.returns + result.reward, envs.lengths + 1
     begins = jnp.broadcast_to(jnp.asarray(result.begins, jnp.bool_), done.shape)
@@ -155,7 +128,7 @@ def take_step(
         starts=done,
         returns=jnp.where(done, 0.0, returns),
         lengths=jnp.where(done, 0, lengths),
-        recalled=_wanted(envs.recalled, _choose(done, _blank(env, done.shape), made)),
+        recalled=_wanted(envs.recalled, choose(done, _blank(env, done.shape), made)),
     )
     step = VectorStep(
         final_obs=result.obs,
@@ -166,46 +139,29 @@ def take_step(
         returns=returns,
         lengths=lengths,
         final_recalled=_wanted(envs.recalled, made),
-        # Mapped over the whole result, because a state may have no arrays.
         measures=read_measures(env, result.state) if measured else {},
     )
     return after, step
 
 
 def read_measures(env: AnyEnvironment, states: Any) -> dict[str, chex.Array]:
-    """Measures of B episodes by name, ``[B]``; none for a batch that is stepped together."""
-    return {} if isinstance(env, BatchEnvironment) else jax.vmap(env.measures)(states)
+    """Measures of B episodes by name, ``[B]``."""
+    return as_batch(env).measures(states)
 
 
 def live_outside(env: AnyEnvironment) -> bool:
     """Whether the environments live outside of the program, so that states are only numbers."""
-    return isinstance(env, BatchEnvironment) and env.outside
+    return as_batch(env).outside
 
 
 def close_envs(env: AnyEnvironment, envs: EnvsState) -> None:
-    """Frees environments that live outside of the program, after their last step.
-
-    There is nothing to free for environments written in JAX.
-    """
-    if isinstance(env, BatchEnvironment):
-        env.close(envs.env)
+    """Frees environments that live outside of the program, after their last step."""
+    as_batch(env).close(envs.env)
 
 
 def shown_states(env: AnyEnvironment, envs: EnvsState) -> Any:
     """What pictures of B environments are drawn from, leaves ``[B, ...]``."""
-    return envs.obs if isinstance(env, BatchEnvironment) else env.inner_state(envs.env)
-
-
-def _step_and_begin(
-    env: AnyEnvironment, randomness: Randomness, envs: EnvsState, actions: chex.Array
-) -> tuple[StepResult, Any, Any]:
-    """Results ``[B, ...]`` of a step, and observations and states after new episodes began."""
-    if isinstance(env, BatchEnvironment):
-        result, next_obs = env.step_batch(envs.env, actions)
-        return result, next_obs, result.state
-    result = jax.vmap(env.step)(randomness.step, envs.env, actions)
-    done = result.terminated | result.truncated
-    return result, *_begin_episodes(env, randomness, done, (result.obs, result.state))
+    return as_batch(env).shown(envs.obs, envs.env)
 
 
 def _blank(env: AnyEnvironment, shape: tuple[int, ...]) -> Recalled | None:
@@ -218,45 +174,3 @@ def _wanted(before: Recalled | None, recalled: Recalled) -> Recalled | None:
         return None
     names = [f.name for f in dataclasses.fields(before) if getattr(before, f.name) is not None]
     return Recalled(**{name: getattr(recalled, name) for name in names})
-
-
-def _begin_episodes(
-    env: Environment, randomness: Randomness, done: chex.Array, stepped: tuple[chex.Array, Any]
-) -> tuple[chex.Array, Any]:
-    """Observations and states ``[B, ...]``, with a new episode where ``done``.
-
-    On CPU, if states are large, resets run for a quarter of the environments at a time, and only
-    as many times as the ended episodes need: mostly none. In all other cases every environment is
-    reset, and the new episodes are used where ``done``, because a loop would cost more than it
-    saves. Both ways give the same result.
-    """
-    num_envs, keys = done.shape[0], randomness.reset
-    some = num_envs // 4
-
-    if randomness.fresh is not None:
-        return _choose(done, randomness.fresh, stepped)
-    if jax.default_backend() != "cpu" or some == 0:
-        return _choose(done, jax.vmap(env.reset)(keys), stepped)
-    rank = jnp.cumsum(done) - 1  # of each environment among those with an ended episode
-
-    def reset_some(carry: tuple[chex.Array, Any]):
-        first, current = carry
-        slot = rank - first
-        here = done & (slot >= 0) & (slot < some)
-        index = jnp.argmax(here & (slot == jnp.arange(some)[:, None]), axis=1)
-        fresh = jax.vmap(env.reset)(keys[index])
-        fresh = jax.tree.map(lambda x: x[jnp.clip(slot, 0, some - 1)], fresh)
-        return first + some, _choose(here, fresh, current)
-
-    ended = done.sum()
-    start = jnp.int32(0), stepped
-    return jax.lax.while_loop(lambda carry: carry[0] < ended, reset_some, start)[1]
-
-
-def _choose(where: chex.Array, fresh: Any, old: Any) -> Any:
-    """Leaves ``[B, ...]``: of ``fresh`` where ``where`` is true, of ``old`` elsewhere."""
-
-    def leaf(fresh: chex.Array, old: chex.Array) -> chex.Array:
-        return jnp.where(where.reshape(where.shape + (1,) * (old.ndim - 1)), fresh, old)
-
-    return jax.tree.map(leaf, fresh, old)

@@ -268,33 +268,6 @@ class SavedRun:
         )
         return returns.sum(-1), lengths, ended
 
-    def evaluate_measures(
-        self,
-        episodes: int = 128,
-        *,
-        greedy: bool = False,
-        seed: int = 0,
-        max_steps: int | None = None,
-        **changes: Any,
-    ) -> dict[str, np.ndarray]:
-        """Plays the episodes of ``evaluate`` and returns what the environment measures in them.
-
-        Craftax measures its achievements; most environments measure nothing. A measure is read from
-        the last state of an episode, before the reset. An episode that is cut off counts with the
-        state it had reached by then, and a task of several episodes with its last one.
-
-        The arguments are those of ``evaluate``.
-
-        Returns:
-          An array ``[S, E]`` for each name: bool for what is reached or not, otherwise float32.
-          Empty if the environment has no measures.
-
-        Raises:
-          ConfigError: an argument is invalid.
-        """
-        played = self.play(episodes, greedy=greedy, seed=seed, max_steps=max_steps, **changes)
-        return played.measures
-
     def evaluate_tasks(
         self,
         tasks: int = 128,
@@ -320,13 +293,17 @@ class SavedRun:
         max_steps: int | None = None,
         **changes: Any,
     ) -> Played:
-        """Plays the episodes of ``evaluate`` and returns everything by name.
+        """Plays the episodes of ``evaluate`` and returns all that is known of them, by name.
+
+        Craftax measures its achievements; most environments measure nothing. A measure is read from
+        the last state of an episode, before the reset. An episode that is cut off counts with the
+        state it had reached by then, and a task of several episodes with its last one.
 
         The arguments are those of ``evaluate``.
 
         Returns:
-          ``returns``, ``lengths`` and ``ended`` as from ``evaluate_tasks``, and ``measures`` as
-          from ``evaluate_measures``.
+          ``returns``, ``lengths`` and ``ended`` as from ``evaluate_tasks``; and ``measures``, an
+          array ``[S, E]`` for each name: bool for what is reached or not, otherwise float32.
 
         Raises:
           ConfigError: an argument is invalid.

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from ppg_jax.config.fields import ConfigError, FrozenMapping
-from ppg_jax.envs import vector
+from ppg_jax.envs import parallel
 from ppg_jax.envs.make import make_env
 from ppg_jax.envs.spaces import MultiDiscrete, random_action
 from ppg_jax.envs.suites.gymnax import available_envs
@@ -260,9 +260,9 @@ def test_resetting_only_where_an_episode_ended_changes_nothing(num_envs, monkeyp
         envs = reset_envs(env, jax.random.key(0), num_envs)
         return jax.jit(lambda: jax.lax.scan(step, envs, jax.random.split(jax.random.key(1), 40)))()
 
-    monkeypatch.setattr(vector, "HEAVY", 10**9)
+    monkeypatch.setattr(parallel, "HEAVY", 10**9)
     everywhere = play()
-    monkeypatch.setattr(vector, "HEAVY", 0)
+    monkeypatch.setattr(parallel, "HEAVY", 0)
     chex.assert_trees_all_equal(play(), everywhere)
     ended = everywhere[1][1].episodes.count
     assert ended.max() > max(1, num_envs // 4)  # more than one round of resets

@@ -137,6 +137,13 @@ def test_an_error_of_the_environments_is_one_line(after, why):
     assert len(outside._running) == before
 
 
+def test_a_wrong_shape_is_named():
+    raw = Outside()
+    raw.obs_shape = (3,)
+    with pytest.raises(Exception, match=r"it returned the shape \(2, 2\) instead of \(2, 3\)"):
+        jax.block_until_ready(raw.reset(KEY, 2))
+
+
 class Numbers(SuiteBatch):
     """A batch in JAX that begins its own episodes: counts up to 3."""
 

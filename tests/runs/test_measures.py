@@ -85,7 +85,7 @@ def test_they_are_read_before_the_reset():
 def test_each_episode_has_those_of_its_own_end(saved):
     """Short episodes are reset and played on until the long ones have ended."""
     returns, lengths, ended = saved.evaluate(16)
-    measures = saved.evaluate_measures(16)
+    measures = saved.play(16).measures
     assert ended.all()
     assert set(np.unique(lengths)) == {2, 5}
     np.testing.assert_array_equal(measures["steps"], lengths)
@@ -95,15 +95,13 @@ def test_each_episode_has_those_of_its_own_end(saved):
     assert list(measures) == ["steps", "right", "two_steps", "five_steps"]  # as the suite says
     assert [x.dtype for x in measures.values()] == [np.float32, np.float32, bool, bool]
     assert {x.shape for x in measures.values()} == {(2, 16)}
-    played = saved.play(16)
-    np.testing.assert_array_equal(played.returns.sum(-1), returns)
-    np.testing.assert_array_equal(played.measures["right"], measures["right"])
+    np.testing.assert_array_equal(saved.play(16).returns.sum(-1), returns)
     assert not np.array_equal(returns[0], returns[1])
 
 
 def test_a_cut_episode_has_those_of_the_cut(saved):
     _, lengths, ended = saved.evaluate(16, max_steps=3)
-    measures = saved.evaluate_measures(16, max_steps=3)
+    measures = saved.play(16, max_steps=3).measures
     np.testing.assert_array_equal(measures["steps"], np.where(ended, 2, 3))
     np.testing.assert_array_equal(measures["steps"], lengths)
     assert not measures["five_steps"].any()
@@ -133,7 +131,7 @@ def test_the_command_prints_them(saved, capsys):
     shown = capsys.readouterr().out
     rows = [line.split("│")[1:3] for line in shown.splitlines() if line.count("│") == 3]
     table = {name.strip(): mean.strip() for name, mean in rows}
-    means = {name: x.mean() for name, x in saved.evaluate_measures(16).items()}
+    means = {name: x.mean() for name, x in saved.play(16).measures.items()}
     assert list(table) == ["steps", "right", "two_steps", "five_steps"]
     assert table["steps"] == f"{means['steps']:.2f}"
     assert table["two_steps"] == "100.0%"
@@ -143,9 +141,30 @@ def test_the_command_prints_them(saved, capsys):
 
 def test_most_environments_have_none(tmp_path, capsys):
     ppg_jax.run(Config(**SMALL), out=tmp_path / "run", progress=False)
-    assert ppg_jax.load_run(tmp_path / "run").evaluate_measures(2, max_steps=9) == {}
+    assert ppg_jax.load_run(tmp_path / "run").play(2, max_steps=9).measures == {}
     assert main(["eval", str(tmp_path / "run"), "--episodes", "2", "--max-steps", "9"]) == 0
     assert "measure" not in capsys.readouterr().out
+
+
+class Stateless(Silent):
+    """Its state has no arrays."""
+
+    counts_steps = False
+
+    def reset(self, key):
+        return jnp.zeros(2), ()
+
+    def step(self, key, state, action):
+        return SuiteStep(jnp.zeros(2), (), jnp.float32(1), jax.random.bernoulli(key))
+
+
+def test_a_state_without_arrays_has_none():
+    env = make_env(Stateless())
+    envs = reset_envs(env, jax.random.key(0), 3)
+    after, result = step_envs(env, jax.random.key(1), envs, jnp.zeros(3, int), measured=True)
+    assert result.measures == {}
+    assert result.rewards.tolist() == [1, 1, 1]
+    assert after.env == ()
 
 
 def test_a_measure_is_a_scalar():

@@ -7,6 +7,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+from PIL import Image, ImageSequence
 from rich.console import Console
 
 import ppg_jax
@@ -105,6 +106,19 @@ def test_nothing_stays_open_after_evaluation(trained):
     ppg_jax.load_run(folder, env=raw).evaluate(episodes=2)
     assert len(outside._running) == before
     assert len(raw.opened) == opened + 2
+
+
+def test_pictures_are_drawn_from_observations(trained, tmp_path):
+    raw, folder, _ = trained
+    opened = len(raw.opened)
+    ppg_jax.load_run(folder, env=raw).render(tmp_path / "episode.gif", max_steps=20)
+    with Image.open(tmp_path / "episode.gif") as picture:
+        shades = [np.asarray(x.convert("L")).max() for x in ImageSequence.Iterator(picture)]
+    assert shades[0] == 0  # the episode begins at place 0 and only moves up
+    assert len(set(shades)) > 1
+    assert shades == sorted(shades)
+    assert len(raw.opened) == opened + 1
+    assert raw.opened[-1].closed
 
 
 def test_a_finished_run_opens_nothing(trained):

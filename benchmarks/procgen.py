@@ -1,6 +1,6 @@
-"""Environments outside of the program: how an iteration's time splits into games and networks.
+"""Procgen: how an iteration's time splits into games and networks.
 
-    python benchmarks/outside.py procgen/starpilot_small
+    python benchmarks/procgen.py procgen/starpilot_small
 
 In turn: the games' own loop in numpy (``own``), the same with resets at once as we need them
 (``games``), our rollouts with random actions in a program (``rollout``), and training (``phase``).

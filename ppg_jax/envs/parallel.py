@@ -1,0 +1,118 @@
+"""B copies of one environment, stepped together. New episodes begin where others ended."""
+
+from typing import Any, NamedTuple
+
+import chex
+import jax
+import jax.numpy as jnp
+
+from ppg_jax.envs.base import AnyEnvironment, Batch, BatchEnvironment, Environment, StepResult
+
+HEAVY = 4096
+"""Size of all states and observations together from which it pays to avoid resets."""
+
+
+class Randomness(NamedTuple):
+    """The randomness of one step of B environments. It does not depend on states or actions.
+
+    Attributes:
+      step: keys for the steps, ``[B]``.
+      reset: keys for the resets, ``[B]``.
+      fresh: observations and states after a reset of every environment, leaves ``[B, ...]``. None
+        if these are large; then environments are reset only when episodes end.
+    """
+
+    step: chex.PRNGKey
+    reset: chex.PRNGKey
+    fresh: tuple[chex.Array, Any] | None
+
+
+class Parallel:
+    """B copies of one environment, as an ``envs.base.Batch``."""
+
+    outside = False
+
+    def __init__(self, env: Environment) -> None:
+        self._env = env
+
+    def reset_batch(self, key: chex.PRNGKey, num_envs: int) -> tuple[Any, Any]:
+        """Begins B episodes and returns ``(obs, state)``."""
+        return jax.vmap(self._env.reset)(jax.random.split(key, num_envs))
+
+    def draw(self, key: chex.PRNGKey, num_envs: int) -> Randomness:
+        """Draws the randomness of one step."""
+        env = self._env
+        step_keys, reset_keys = jax.random.split(key, (2, num_envs))
+        size = sum(x.size for x in jax.tree.leaves(jax.eval_shape(env.reset, key)))
+        fresh = jax.vmap(env.reset)(reset_keys) if num_envs * size < HEAVY else None
+        return Randomness(step_keys, reset_keys, fresh)
+
+    def step_batch(
+        self, randomness: Randomness, state: Any, actions: chex.Array
+    ) -> tuple[StepResult, Any, Any]:
+        """Takes a step in each environment, and begins a new episode where one ended."""
+        result = jax.vmap(self._env.step)(randomness.step, state, actions)
+        done = result.terminated | result.truncated
+        stepped = result.obs, result.state
+        return result, *_begin_episodes(self._env, randomness, done, stepped)
+
+    def measures(self, state: Any) -> dict[str, chex.Array]:
+        """Measures of B episodes by name, ``[B]``."""
+        if not jax.tree.leaves(state):  # nothing to read, and nothing that vmap could map
+            return {}
+        named: dict[str, chex.Array] = jax.vmap(self._env.measures)(state)
+        return named
+
+    def shown(self, obs: Any, state: Any) -> Any:
+        """What pictures are drawn from: the suite's own states."""
+        return self._env.inner_state(state)
+
+    def close(self, state: Any) -> None:
+        """There is nothing to free."""
+
+
+def as_batch(env: AnyEnvironment) -> Batch:
+    """A batch as it is, or many copies of a single environment."""
+    return env if isinstance(env, BatchEnvironment) else Parallel(env)
+
+
+def _begin_episodes(
+    env: Environment, randomness: Randomness, done: chex.Array, stepped: tuple[chex.Array, Any]
+) -> tuple[chex.Array, Any]:
+    """Observations and states ``[B, ...]``, with a new episode where ``done``.
+
+    On CPU, if states are large, resets run for a quarter of the environments at a time, and only
+    as many times as the ended episodes need: mostly none. In all other cases every environment is
+    reset, and the new episodes are used where ``done``, because a loop would cost more than it
+    saves. Both ways give the same result.
+    """
+    num_envs, keys = done.shape[0], randomness.reset
+    some = num_envs // 4
+
+    if randomness.fresh is not None:
+        return choose(done, randomness.fresh, stepped)
+    if jax.default_backend() != "cpu" or some == 0:
+        return choose(done, jax.vmap(env.reset)(keys), stepped)
+    rank = jnp.cumsum(done) - 1  # of each environment among those with an ended episode
+
+    def reset_some(carry: tuple[chex.Array, Any]):
+        first, current = carry
+        slot = rank - first
+        here = done & (slot >= 0) & (slot < some)
+        index = jnp.argmax(here & (slot == jnp.arange(some)[:, None]), axis=1)
+        fresh = jax.vmap(env.reset)(keys[index])
+        fresh = jax.tree.map(lambda x: x[jnp.clip(slot, 0, some - 1)], fresh)
+        return first + some, choose(here, fresh, current)
+
+    ended = done.sum()
+    start = jnp.int32(0), stepped
+    return jax.lax.while_loop(lambda carry: carry[0] < ended, reset_some, start)[1]
+
+
+def choose(where: chex.Array, fresh: Any, old: Any) -> Any:
+    """Leaves ``[B, ...]``: of ``fresh`` where ``where`` is true, of ``old`` elsewhere."""
+
+    def leaf(fresh: chex.Array, old: chex.Array) -> chex.Array:
+        return jnp.where(where.reshape(where.shape + (1,) * (old.ndim - 1)), fresh, old)
+
+    return jax.tree.map(leaf, fresh, old)
