@@ -4,7 +4,7 @@ Only this folder imports environment libraries, with one file per library in ``s
 classes in ``wrappers/`` change an environment of any library. Nothing here knows the networks.
 """
 
-from ppg_jax.envs.base import AnyEnvironment, BatchEnvironment, Environment, StepResult
+from ppg_jax.envs.base import AnyEnvironment, Batch, BatchEnvironment, Environment, StepResult
 from ppg_jax.envs.drawing import animate
 from ppg_jax.envs.make import make_env, make_training_env
 from ppg_jax.envs.outside import OutsideBatch, OutsideEnvs, OutsideStep, outside_error
@@ -29,6 +29,7 @@ from ppg_jax.envs.wrappers.tasks import Tasks
 
 __all__ = [
     "AnyEnvironment",
+    "Batch",
     "BatchEnvironment",
     "BatchStep",
     "Box",

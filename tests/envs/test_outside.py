@@ -27,11 +27,14 @@ KEY = jax.random.key(0)
 def play(env, key, num_envs=3, num_steps=40, unroll=1):
     def step(envs, key):
         actions = jax.random.randint(key, (num_envs,), 0, 2)
-        return step_envs(env, key, envs, actions)
+        after, result = step_envs(env, key, envs, actions)
+        return after, (result, after.obs)
 
     envs = reset_envs(env, key, num_envs)
-    after, results = jax.lax.scan(step, envs, jax.random.split(key, num_steps), unroll=unroll)
-    return envs, after, results
+    after, (results, seen) = jax.lax.scan(
+        step, envs, jax.random.split(key, num_steps), unroll=unroll
+    )
+    return envs, after, seen, results
 
 
 def test_it_is_stepped_as_the_same_environment_in_jax():
@@ -40,8 +43,9 @@ def test_it_is_stepped_as_the_same_environment_in_jax():
     assert isinstance(out, BatchEnvironment)
     assert live_outside(out)
     assert not live_outside(inside)
-    first, after, results = jax.jit(lambda key: play(out, key))(KEY)
-    first_, after_, wanted = jax.jit(lambda key: play(inside, key))(KEY)
+    first, after, seen, results = jax.jit(lambda key: play(out, key))(KEY)
+    first_, after_, seen_, wanted = jax.jit(lambda key: play(inside, key))(KEY)
+    np.testing.assert_array_equal(seen, seen_)
     for mine, theirs in zip(results, wanted, strict=True):
         if mine is not None:
             jax.tree.map(np.testing.assert_array_equal, mine, theirs)
@@ -118,7 +122,7 @@ def test_the_order_of_steps_is_fixed_without_a_loop(unroll):
     env = make_env(raw)
 
     def program(key):
-        _, after, results = play(env, key, unroll=unroll)
+        _, after, _, results = play(env, key, unroll=unroll)
         close_envs(env, after)
         return results.rewards
 
@@ -165,7 +169,7 @@ class Numbers(SuiteBatch):
 def test_a_batch_in_jax_can_be_vmapped():
     env = make_env(Numbers())
     assert not live_outside(env)
-    _, _, results = jax.vmap(lambda key: play(env, key))(jax.random.split(KEY, 2))
+    *_, results = jax.vmap(lambda key: play(env, key))(jax.random.split(KEY, 2))
     np.testing.assert_array_equal(results.lengths[0, :4, 0], [1, 2, 3, 1])
     np.testing.assert_array_equal(results.final_obs[1, :4, 2, 0], [1, 2, 3, 1])
 
