@@ -9,7 +9,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,6 @@ from ppg_jax.algorithm.initial_state import init
 from ppg_jax.algorithm.train import train_phases
 from ppg_jax.config.config import Config
 from ppg_jax.config.fields import ConfigError
-from ppg_jax.execution.backend import compiler_options
 from ppg_jax.execution.dispatch import over_replicas, repeat, run_batches, shard
 from ppg_jax.execution.layout import Layout
 
@@ -34,11 +33,12 @@ class Phases:
         self.config, self.layout = config, layout
         self._hparams = repeat(jax.tree.map(jnp.float32, config.hparams), layout)
         keys = shard(jax.random.split(jax.random.key(config.seed), layout.replicas), layout)
-        options = compiler_options()
-        begin = jax.jit(over_replicas(lambda _, key: init(config, key), layout))
+        backend = layout.backend
+        options = dict(backend.compiler_options)
+        begin = jax.jit(over_replicas(lambda _, key: init(config, key, backend=backend), layout))
         start = begin.lower(self._hparams[0], keys[0]).compile()
         self._states = run_batches(start, self._hparams, keys, layout)
-        phase = over_replicas(lambda h, s: train_phases(config, h, s, 1), layout)
+        phase = over_replicas(lambda h, s: train_phases(config, h, s, 1, backend=backend), layout)
         began = time.perf_counter()
         donated = (1,) if donate else ()
         program = jax.jit(phase, donate_argnums=donated, compiler_options=options)
@@ -62,7 +62,7 @@ class Phases:
 
 
 @contextlib.contextmanager
-def changed(changes: list[tuple[Any, str, Any]]) -> Iterator[None]:
+def changed(changes: Sequence[tuple[Any, str, Any]]) -> Iterator[None]:
     """Attributes of modules changed for a while."""
     kept = [(module, name, getattr(module, name)) for module, name, _ in changes]
     for module, name, value in changes:

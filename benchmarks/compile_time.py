@@ -8,6 +8,7 @@ seconds over those of the fewest seeds in the same round.
 """
 
 import argparse
+import dataclasses
 import json
 import statistics
 import sys
@@ -27,10 +28,11 @@ def once(name: str, seeds: int, ours: bool) -> dict[str, Any]:
     from ppg_jax.execution.dispatch import repeat, shard
     from ppg_jax.execution.layout import lay_out
 
-    if not ours:
-        segments.compiler_options = lambda: None
     config = load_config(name)
     layout = lay_out(config, seeds)
+    if not ours:
+        backend = dataclasses.replace(layout.backend, compiler_options=())
+        layout = dataclasses.replace(layout, backend=backend)
     build(config)  # imports gymnax and tries the environment: once a process, whatever is compiled
     hparams, *_ = repeat(jax.tree.map(jax.numpy.float32, config.hparams), layout)
     state: Any = shard(jax.random.split(jax.random.key(config.seed), seeds), layout)[0]

@@ -6,12 +6,13 @@
 run every program in turn. One seed on one device.
 """
 
+import dataclasses
 import statistics
 import sys
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
-import common
 import jax
 from common import Phases, changed, finish, in_turn, one_phase, options, ratio
 from report import rows_of
@@ -23,13 +24,25 @@ from ppg_jax.config.fields import ConfigError
 from ppg_jax.config.yaml_files import load_config
 from ppg_jax.envs import parallel
 from ppg_jax.execution.layout import choose_layout
-from ppg_jax.kernels import matmul, norms
 from ppg_jax.networks.agent import Agent, Unroll
 from ppg_jax.networks.network import VALUE
 from ppg_jax.types import TrainState
 
-Undone = tuple[Config, list[tuple[Any, str, Any]], bool]
-"""A configuration, attributes of modules to change while tracing, and whether to donate."""
+
+class Undone(NamedTuple):
+    """Training without a lever.
+
+    Attributes:
+      config: what is trained.
+      changes: attributes of modules to change while tracing.
+      donate: whether the state's memory is reused.
+      backend: fields of the backend to change.
+    """
+
+    config: Config
+    changes: Sequence[tuple[Any, str, Any]] = ()
+    donate: bool = True
+    backend: Mapping[str, Any] = MappingProxyType({})
 
 
 def values_by_step(ppg: PPG, state: TrainState, stored: Any) -> Any:
@@ -90,53 +103,58 @@ def apart(ppg: PPG, hparams: Any, state: TrainState, batch: Any, key: Any) -> An
 
 def aux_minibatches(times: float) -> Callable[[Config], Undone]:
     def undo(c: Config) -> Undone:
-        return c.replace(num_aux_minibatches=max(1, int(c.num_aux_minibatches * times))), [], True
+        return Undone(c.replace(num_aux_minibatches=max(1, int(c.num_aux_minibatches * times))))
 
     return undo
 
 
+def without(**fields: Any) -> Callable[[Config], Undone]:
+    """Fields of the backend as they are where the lever is not used."""
+    return lambda c: Undone(c, backend=fields)
+
+
 def unshuffled(c: Config) -> Undone:
     if c.minibatch_by == "env":
-        return c.replace(minibatch_by="sample"), [], True
-    return c.replace(minibatch_by="env"), [], True
+        return Undone(c.replace(minibatch_by="sample"))
+    return Undone(c.replace(minibatch_by="env"))
 
 
 LEVERS: dict[str, Callable[[Config], Undone]] = {
-    "values after the rollout, in large batches": lambda c: (
-        c, [(rollout, "estimate_values", values_by_step)], True
+    "values after the rollout, in large batches": lambda c: Undone(
+        c, [(rollout, "estimate_values", values_by_step)]
     ),
-    "resets only where needed": lambda c: (c, [(parallel, "HEAVY", sys.maxsize)], True),
-    "permutations by plain sorts": lambda c: (
-        c, [(minibatch, "permutations", plain_permutations)], True
+    "resets only where needed": lambda c: Undone(c, [(parallel, "HEAVY", sys.maxsize)]),
+    "large environments reset some at a time": without(resets_some=False),
+    "permutations by plain sorts": lambda c: Undone(
+        c, [(minibatch, "permutations", plain_permutations)]
     ),
-    "narrow heads column by column": lambda c: (c, [(matmul, "NARROW", 0)], True),
-    "norms of large leaves in two sums": lambda c: (c, [(norms, "LONG", sys.maxsize)], True),
-    "first layers of both networks as one product": lambda c: (
-        c, [(Agent, "_first_products", products_apart)], True
+    "narrow heads column by column": without(narrow_heads=False),
+    "norms of large leaves in two sums": without(split_norms=False),
+    "convolutions as patches": without(convolutions="lax"),
+    "first layers of both networks as one product": lambda c: Undone(
+        c, [(Agent, "_first_products", products_apart)]
     ),
-    "skipping what observations never set": lambda c: (
-        c, [(Agent, "initial_order", lambda *_: None)], True
+    "skipping what observations never set": without(skip_zeros=False),
+    "GAE by an unrolled loop, not an associative scan": lambda c: Undone(
+        c, [(rollout, "generalized_advantages", associative_advantages)]
     ),
-    "GAE by an unrolled loop, not an associative scan": lambda c: (
-        c, [(rollout, "generalized_advantages", associative_advantages)], True
-    ),
-    "policy and value loss in one step": lambda c: (c, [(train, "policy_phase", apart)], True),
-    "compact observations": lambda c: (c.replace(observation_dtype="native"), [], True),
-    "memory of the state reused (donation)": lambda c: (c, [], False),
-    "XLA at optimisation level 1": lambda c: (
-        c, [(common, "compiler_options", lambda: None)], True
-    ),
+    "policy and value loss in one step": lambda c: Undone(c, [(train, "policy_phase", apart)]),
+    "compact observations": lambda c: Undone(c.replace(observation_dtype="native")),
+    "memory of the state reused (donation)": lambda c: Undone(c, donate=False),
+    "XLA at optimisation level 1": without(compiler_options=()),
     "the other kind of minibatches": unshuffled,
     "four times as many auxiliary minibatches": aux_minibatches(4),
     "a quarter of the auxiliary minibatches": aux_minibatches(0.25),
-    "bfloat16": lambda c: (c.replace(network={"compute_dtype": "bfloat16"}), [], True),
+    "bfloat16": lambda c: Undone(c.replace(network={"compute_dtype": "bfloat16"})),
 }  # fmt: skip
 
 
 def compiled(undone: Undone) -> Phases:
-    config, changes, donate = undone
-    with changed(changes):
-        return Phases(config, choose_layout(config, 1), donate=donate)
+    layout = choose_layout(undone.config, 1)
+    backend = dataclasses.replace(layout.backend, **undone.backend)
+    with changed(undone.changes):
+        layout = dataclasses.replace(layout, backend=backend)
+        return Phases(undone.config, layout, donate=undone.donate)
 
 
 def measure(name: str, args: Any) -> list[dict]:

@@ -29,11 +29,11 @@ from ppg_jax.algorithm.minibatch import take_envs, take_samples
 from ppg_jax.algorithm.policy_phase import minibatch_indices, policy_phase
 from ppg_jax.algorithm.ppg import build
 from ppg_jax.algorithm.rollout import collect, make_batch
+from ppg_jax.backend import this_backend
 from ppg_jax.config.config import Config
 from ppg_jax.config.yaml_files import load_config
 from ppg_jax.envs.spaces import random_action
 from ppg_jax.envs.vector import step_envs
-from ppg_jax.execution.backend import compiler_options
 from ppg_jax.kernels import skip_zeros
 from ppg_jax.kernels.skip_zeros import LiveComponents
 from ppg_jax.types import AuxBuffer, TrainState
@@ -89,7 +89,7 @@ def product_seconds(product: Product, repeats: int = 5) -> float:
 
     out = jax.eval_shape(lambda a, b: jax.lax.dot_general(a, b, numbers), a, b)
     loop = jax.jit(lambda a: jax.lax.fori_loop(0, count, body, (a, jnp.zeros(out.shape))))
-    loop = loop.lower(a).compile(compiler_options())
+    loop = loop.lower(a).compile(dict(this_backend().compiler_options))
     jax.block_until_ready(loop(a))
     return statistics.median(timed(lambda: loop(a)) for _ in range(repeats)) / count
 
@@ -175,7 +175,7 @@ def measure(name: str, repeats: int) -> dict:
     config = load_config(name)
     parts, found = training_parts(config)
     compiled = {
-        part: jax.jit(fn).lower(*args).compile(compiler_options())
+        part: jax.jit(fn).lower(*args).compile(dict(this_backend().compiler_options))
         for part, (fn, args) in parts.items()
     }
     timers = {

@@ -24,7 +24,6 @@ from ppg_jax.algorithm.train import make_train
 from ppg_jax.cli.main import main as ppg_jax
 from ppg_jax.config.config import Config
 from ppg_jax.config.yaml_files import load_config
-from ppg_jax.execution.backend import compiler_options
 from ppg_jax.execution.dispatch import over_replicas, run_batches, shard
 from ppg_jax.execution.layout import lay_out
 
@@ -37,7 +36,7 @@ class Bare:
         train = make_train(config)
         rows = over_replicas(lambda _, key: train(key), layout)
         self._keys = shard(jax.random.split(jax.random.key(config.seed), config.seeds), layout)
-        program = jax.jit(rows, compiler_options=compiler_options())
+        program = jax.jit(rows, compiler_options=dict(layout.backend.compiler_options))
         self._compiled = program.lower(None, self._keys[0]).compile()
 
     def __call__(self) -> float:

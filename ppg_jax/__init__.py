@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ppg_jax.algorithm import init, make_train, restart_envs, train_phases, train_tail
+    from ppg_jax.backend import Backend, backend_for
     from ppg_jax.config import Config, ConfigError, Hyperparams, NetworkConfig, load_config
     from ppg_jax.execution import evaluate, use_all_cores
     from ppg_jax.runs import Result, SavedRun, load_run, resume, run
@@ -30,6 +31,7 @@ if _jaxlib.startswith("0.10."):
 # The folder of each public name. It is imported when the name is first used: the environments and
 # matplotlib take seconds to import, and ppg-jax --help needs neither.
 _HOMES = {
+    "Backend": "backend",
     "Config": "config",
     "ConfigError": "config",
     "Hyperparams": "config",
@@ -39,6 +41,7 @@ _HOMES = {
     "SavedRun": "runs",
     "SweepResult": "sweeps",
     "TrainState": "types",
+    "backend_for": "backend",
     "evaluate": "execution",
     "init": "algorithm",
     "load_config": "config",
@@ -54,6 +57,7 @@ _HOMES = {
 }
 
 __all__ = [
+    "Backend",
     "Config",
     "ConfigError",
     "Hyperparams",
@@ -63,6 +67,7 @@ __all__ = [
     "SavedRun",
     "SweepResult",
     "TrainState",
+    "backend_for",
     "evaluate",
     "init",
     "load_config",

@@ -1,5 +1,6 @@
 """Tests run on CPU, and every warning is an error (pyproject.toml)."""
 
+import dataclasses
 import gc
 import os
 import pathlib
@@ -14,9 +15,13 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 # Two devices wherever the tests run, so that spreading over devices is tested on one core too.
 os.environ.setdefault("JAX_NUM_CPU_DEVICES", "2")
 
-from ppg_jax.execution import backend  # noqa: E402
+from ppg_jax import backend  # noqa: E402
 
 # Tracing makes many objects and few cycles; looking for those after every 700 takes time.
 gc.freeze()
 gc.set_threshold(50_000, 20, 20)
-backend.LLVM_LEVEL = "0"  # programs of the host as those that tests compile: the bits are compared
+# Programs of the host as those that tests compile: the bits are compared.
+backend.CPU = dataclasses.replace(
+    backend.CPU, compiler_options=(("xla_backend_optimization_level", "0"),)
+)
+backend._BY_PLATFORM["cpu"] = backend.CPU

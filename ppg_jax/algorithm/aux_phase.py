@@ -111,9 +111,11 @@ def aux_epochs(
         grads, metrics, angle = pair_gradient(
             config.gradient_conflict, agent, lambda p: loss(p, part, old), params
         )
-        metrics |= {"aux_grad_norm": global_norm(grads)}
+        metrics |= {"aux_grad_norm": global_norm(grads, split=ppg.backend.split_norms)}
         metrics |= {f"aux_{name}": x for name, x in angle.items()}
-        params, opt_state = apply_gradients(hparams, rate, params, opt_state, grads)
+        params, opt_state = apply_gradients(
+            hparams, rate, params, opt_state, grads, split_norms=ppg.backend.split_norms
+        )
         return (params, opt_state), metrics
 
     indices = epoch_indices(

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from ppg_jax.algorithm.checks import check_key, traced_in_32_bits
 from ppg_jax.algorithm.optimizer import init_optimizer
 from ppg_jax.algorithm.ppg import PPG, build
+from ppg_jax.backend import Backend
 from ppg_jax.config import Config
 from ppg_jax.envs import close_envs, random_action, reset_envs, step_envs
 from ppg_jax.functional import init_stats
@@ -20,18 +21,19 @@ _RESTART = 0x4E57
 
 
 @traced_in_32_bits
-def init(config: Config, key: chex.PRNGKey) -> TrainState:
+def init(config: Config, key: chex.PRNGKey, *, backend: Backend | None = None) -> TrainState:
     """The training state before the first step.
 
     Args:
       config: what to train.
       key: source of all randomness in the run.
+      backend: how the program is built; None: as for the device that JAX computes on.
 
     Raises:
       ConfigError: the environment or the networks cannot be made.
     """
     check_key(key)
-    ppg = build(config)
+    ppg = build(config, backend)
     params_key, env_key, run_key, stats_key = jax.random.split(key, 4)
     params = ppg.agent.init(params_key)
     stats = _random_obs_stats(ppg, stats_key) if config.normalize_observations else None
@@ -40,7 +42,7 @@ def init(config: Config, key: chex.PRNGKey) -> TrainState:
     return TrainState(
         params=params,
         opt_states={name: init_optimizer(params) for name in names},
-        envs=reset_envs(ppg.env, env_key, config.num_envs, ppg.agent.network.recall),
+        envs=reset_envs(ppg.envs, env_key, config.num_envs, ppg.agent.network.recall),
         memory=ppg.agent.initial_memory(config.num_envs),
         reward_scaler=scaler if config.normalize_rewards else None,
         obs_stats=stats,
@@ -52,7 +54,9 @@ def init(config: Config, key: chex.PRNGKey) -> TrainState:
 
 
 @traced_in_32_bits
-def restart_envs(config: Config, state: TrainState) -> TrainState:
+def restart_envs(
+    config: Config, state: TrainState, *, backend: Backend | None = None
+) -> TrainState:
     """The state with new episodes, for environments whose states cannot be restored.
 
     The random key of the resets depends on the state's key and iteration only.
@@ -60,10 +64,11 @@ def restart_envs(config: Config, state: TrainState) -> TrainState:
     Args:
       config: what to train.
       state: a training state between two phases.
+      backend: as in ``init``.
     """
-    ppg = build(config)
+    ppg = build(config, backend)
     key = jax.random.fold_in(jax.random.fold_in(state.key, _RESTART), state.iteration)
-    envs = reset_envs(ppg.env, key, config.num_envs, ppg.agent.network.recall)
+    envs = reset_envs(ppg.envs, key, config.num_envs, ppg.agent.network.recall)
     return state.replace(envs=envs)
 
 
@@ -80,9 +85,9 @@ def _random_obs_stats(ppg: PPG, key: chex.PRNGKey) -> Any:
         action_keys = jax.random.split(action_key, config.num_envs)
         draw = functools.partial(random_action, env.action)
         actions = jax.vmap(draw)(action_keys, envs.obs)
-        return step_envs(env, env_key, envs, actions)[0], envs.obs
+        return step_envs(ppg.envs, env_key, envs, actions)[0], envs.obs
 
-    envs = reset_envs(env, reset_key, config.num_envs)
+    envs = reset_envs(ppg.envs, reset_key, config.num_envs)
     envs, observations = jax.lax.scan(step, envs, jax.random.split(play_key, config.num_steps))
-    close_envs(env, envs)
+    close_envs(ppg.envs, envs)
     return ppg.agent.update_stats(ppg.agent.initial_stats(), observations)

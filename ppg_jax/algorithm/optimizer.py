@@ -37,6 +37,8 @@ def apply_gradients(
     params: Any,
     opt_state: optax.OptState,
     grads: Any,
+    *,
+    split_norms: bool = False,
 ) -> tuple[Any, optax.OptState]:
     """Clips the gradient's global norm and takes one Adam step (arXiv:1412.6980).
 
@@ -44,7 +46,7 @@ def apply_gradients(
       New parameters and optimizer state.
     """
     limit = jnp.where(hparams.max_grad_norm > 0, hparams.max_grad_norm, jnp.inf)
-    shrink = jnp.minimum(1.0, limit / (global_norm(grads) + 1e-12))
+    shrink = jnp.minimum(1.0, limit / (global_norm(grads, split=split_norms) + 1e-12))
     grads = jax.tree.map(lambda g: g * shrink, grads)
     adam = optax.scale_by_adam(eps=hparams.adam_eps)
     with jax.numpy_dtype_promotion("standard"):  # optax relies on it

@@ -15,7 +15,7 @@ from ppg_jax.algorithm.ppg import PPG
 from ppg_jax.config import Config, Hyperparams
 from ppg_jax.functional import losses
 from ppg_jax.kernels import global_norm
-from ppg_jax.networks import POLICY, VALUE, Agent, AgentOutput, Unroll
+from ppg_jax.networks import POLICY, VALUE, AgentOutput, Unroll
 from ppg_jax.types import Batch, Metrics, TrainState
 
 
@@ -143,17 +143,22 @@ def minibatch_step(
             advantages = losses.normalize_advantages(minibatch.advantages)
             minibatch = minibatch.replace(advantages=advantages)
         grads, metrics, angle = pair_gradient(conflict, agent, lambda p: loss(p, minibatch), params)
-        metrics |= angle | _gradient_norms(agent, grads, objective)
-        params, opt_state = apply_gradients(hparams, rate, params, opt_state, grads)
+        metrics |= angle | _gradient_norms(ppg, grads, objective)
+        params, opt_state = apply_gradients(
+            hparams, rate, params, opt_state, grads, split_norms=ppg.backend.split_norms
+        )
         return (params, opt_state), metrics
 
     return step
 
 
-def _gradient_norms(agent: Agent, grads: Any, objective: Objective) -> Metrics:
+def _gradient_norms(ppg: PPG, grads: Any, objective: Objective) -> Metrics:
     """Norms before clipping, of the policy's and of the value function's part of the gradient."""
     parts = {POLICY: grads, VALUE: grads}
     if objective is JOINT_EPOCHS:
-        parts[POLICY], parts[VALUE] = agent.split_value_part(grads)
+        parts[POLICY], parts[VALUE] = ppg.agent.split_value_part(grads)
     names = {POLICY: "policy_grad_norm", VALUE: "value_grad_norm"}
-    return {names[head]: global_norm(parts[head]) for head in objective.heads}
+    return {
+        names[head]: global_norm(parts[head], split=ppg.backend.split_norms)
+        for head in objective.heads
+    }

@@ -43,7 +43,7 @@ def collect(
       rollout: T steps of B environments.
       episodes: sums over the episodes that ended.
     """
-    config, env, agent, network = ppg.config, ppg.env, ppg.agent, state.network
+    config, agent, network = ppg.config, ppg.agent, state.network
 
     def step(
         carry: tuple[EnvsState, dict[str, Any]], drawn: tuple[Any, Any]
@@ -52,7 +52,7 @@ def collect(
         noise, randomness = drawn
         out = agent.step(network, envs.inputs, memory, (POLICY,))
         actions = out.policy.choose(noise)
-        after, result = take_step(env, randomness, envs, actions)
+        after, result = take_step(ppg.envs, randomness, envs, actions)
         seen = envs.obs, envs.recalled
         return (after, memory | out.states), (seen, out.policy, actions, result)
 
@@ -62,7 +62,7 @@ def collect(
     action_key, env_key = jax.random.split(key)
     action_keys, env_keys = (jax.random.split(k, config.num_steps) for k in (action_key, env_key))
     noise = jax.vmap(lambda k: agent.noise(k, config.num_envs))(action_keys)
-    randomness = jax.vmap(lambda k: draw_randomness(env, k, config.num_envs))(env_keys)
+    randomness = jax.vmap(lambda k: draw_randomness(ppg.envs, k, config.num_envs))(env_keys)
     (envs, memory), (seen, policies, actions, steps) = jax.lax.scan(
         step, (state.envs, state.memory), (noise, randomness)
     )

@@ -14,6 +14,7 @@ from ppg_jax.algorithm.metrics import not_measured, on_last_iteration, rollout_m
 from ppg_jax.algorithm.policy_phase import policy_phase
 from ppg_jax.algorithm.ppg import PPG, build
 from ppg_jax.algorithm.rollout import collect, make_batch
+from ppg_jax.backend import Backend
 from ppg_jax.config import Config, Hyperparams, check_config, check_whole
 from ppg_jax.functional import hide_from_compiler
 from ppg_jax.types import AuxBuffer, Metrics, TrainState
@@ -74,7 +75,12 @@ def iteration_keys(key: chex.PRNGKey, iteration: chex.Array) -> chex.PRNGKey:
 
 @traced_in_32_bits
 def train_phases(
-    config: Config, hparams: Hyperparams, state: TrainState, n: int
+    config: Config,
+    hparams: Hyperparams,
+    state: TrainState,
+    n: int,
+    *,
+    backend: Backend | None = None,
 ) -> tuple[TrainState, Metrics]:
     """Trains for ``n`` whole phases: ``n_pi`` iterations each, and an auxiliary phase.
 
@@ -86,20 +92,21 @@ def train_phases(
       hparams: scalars.
       state: of ``init`` or of an earlier call.
       n: phases, at least 1.
+      backend: how the program is built; None: as for the device that JAX computes on.
 
     Returns:
       The state after them, and metrics ``[n * n_pi]``.
     """
     check_given(hparams, state)
     n = check_whole("n", n, 1)
-    ppg, hparams = build(config), hide_from_compiler(hparams, state.key)
+    ppg, hparams = build(config, backend), hide_from_compiler(hparams, state.key)
     state, metrics = jax.lax.scan(lambda s, _: phase(ppg, hparams, s), state, None, n)
     return state, jax.tree.map(lambda x: x.reshape(n * config.n_pi), metrics)
 
 
 @traced_in_32_bits
 def train_tail(
-    config: Config, hparams: Hyperparams, state: TrainState
+    config: Config, hparams: Hyperparams, state: TrainState, *, backend: Backend | None = None
 ) -> tuple[TrainState, Metrics]:
     """Trains for the iterations after the last whole phase. They have no auxiliary phase.
 
@@ -107,24 +114,29 @@ def train_tail(
       config: what to train; ``num_tail_iterations`` says how many.
       hparams: scalars.
       state: after ``num_phases`` phases.
+      backend: as in ``train_phases``.
 
     Returns:
       The final state, and metrics ``[num_tail_iterations]``.
     """
     check_given(hparams, state)
-    ppg, hparams = build(config), hide_from_compiler(hparams, state.key)
+    ppg, hparams = build(config, backend), hide_from_compiler(hparams, state.key)
     tail = config.num_tail_iterations
     state, metrics, _ = iterations(ppg, hparams, state, tail, keep=False)
     return state.replace(obs_order=None), metrics | not_measured(config, tail)
 
 
-def make_train(config: Config, env: Any = None) -> Callable[..., tuple[TrainState, Metrics]]:
+def make_train(
+    config: Config, env: Any = None, *, backend: Backend | None = None
+) -> Callable[..., tuple[TrainState, Metrics]]:
     """A whole run as one pure function. You can jit it and vmap it.
 
     Args:
       config: what to train.
       env: an environment to use instead of ``config.env``: of gymnax, a ``SuiteEnvironment`` or a
         ``SuiteBatch``.
+      backend: how the program is built, of ``backend_for``; None: as for the device that JAX
+        computes on. A program for another platform runs here too, only slower.
 
     Returns:
       ``train(key, hparams=config.hparams) -> (TrainState, Metrics)``; metrics are
@@ -136,17 +148,17 @@ def make_train(config: Config, env: Any = None) -> Callable[..., tuple[TrainStat
     check_config(config)
     if env is not None:
         config = config.replace(env=env)
-    build(config)
+    build(config, backend)
 
     def train(key: chex.PRNGKey, hparams: Hyperparams | None = None) -> tuple[TrainState, Metrics]:
         given = config.hparams if hparams is None else hparams
-        state = init(config, key)
+        state = init(config, key, backend=backend)
         parts = []
         if config.num_phases:
-            state, metrics = train_phases(config, given, state, config.num_phases)
+            state, metrics = train_phases(config, given, state, config.num_phases, backend=backend)
             parts.append(metrics)
         if config.num_tail_iterations:
-            state, metrics = train_tail(config, given, state)
+            state, metrics = train_tail(config, given, state, backend=backend)
             parts.append(metrics)
         return state, jax.tree.map(lambda *xs: jnp.concatenate(xs), *parts)
 

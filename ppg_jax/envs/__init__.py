@@ -8,6 +8,7 @@ from ppg_jax.envs.base import AnyEnvironment, Batch, BatchEnvironment, Environme
 from ppg_jax.envs.drawing import animate
 from ppg_jax.envs.make import make_env, make_training_env
 from ppg_jax.envs.outside import OutsideBatch, OutsideEnvs, OutsideStep, outside_error
+from ppg_jax.envs.parallel import as_batch
 from ppg_jax.envs.registry import register_suite, suite_ids, suites
 from ppg_jax.envs.spaces import Box, Dict, Discrete, MultiDiscrete, random_action
 from ppg_jax.envs.suite import BatchStep, Suite, SuiteBatch, SuiteEnvironment, SuiteStep
@@ -50,6 +51,7 @@ __all__ = [
     "Tasks",
     "VectorStep",
     "animate",
+    "as_batch",
     "available_envs",
     "close_envs",
     "draw_randomness",

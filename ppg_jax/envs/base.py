@@ -78,10 +78,12 @@ class Batch(Protocol):
     """B environments that are stepped together, as ``envs.vector`` runs them.
 
     Attributes:
+      action: spec of the policy's actions.
       outside: whether the environments live outside of the program. Then a state cannot be vmapped,
         stepped twice or saved.
     """
 
+    action: ActionSpec
     outside: bool
 
     def reset_batch(self, key: chex.PRNGKey, num_envs: int) -> tuple[Any, Any]:

@@ -1,6 +1,6 @@
 """B copies of one environment, stepped together. New episodes begin where others ended."""
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import chex
 import jax
@@ -28,12 +28,18 @@ class Randomness(NamedTuple):
 
 
 class Parallel:
-    """B copies of one environment, as an ``envs.base.Batch``."""
+    """B copies of one environment, as an ``envs.base.Batch``.
+
+    Args:
+      env: the environment.
+      resets_some: how large environments are reset (``_begin_some``); the numbers are the same.
+    """
 
     outside = False
 
-    def __init__(self, env: Environment) -> None:
-        self._env = env
+    def __init__(self, env: Environment, *, resets_some: bool = False) -> None:
+        self._env, self._resets_some = env, resets_some
+        self.action = env.action
 
     def reset_batch(self, key: chex.PRNGKey, num_envs: int) -> tuple[Any, Any]:
         """Begins B episodes and returns ``(obs, state)``."""
@@ -54,7 +60,10 @@ class Parallel:
         result = jax.vmap(self._env.step)(randomness.step, state, actions)
         done = result.terminated | result.truncated
         stepped = result.obs, result.state
-        return result, *_begin_episodes(self._env, randomness, done, stepped)
+        if randomness.fresh is not None:
+            return result, *choose(done, randomness.fresh, stepped)
+        begin = _begin_some if self._resets_some and done.shape[0] >= 4 else _begin_all
+        return result, *begin(self._env, randomness.reset, done, stepped)
 
     def measures(self, state: Any) -> dict[str, chex.Array]:
         """Measures of B episodes by name, ``[B]``."""
@@ -71,28 +80,32 @@ class Parallel:
         """There is nothing to free."""
 
 
-def as_batch(env: AnyEnvironment) -> Batch:
-    """A batch as it is, or many copies of a single environment."""
-    return env if isinstance(env, BatchEnvironment) else Parallel(env)
+def as_batch(env: AnyEnvironment | Batch, *, resets_some: bool = False) -> Batch:
+    """A batch as it is, or many copies of a single environment (``Parallel``)."""
+    if isinstance(env, BatchEnvironment | Parallel):
+        return env
+    return Parallel(cast(Environment, env), resets_some=resets_some)
 
 
-def _begin_episodes(
-    env: Environment, randomness: Randomness, done: chex.Array, stepped: tuple[chex.Array, Any]
+def _begin_all(
+    env: Environment, keys: chex.PRNGKey, done: chex.Array, stepped: tuple[chex.Array, Any]
 ) -> tuple[chex.Array, Any]:
     """Observations and states ``[B, ...]``, with a new episode where ``done``.
 
-    On CPU, if states are large, resets run for a quarter of the environments at a time, and only
-    as many times as the ended episodes need: mostly none. In all other cases every environment is
-    reset, and the new episodes are used where ``done``, because a loop would cost more than it
-    saves. Both ways give the same result.
+    Every environment is reset, and the new episodes are used where they are needed.
     """
-    num_envs, keys = done.shape[0], randomness.reset
-    some = num_envs // 4
+    return choose(done, jax.vmap(env.reset)(keys), stepped)
 
-    if randomness.fresh is not None:
-        return choose(done, randomness.fresh, stepped)
-    if jax.default_backend() != "cpu" or some == 0:
-        return choose(done, jax.vmap(env.reset)(keys), stepped)
+
+def _begin_some(
+    env: Environment, keys: chex.PRNGKey, done: chex.Array, stepped: tuple[chex.Array, Any]
+) -> tuple[chex.Array, Any]:
+    """``_begin_all`` for CPU, where most of the resets would be wasted work.
+
+    Resets run for a quarter of the environments at a time, and only as many times as the ended
+    episodes need: mostly none. On accelerators such a loop would cost more than it saves.
+    """
+    some = done.shape[0] // 4
     rank = jnp.cumsum(done) - 1  # of each environment among those with an ended episode
 
     def reset_some(carry: tuple[chex.Array, Any]):

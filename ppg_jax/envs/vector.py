@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import chex
 import jax.numpy as jnp
 
-from ppg_jax.envs.base import AnyEnvironment
+from ppg_jax.envs.base import AnyEnvironment, Batch
 from ppg_jax.envs.parallel import as_batch, choose
 from ppg_jax.types import EnvsState, EpisodeStats, Recalled, no_step
 
@@ -48,7 +48,10 @@ class VectorStep(NamedTuple):
 
 
 def reset_envs(
-    env: AnyEnvironment, key: chex.PRNGKey, num_envs: int, recall: tuple[str, ...] | None = None
+    env: AnyEnvironment | Batch,
+    key: chex.PRNGKey,
+    num_envs: int,
+    recall: tuple[str, ...] | None = None,
 ) -> EnvsState:
     """Begins ``num_envs`` episodes.
 
@@ -70,7 +73,7 @@ def reset_envs(
     )
 
 
-def draw_randomness(env: AnyEnvironment, key: chex.PRNGKey, num_envs: int) -> Any:
+def draw_randomness(env: AnyEnvironment | Batch, key: chex.PRNGKey, num_envs: int) -> Any:
     """Draws the randomness of one step, which does not depend on states or actions.
 
     So it can be drawn for many steps at once, outside the loop over steps. This is faster, because
@@ -85,7 +88,7 @@ def draw_randomness(env: AnyEnvironment, key: chex.PRNGKey, num_envs: int) -> An
 
 
 def step_envs(
-    env: AnyEnvironment,
+    env: AnyEnvironment | Batch,
     key: chex.PRNGKey,
     envs: EnvsState,
     actions: chex.Array,
@@ -98,7 +101,7 @@ def step_envs(
 
 
 def take_step(
-    env: AnyEnvironment,
+    env: AnyEnvironment | Batch,
     randomness: Any,
     envs: EnvsState,
     actions: chex.Array,
@@ -144,27 +147,27 @@ def take_step(
     return after, step
 
 
-def read_measures(env: AnyEnvironment, states: Any) -> dict[str, chex.Array]:
+def read_measures(env: AnyEnvironment | Batch, states: Any) -> dict[str, chex.Array]:
     """Measures of B episodes by name, ``[B]``."""
     return as_batch(env).measures(states)
 
 
-def live_outside(env: AnyEnvironment) -> bool:
+def live_outside(env: AnyEnvironment | Batch) -> bool:
     """Whether the environments live outside of the program, so that states are only numbers."""
     return as_batch(env).outside
 
 
-def close_envs(env: AnyEnvironment, envs: EnvsState) -> None:
+def close_envs(env: AnyEnvironment | Batch, envs: EnvsState) -> None:
     """Frees environments that live outside of the program, after their last step."""
     as_batch(env).close(envs.env)
 
 
-def shown_states(env: AnyEnvironment, envs: EnvsState) -> Any:
+def shown_states(env: AnyEnvironment | Batch, envs: EnvsState) -> Any:
     """What pictures of B environments are drawn from, leaves ``[B, ...]``."""
     return as_batch(env).shown(envs.obs, envs.env)
 
 
-def _blank(env: AnyEnvironment, shape: tuple[int, ...]) -> Recalled | None:
+def _blank(env: AnyEnvironment | Batch, shape: tuple[int, ...]) -> Recalled | None:
     return no_step(env.action, ("action", "reward", "done"), shape)
 
 

@@ -1,6 +1,7 @@
 """Evaluating a trained policy: playing episodes without learning."""
 
 import functools
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import chex
@@ -9,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ppg_jax.algorithm import build, check_key, traced_in_32_bits
+from ppg_jax.backend import Backend
 from ppg_jax.config import Config, ConfigError, check_config, check_whole
 from ppg_jax.envs import (
     AnyEnvironment,
@@ -18,7 +20,6 @@ from ppg_jax.envs import (
     shown_states,
     step_envs,
 )
-from ppg_jax.execution.backend import compiler_options
 from ppg_jax.execution.dispatch import gather, over_replicas, run_batches, shard
 from ppg_jax.execution.layout import Layout
 from ppg_jax.execution.program_cache import kept
@@ -83,6 +84,7 @@ def evaluate(
     *,
     greedy: bool = False,
     max_steps: int | None = None,
+    backend: Backend | None = None,
 ) -> tuple[chex.Array, chex.Array, chex.Array]:
     """Plays episodes in parallel, one in each environment, until all have ended.
 
@@ -99,6 +101,7 @@ def evaluate(
       greedy: whether to take the most probable action instead of a sample.
       max_steps: limit of steps for episodes that do not end. Default: the environment's own time
         limit, but at least 10,000; if that limit is unknown or above 100,000, it is 10,000.
+      backend: how the program is built; None: as for the device that JAX computes on.
 
     Returns:
       Raw returns ``[E]``, lengths ``[E]``, and whether each episode ended, bool ``[E]``.
@@ -106,9 +109,8 @@ def evaluate(
     Raises:
       ConfigError: an argument is invalid.
     """
-    played = play_tasks(
-        config, params, obs_stats, key, num_episodes, greedy=greedy, max_steps=max_steps
-    )
+    limits = {"greedy": greedy, "max_steps": max_steps}
+    played = play_tasks(config, params, obs_stats, key, num_episodes, **limits, backend=backend)
     return played.returns.sum(-1), played.lengths, played.ended
 
 
@@ -123,6 +125,7 @@ def play_tasks(
     greedy: bool = False,
     max_steps: int | None = None,
     measured: bool = False,
+    backend: Backend | None = None,
 ) -> Played:
     """``evaluate`` with one return per episode of a task, to see if the policy learns within it.
 
@@ -131,7 +134,7 @@ def play_tasks(
     check_config(config)
     check_whole("num_episodes", num_tasks, 1, MOST_EPISODES)
     check_key(key)
-    ppg = build(config)
+    ppg = build(config, backend)
     env, agent, network = ppg.env, ppg.agent, NetworkState(params, obs_stats)
     _check_params(agent, params)
     limit = _step_limit(env)
@@ -148,7 +151,7 @@ def play_tasks(
         action_key, env_key = jax.random.split(jax.random.fold_in(play_key, time))
         out = agent.step(network, envs.inputs, memory, (POLICY,))
         actions = out.policy.mode() if greedy else out.policy.sample(action_key)
-        envs, result = step_envs(env, env_key, envs, actions, measured=measured)
+        envs, result = step_envs(ppg.envs, env_key, envs, actions, measured=measured)
         counts = (episode[:, None] == numbers) & ~ended[:, None]
         returns = returns + jnp.where(counts, result.rewards[:, None], 0.0)
         lengths = jnp.where(ended, lengths, lengths + 1)
@@ -158,15 +161,15 @@ def play_tasks(
         after = time + 1, envs, memory | out.states, ended, episode + begins, returns, lengths
         return *after, measures
 
-    envs: EnvsState = reset_envs(env, reset_key, num_tasks, agent.network.recall)
+    envs: EnvsState = reset_envs(ppg.envs, reset_key, num_tasks, agent.network.recall)
     memory = agent.initial_memory(num_tasks)
     no, none = jnp.zeros(num_tasks, jnp.bool_), jnp.zeros(num_tasks, jnp.int32)
     returns = jnp.zeros((num_tasks, numbers.size))
-    measures = read_measures(env, envs.env) if measured else {}
+    measures = read_measures(ppg.envs, envs.env) if measured else {}
     start = (0, envs, memory, no, none, returns, none, measures)
     played = jax.lax.while_loop(unfinished, step, start)
     _, envs, _, ended, _, returns, lengths, measures = played
-    close_envs(env, envs)
+    close_envs(ppg.envs, envs)
     return Played(returns, lengths, ended, measures)
 
 
@@ -203,7 +206,7 @@ def record_episode(
       other episodes.
     """
     ppg = build(config)
-    env, agent, network = ppg.env, ppg.agent, NetworkState(params, obs_stats)
+    agent, network = ppg.agent, NetworkState(params, obs_stats)
     reset_key, play_key = jax.random.split(key)
 
     def step(carry: tuple[EnvsState, Any], key: chex.PRNGKey):
@@ -211,13 +214,13 @@ def record_episode(
         action_key, env_key = jax.random.split(key)
         out = agent.step(network, envs.inputs, memory, (POLICY,))
         actions = out.policy.mode() if greedy else out.policy.sample(action_key)
-        after, result = step_envs(env, env_key, envs, actions)
+        after, result = step_envs(ppg.envs, env_key, envs, actions)
         ended = result.terminated | result.truncated
-        return (after, memory | out.states), (shown_states(env, envs), result.rewards, ended)
+        return (after, memory | out.states), (shown_states(ppg.envs, envs), result.rewards, ended)
 
-    start = reset_envs(env, reset_key, 1, agent.network.recall), agent.initial_memory(1)
+    start = reset_envs(ppg.envs, reset_key, 1, agent.network.recall), agent.initial_memory(1)
     (envs, _), played = jax.lax.scan(step, start, jax.random.split(play_key, max_steps))
-    close_envs(env, envs)
+    close_envs(ppg.envs, envs)
     return jax.tree.map(lambda x: x[:, 0], played)
 
 
@@ -263,9 +266,9 @@ def _task_evaluation_program(
 ) -> Any:
     def play(_: None, one: tuple[Any, Any, chex.PRNGKey]):
         limits = {"greedy": greedy, "max_steps": max_steps}
-        return play_tasks(config, *one, episodes, **limits, measured=True)
+        return play_tasks(config, *one, episodes, **limits, measured=True, backend=layout.backend)
 
-    return jax.jit(over_replicas(play, layout), compiler_options=compiler_options())
+    return _jitted(play, layout)
 
 
 @kept
@@ -276,9 +279,14 @@ def evaluation_program(config: Config, layout: Layout, episodes: int, greedy: bo
     """
 
     def play(_: None, one: tuple[Any, Any, chex.PRNGKey]):
-        return evaluate(config, *one, episodes, greedy=greedy)
+        return evaluate(config, *one, episodes, greedy=greedy, backend=layout.backend)
 
-    return jax.jit(over_replicas(play, layout), compiler_options=compiler_options())
+    return _jitted(play, layout)
+
+
+def _jitted(play: Callable[..., Any], layout: Layout) -> Any:
+    options = dict(layout.backend.compiler_options)
+    return jax.jit(over_replicas(play, layout), compiler_options=options)
 
 
 @functools.lru_cache(maxsize=4)

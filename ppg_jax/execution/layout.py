@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from ppg_jax.algorithm import build
+from ppg_jax.backend import Backend, this_backend
 from ppg_jax.config import Config, ConfigError
 from ppg_jax.envs import live_outside
 
@@ -29,6 +30,7 @@ class Layout:
       replicas: number of replicas.
       workers: number of batches that run at the same time, each called by its own thread. It is
         above 1 only on CPU.
+      backend: how the programs are built.
     """
 
     strategy: Literal["vmap", "map", "chunk"]
@@ -36,6 +38,7 @@ class Layout:
     chunk_size: int
     replicas: int
     workers: int = 1
+    backend: Backend = dataclasses.field(default_factory=this_backend)
 
     @property
     def batch_size(self) -> int:
@@ -60,7 +63,7 @@ def by_threads(config: Config) -> bool:
     This is so on CPU, where JAX computes on all cores however many devices it counts. But ``vmap``
     is a single call, which only devices can share.
     """
-    return jax.default_backend() == "cpu" and config.strategy != "vmap"
+    return this_backend().threads and config.strategy != "vmap"
 
 
 def choose_layout(config: Config, replicas: int, cores: int | None = None) -> Layout:
@@ -84,8 +87,8 @@ def choose_layout(config: Config, replicas: int, cores: int | None = None) -> La
     Raises:
       ConfigError: the environment of ``config`` cannot be made, or cannot be vmapped.
     """
-    on_cpu, strategy = jax.default_backend() == "cpu", config.strategy
-    if strategy == "auto" and on_cpu:
+    strategy = config.strategy
+    if strategy == "auto" and this_backend().threads:
         strategy = "map"
     elif strategy == "auto" and config.chunk_size:
         strategy = "chunk"
@@ -180,7 +183,7 @@ def lay_out(config: Config, replicas: int) -> Layout:
     if by_threads(config):
         available = max(available, cores)
         what = f"{available} can be used on this machine"
-    elif jax.default_backend() == "cpu":
+    elif this_backend().threads:
         what += (
             " (CPU cores become devices only before JAX's first computation: call "
             "ppg_jax.use_all_cores() early)"

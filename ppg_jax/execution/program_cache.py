@@ -8,7 +8,6 @@ from typing import Any
 import jax
 
 from ppg_jax.config import Config, Hyperparams, same_environment
-from ppg_jax.execution.backend import compiler_options
 from ppg_jax.execution.layout import Layout
 
 KEPT = 8
@@ -56,11 +55,9 @@ def _batch_layout(layout: Layout) -> Layout:
 
 def _compile_context(config: Config, layout: Layout) -> tuple[Any, ...]:
     """Everything else that a program depends on and that JAX's own cache does not compare."""
-    options = compiler_options() or {}
     return (
         jax.config.jax_debug_nans,  # type: ignore[attr-defined]
         jax.config.jax_debug_infs,  # type: ignore[attr-defined]
         tuple(jax.local_devices()[: layout.devices]),
-        tuple(options.items()),
         same_environment(config),
     )

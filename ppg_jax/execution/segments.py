@@ -14,7 +14,6 @@ import numpy as np
 from ppg_jax.algorithm import build, init, restart_envs, train_phases, train_tail
 from ppg_jax.config import Config, Hyperparams
 from ppg_jax.envs import close_envs, live_outside
-from ppg_jax.execution.backend import compiler_options
 from ppg_jax.execution.dispatch import over_replicas, placed, repeat, run_batches, shard
 from ppg_jax.execution.layout import Layout
 from ppg_jax.execution.program_cache import kept
@@ -206,30 +205,39 @@ def programs(
 
 @kept
 def _init_program(config: Config, layout: Layout, shared: bool) -> Any:
-    return _jitted(lambda _, key: (init(config, key), {}), layout, shared, in_place=False)
+    return _jitted(
+        lambda _, key: (init(config, key, backend=layout.backend), {}),
+        layout,
+        shared,
+        in_place=False,
+    )
 
 
 @kept
 def _restart_program(config: Config, layout: Layout, shared: bool) -> Any:
     """New episodes: those of a saved state are gone if they were outside of the program."""
-    return _jitted(lambda _, state: (restart_envs(config, state), {}), layout, shared)
+    return _jitted(
+        lambda _, state: (restart_envs(config, state, backend=layout.backend), {}), layout, shared
+    )
 
 
 @kept
 def _phase_program(config: Config, layout: Layout, shared: bool, each: int) -> Any:
-    return _jitted(lambda h, s: train_phases(config, h, s, each), layout, shared)
+    return _jitted(
+        lambda h, s: train_phases(config, h, s, each, backend=layout.backend), layout, shared
+    )
 
 
 @kept
 def _tail_program(config: Config, layout: Layout, shared: bool) -> Any:
-    return _jitted(lambda h, s: train_tail(config, h, s), layout, shared)
+    return _jitted(lambda h, s: train_tail(config, h, s, backend=layout.backend), layout, shared)
 
 
 def _jitted(fn: Callable[..., Any], layout: Layout, shared: bool, in_place: bool = True) -> Any:
     return jax.jit(
         over_replicas(fn, layout, shared=shared),
         donate_argnums=(1,) if in_place else (),
-        compiler_options=compiler_options(),
+        compiler_options=dict(layout.backend.compiler_options),
     )
 
 

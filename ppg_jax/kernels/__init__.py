@@ -5,7 +5,7 @@ operation. Code that gains less than 3% does not stay here (``benchmarks/levers.
 knows nothing of networks or configurations.
 """
 
-from ppg_jax.kernels.convolution import conv_by_lax, conv_by_patches, max_pool, resolve_conv
+from ppg_jax.kernels.convolution import conv_by_lax, conv_by_patches, max_pool
 from ppg_jax.kernels.matmul import joined_products, narrow_product
 from ppg_jax.kernels.norms import global_norm
 from ppg_jax.kernels.skip_zeros import (
@@ -29,6 +29,5 @@ __all__ = [
     "max_pool",
     "narrow_product",
     "none_live",
-    "resolve_conv",
     "sort_components",
 ]

@@ -1,7 +1,6 @@
 """Convolutions and pooling as views and one matrix product, for XLA on CPU."""
 
 import math
-from typing import Literal
 
 import chex
 import jax
@@ -16,13 +15,6 @@ def shifted_views(x: chex.Array, size: int, stride: int, out: tuple[int, int]) -
         for i in range(size)
         for j in range(size)
     ]
-
-
-def resolve_conv(implementation: Literal["auto", "lax", "patches"]) -> Literal["lax", "patches"]:
-    """The implementation that ``auto`` stands for: patches on CPU, otherwise lax."""
-    if implementation == "auto":
-        return "patches" if jax.default_backend() == "cpu" else "lax"
-    return implementation
 
 
 def conv_by_lax(x: chex.Array, kernel: chex.Array, padding: int, stride: int = 1) -> chex.Array:

@@ -4,7 +4,6 @@ import itertools
 from collections.abc import Callable
 
 import chex
-import jax
 import jax.numpy as jnp
 
 
@@ -33,12 +32,12 @@ NARROW = 6
 
 
 def narrow_product(x: chex.Array, kernel: chex.Array) -> chex.Array:
-    """``x [..., F] @ kernel [F, W]``, column by column on CPU if the kernel is narrow.
+    """``x [..., F] @ kernel [F, W]``, column by column if the kernel is narrow.
 
     XLA on CPU computes products with a few columns, such as those of heads, by plain loops. The
     slow part is the gradient. By columns it consists of matrix-vector products and outer products.
     """
     width = kernel.shape[1]
-    if not 1 < width <= NARROW or jax.default_backend() != "cpu":
+    if not 1 < width <= NARROW:
         return x @ kernel
     return jnp.stack([x @ kernel[:, i] for i in range(width)], axis=-1)

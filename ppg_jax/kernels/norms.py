@@ -12,16 +12,19 @@ LANES = 16
 """Number of sums in the first step. With more than 32, XLA on CPU compiles a slower loop."""
 
 
-def global_norm(tree: Any) -> chex.Array:
+def global_norm(tree: Any, *, split: bool) -> chex.Array:
     """Euclidean norm over all leaves, scalar; ``optax.tree.norm`` to rounding.
 
-    In one long sum every addition waits for the one before. So large leaves are first added up to
-    ``LANES`` sums, side by side (``benchmarks/README.md`` says what that gains).
+    Args:
+      tree: arrays.
+      split: whether large leaves are first added up to ``LANES`` sums, side by side. On CPU every
+        addition in one long sum waits for the one before.
     """
-    return jnp.sqrt(sum(map(_sum_of_squares, jax.tree.leaves(tree)), jnp.float32(0.0)))
+    add_up = _sum_in_two_steps if split else lambda x: jnp.square(x).sum()
+    return jnp.sqrt(sum(map(add_up, jax.tree.leaves(tree)), jnp.float32(0.0)))
 
 
-def _sum_of_squares(x: chex.Array) -> chex.Array:
+def _sum_in_two_steps(x: chex.Array) -> chex.Array:
     squares = jnp.square(x)
     if x.size <= LONG or x.size % LANES:
         return squares.sum()

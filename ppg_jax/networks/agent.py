@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
+from ppg_jax.backend import PLAIN, Backend
 from ppg_jax.config import Config, ConfigError, NetworkConfig
 from ppg_jax.kernels import (
     MIN_COMPONENTS,
@@ -98,6 +99,7 @@ class Agent:
     action: ActionSpec
     has_aux_head: bool
     state_std: bool = False
+    backend: Backend = PLAIN
 
     @property
     def architecture(self) -> Architecture:
@@ -109,7 +111,7 @@ class Agent:
         own_value = self.architecture.value_net
         heads = (POLICY,) + (() if own_value else (VALUE,))
         heads += (AUX_VALUE,) if self.has_aux_head else ()
-        policy = Policy(self.action, self.state_std)
+        policy = Policy(self.action, self.state_std, self.backend.narrow_heads)
         networks = {POLICY_NET: Network(self.network, self.observation, policy, heads)}
         if own_value:
             network, spec = self.reads(VALUE_NET)
@@ -128,7 +130,7 @@ class Agent:
         """The value network's configuration, if it has observations of its own."""
         value = self.observation.value
         assert value is not None
-        return resolve_value_network(self.network, value)
+        return resolve_value_network(self.network, value, self.backend)
 
     def init(self, key: chex.PRNGKey) -> dict[str, Any]:
         """Fresh parameters of all networks."""
@@ -261,7 +263,7 @@ class Agent:
         """
         components = math.prod(self.observation.shape)
         pays = (
-            jax.default_backend() == "cpu"
+            self.backend.skip_zeros
             and self.network.encoder == "mlp"
             and self.observation.dtype == jnp.bool_
             and not (self.observation.segments or self.observation.value or self.action.masked)
@@ -323,7 +325,9 @@ class Agent:
         return {POLICY_NET: rest}, {POLICY_NET: {VALUE: tree[POLICY_NET][VALUE]}}
 
 
-def make_agent(config: Config, observation: ObservationSpec, action: ActionSpec) -> Agent:
+def make_agent(
+    config: Config, observation: ObservationSpec, action: ActionSpec, backend: Backend
+) -> Agent:
     """The agent of a configuration, for an environment's observations and actions.
 
     Raises:
@@ -336,9 +340,10 @@ def make_agent(config: Config, observation: ObservationSpec, action: ActionSpec)
         )
     return Agent(
         arch=config.arch,
-        network=resolve_network(config.network, observation),
+        network=resolve_network(config.network, observation, backend),
         observation=observation,
         action=action,
         has_aux_head=config.e_aux > 0,
         state_std=config.policy_distribution.endswith("state_std"),
+        backend=backend,
     )

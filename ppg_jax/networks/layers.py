@@ -47,10 +47,12 @@ class Dense(nn.Module):
     Attributes:
       features: width of the output.
       kernel_init: initial weights ``[F, features]``.
+      narrow: whether a narrow kernel is multiplied column by column (``kernels.narrow_product``).
     """
 
     features: int
     kernel_init: Initializer
+    narrow: bool = False
 
     @nn.compact
     def __call__(self, x: chex.Array, product: chex.Array | None = None) -> chex.Array:
@@ -58,7 +60,8 @@ class Dense(nn.Module):
         kernel = self.param("kernel", self.kernel_init, (x.shape[-1], self.features))
         bias = self.param("bias", nn.initializers.zeros_init(), (self.features,))
         if product is None:
-            product = narrow_product(x, kernel.astype(x.dtype))
+            multiply = narrow_product if self.narrow else jnp.matmul
+            product = multiply(x, kernel.astype(x.dtype))
         return product + on_last_axis(bias.astype(x.dtype), product.ndim)
 
 

@@ -1,5 +1,6 @@
 """One network: an encoder, a memory and heads. It may also read the previous step."""
 
+import functools
 from typing import Any, NamedTuple
 
 import chex
@@ -59,10 +60,12 @@ class Policy(NamedTuple):
       action: the action space.
       state_std: whether the network computes the standard deviations; otherwise they are
         parameters.
+      narrow: whether narrow layers are multiplied column by column (``Backend.narrow_heads``).
     """
 
     action: ActionSpec
     state_std: bool
+    narrow: bool = False
 
 
 class PolicyHead(nn.Module):
@@ -73,13 +76,14 @@ class PolicyHead(nn.Module):
 
     @nn.compact
     def __call__(self, features: chex.Array, legal: chex.Array | None = None) -> Distribution:
-        action, state_std = self.policy
+        action, state_std, narrow = self.policy
         width = sum(action.sizes)
-        out = Dense(width, self.kernel_init, name="dense")(features).astype(jnp.float32)
+        dense = functools.partial(Dense, width, self.kernel_init, narrow=narrow)
+        out = dense(name="dense")(features).astype(jnp.float32)
         if action.kind != "continuous":
             return make_policy(action, out, legal=legal)
         if state_std:
-            log_std = Dense(width, self.kernel_init, name="log_std")(features).astype(jnp.float32)
+            log_std = dense(name="log_std")(features).astype(jnp.float32)
             return make_policy(action, out, jnp.clip(log_std, *LOG_STD_RANGE))
         log_std = self.param("log_std", nn.initializers.zeros_init(), out.shape[-1:])
         return make_policy(action, out, jnp.broadcast_to(log_std, out.shape))

@@ -5,9 +5,9 @@ from typing import Any, Literal
 
 import jax.numpy as jnp
 
+from ppg_jax.backend import Backend
 from ppg_jax.config import ConfigError, NetworkConfig
 from ppg_jax.functional import grid_sizes
-from ppg_jax.kernels import resolve_conv
 from ppg_jax.networks.encoders import NATURE_LAYERS, map_index
 from ppg_jax.networks.own_module import is_own, own_features
 from ppg_jax.types import ObservationSpec
@@ -26,7 +26,9 @@ UNPADDED = ("cnn", "grid", "map")
 """Encoders whose 3x3 layers have no padding."""
 
 
-def resolve_network(config: NetworkConfig, observation: ObservationSpec) -> NetworkConfig:
+def resolve_network(
+    config: NetworkConfig, observation: ObservationSpec, backend: Backend
+) -> NetworkConfig:
     """The same network configuration with every default and ``auto`` replaced by its value.
 
     Raises:
@@ -34,7 +36,7 @@ def resolve_network(config: NetworkConfig, observation: ObservationSpec) -> Netw
     """
     config = dataclasses.replace(config, image_layout=_image_layout(config, observation))
     if is_own(config.encoder):
-        return _resolve_own(config, observation)
+        return _resolve_own(config, observation, backend)
     if config.encoder_kwargs:
         raise ConfigError(
             f"network.encoder_kwargs: has no effect with the encoder {config.encoder}; leave it "
@@ -53,7 +55,7 @@ def resolve_network(config: NetworkConfig, observation: ObservationSpec) -> Netw
         channels=config.channels or _DEFAULT_CHANNELS.get(encoder),
         embedding_size=(config.embedding_size or 16) if encoder == "grid" else None,
         init=init,
-        conv=resolve_conv(config.conv),
+        conv=backend.convolutions if config.conv == "auto" else config.conv,
         **_resolved_memory(config, hidden_sizes[-1]),
     )
     layers = len(resolved.channels or ())
@@ -67,7 +69,9 @@ def resolve_network(config: NetworkConfig, observation: ObservationSpec) -> Netw
     return resolved
 
 
-def resolve_value_network(network: NetworkConfig, observation: ObservationSpec) -> NetworkConfig:
+def resolve_value_network(
+    network: NetworkConfig, observation: ObservationSpec, backend: Backend
+) -> NetworkConfig:
     """The configuration of a value network with observations of its own.
 
     It is the policy network's, as far as that fits these observations. Otherwise the encoder is
@@ -76,7 +80,7 @@ def resolve_value_network(network: NetworkConfig, observation: ObservationSpec) 
     try:
         if not is_own(network.encoder):
             _check_fits(network.encoder, observation)
-        return resolve_network(network, observation)
+        return resolve_network(network, observation, backend)
     except ConfigError:
         automatic = dataclasses.replace(
             network,
@@ -87,7 +91,7 @@ def resolve_value_network(network: NetworkConfig, observation: ObservationSpec) 
             hidden_sizes=None,
             embedding_size=None,
         )
-        return resolve_network(automatic, observation)
+        return resolve_network(automatic, observation, backend)
 
 
 def _automatic(config: NetworkConfig, observation: ObservationSpec) -> str:
@@ -146,7 +150,9 @@ def _check_nature(layers: int, picture: tuple[int, ...]) -> None:
             )
 
 
-def _resolve_own(config: NetworkConfig, observation: ObservationSpec) -> NetworkConfig:
+def _resolve_own(
+    config: NetworkConfig, observation: ObservationSpec, backend: Backend
+) -> NetworkConfig:
     """``resolve_network`` for a user's own module.
 
     Raises:
@@ -165,7 +171,7 @@ def _resolve_own(config: NetworkConfig, observation: ObservationSpec) -> Network
     return dataclasses.replace(
         config,
         init="orthogonal" if config.init == "auto" else config.init,
-        conv=resolve_conv(config.conv),
+        conv=backend.convolutions if config.conv == "auto" else config.conv,
         **_resolved_memory(config, features),
     )
 

@@ -14,6 +14,7 @@ from ppg_jax.algorithm.optimizer import init_optimizer
 from ppg_jax.algorithm.policy_phase import policy_phase
 from ppg_jax.algorithm.ppg import PPG
 from ppg_jax.algorithm.rollout import make_batch, normalize_rewards
+from ppg_jax.backend import CPU
 from ppg_jax.config.config import Config
 from ppg_jax.config.network import NetworkConfig
 from ppg_jax.functional.running_stats import init_stats
@@ -89,7 +90,7 @@ def phase(request):
 def make_ppg(config):
     """What plays without an environment: the rollouts are given."""
     observation = ObservationSpec((6,), jnp.float32)
-    network = resolve_network(config.network, observation)
+    network = resolve_network(config.network, observation, CPU)
     agent = Agent(config.arch, network, observation, ActionSpec("discrete", (5,)), True)
     return PPG(config, None, agent)
 
@@ -206,7 +207,9 @@ def impala_params(data):
 
 def impala_encoder(conv):
     spec = ObservationSpec((32, 32, 3), jnp.uint8, scale=255.0)
-    return ImpalaEncoder(resolve_network(NetworkConfig(encoder="impala", conv=conv), spec), spec)
+    return ImpalaEncoder(
+        resolve_network(NetworkConfig(encoder="impala", conv=conv), spec, CPU), spec
+    )
 
 
 @pytest.mark.parametrize("conv", ["lax", "patches"])

@@ -11,6 +11,7 @@ from gymnax.environments import spaces as gymnax_spaces
 
 from ppg_jax import Config, ConfigError, load_run, make_train, run
 from ppg_jax.algorithm.ppg import build
+from ppg_jax.backend import CPU
 from ppg_jax.envs.make import make_env, make_training_env
 from ppg_jax.envs.spaces import MultiDiscrete, read_action_space
 from ppg_jax.functional.running_stats import init_stats, update_stats
@@ -191,7 +192,7 @@ SEEN = {
 
 def read(env, config, obs):
     """What encoders get of an observation."""
-    agent = make_agent(config, env.observation, env.action)
+    agent = make_agent(config, env.observation, env.action, CPU)
     return reading.read(agent.network, env.observation, env.store(obs)[None], None)[0]
 
 

@@ -15,7 +15,7 @@ import pytest
 import ppg_jax
 from ppg_jax.config.config import Config
 from ppg_jax.config.fields import ConfigError
-from ppg_jax.execution import backend, layout
+from ppg_jax.execution import layout
 from ppg_jax.execution.dispatch import gather, over_replicas, repeat, run_batches, shard
 from ppg_jax.execution.layout import Layout, choose_layout, lay_out
 
@@ -281,10 +281,3 @@ def test_jaxlib_that_deadlocks_is_named_at_import(release, monkeypatch):
 def test_other_releases_are_not(release, monkeypatch):
     monkeypatch.setattr("importlib.metadata.version", lambda name: release)
     importlib.reload(ppg_jax)
-
-
-def test_compiler_options_are_for_cpu(monkeypatch):
-    monkeypatch.setattr(backend, "LLVM_LEVEL", "1")
-    assert backend.compiler_options() == {"xla_backend_optimization_level": "1"}
-    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
-    assert backend.compiler_options() is None

@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from ppg_jax.backend import CPU
 from ppg_jax.config.config import Config
 from ppg_jax.config.fields import ConfigError
 from ppg_jax.config.network import NetworkConfig
@@ -32,7 +33,7 @@ def make(name, **fields):
     config = NetworkConfig(
         memory=name, hidden_sizes=(F,), memory_size=6, memory_horizon=8, activation="tanh", **fields
     )
-    config = resolve_network(config, SPEC)
+    config = resolve_network(config, SPEC, CPU)
     module = MEMORIES[name](config)
     state = module.initial_state(B)
     params = module.init(jax.random.key(1), features, starts, state)
@@ -209,7 +210,7 @@ def test_a_history_is_its_window_from_zero(length):
 @pytest.mark.parametrize("name", GATED)
 def test_time_constants_are_spread_over_the_horizon(name):
     config = NetworkConfig(memory=name, hidden_sizes=(2,), memory_size=400, memory_horizon=50)
-    module = MEMORIES[name](resolve_network(config, SPEC))
+    module = MEMORIES[name](resolve_network(config, SPEC, CPU))
     args = jnp.zeros((1, 1, 2)), jnp.zeros((1, 1), bool), module.initial_state(1)
     params = module.init(KEY, *args)["params"]
     bias = {

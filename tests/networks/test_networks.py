@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from ppg_jax.backend import CPU
 from ppg_jax.config.fields import ConfigError
 from ppg_jax.config.network import NetworkConfig
 from ppg_jax.functional.running_stats import init_stats, update_stats
@@ -64,7 +65,7 @@ def test_initial_weights():
 
 def agent(observation, action=None, arch="dual", **network):
     action = action or ActionSpec("discrete", (3,))
-    resolved = resolve_network(NetworkConfig(**network), observation)
+    resolved = resolve_network(NetworkConfig(**network), observation, CPU)
     return Agent(arch, resolved, observation, action, arch != "separate")
 
 
@@ -106,7 +107,7 @@ def test_shapes_for_every_space(observation, action, event):
 
 def test_encoders_by_shape_and_by_name():
     def encoders(spec, **network):
-        return resolve_network(NetworkConfig(**network), spec).encoder
+        return resolve_network(NetworkConfig(**network), spec, CPU).encoder
 
     assert encoders(VECTOR) == "mlp"
     assert encoders(IMAGE) == "cnn"

@@ -1,4 +1,4 @@
-"""Settings of JAX for the whole process: the compilation cache and the compiler's options.
+"""The compilation cache, a setting of JAX for the whole process.
 
 Only code that controls the process calls these functions. The layers below use JAX as it is set.
 """
@@ -83,18 +83,3 @@ def _processor() -> str:
     except OSError:
         features = [platform.processor()]
     return f"{platform.machine()}-{hashlib.sha256(repr(features).encode()).hexdigest()[:12]}"
-
-
-LLVM_LEVEL = "1"
-"""LLVM's optimisation level for programs on CPU, ``"0"`` to ``"3"``."""
-
-
-def compiler_options() -> dict[str, str] | None:
-    """Options of XLA for ``jax.jit(..., compiler_options=...)``; None if there are none.
-
-    On CPU much of the compile time is spent in LLVM. With LLVM's optimisation level 1, compiling
-    takes 10 to 20% less time, and runs have the same speed and the same bits
-    (``benchmarks/compile_time.py``).
-    """
-    level = {"xla_backend_optimization_level": LLVM_LEVEL}
-    return level if jax.default_backend() == "cpu" else None

@@ -10,7 +10,7 @@ import pytest
 
 from ppg_jax import execution
 from ppg_jax.cli.main import main
-from ppg_jax.execution.backend import kept_programs, use_compilation_cache
+from ppg_jax.execution.compilation_cache import kept_programs, use_compilation_cache
 
 TINY = [
     "--num-envs", "2", "--num-steps", "4", "--num-minibatches", "1", "--n-pi", "1",

@@ -1,0 +1,95 @@
+"""The program of a GPU or a TPU is built, and run, on the CPU of the tests."""
+
+import dataclasses
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import ppg_jax
+from ppg_jax.algorithm import build
+from ppg_jax.backend import CPU, GPU, TPU, backend_for, this_backend
+from ppg_jax.execution.layout import Layout, lay_out
+from ppg_jax.execution.segments import train_segments
+
+SMALL = {
+    "num_envs": 8, "num_steps": 16, "num_minibatches": 4, "n_pi": 2, "e_aux": 2,
+    "num_aux_minibatches": 4, "total_timesteps": 5 * 8 * 16,
+}  # fmt: skip
+CONFIGS = {
+    "mlp": {
+        "env": "Breakout-MinAtar",
+        "observation_dtype": "bool",
+        "network": {"encoder": "mlp", "hidden_sizes": [16]},
+    },
+    "cnn": {"env": "Breakout-MinAtar", "network": {"encoder": "cnn"}},
+    "shared": {"env": "CartPole-v1", "arch": "shared", "e_pi": 2, "normalize_observations": True},
+    "apart": {"env": "CartPole-v1", "e_v": 2, "normalize_advantages": "minibatch"},
+    "memory": {"env": "CartPole-v1", "network": {"memory": "gru", "memory_size": 8}},
+    "continuous": {"env": "Pendulum-v1"},
+    "conflict": {"env": "CartPole-v1", "arch": "shared", "gradient_conflict": "project"},
+}
+
+
+def config_of(name, **changes):
+    fields = SMALL | CONFIGS[name] | changes
+    return ppg_jax.Config(**{"network": {"hidden_sizes": [16]}} | fields)
+
+
+@pytest.mark.parametrize(
+    ("platform", "backend"),
+    [("cpu", CPU), ("gpu", GPU), ("cuda", GPU), ("rocm", GPU), ("tpu", TPU), ("metal", GPU)],
+)
+def test_backends_by_name(platform, backend):
+    assert backend_for(platform) == backend
+
+
+def test_this_backend_is_that_of_the_device(monkeypatch):
+    assert this_backend() == CPU
+    monkeypatch.setattr(jax, "default_backend", lambda: "tpu")
+    assert this_backend() == TPU
+    with jax.default_device("cpu"):
+        assert this_backend() == CPU
+    with jax.default_device(jax.devices("cpu")[0]):
+        assert this_backend() == CPU
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_the_program_of_an_accelerator_trains_the_same(name):
+    config, key = config_of(name), jax.random.key(3)
+    ran = {}
+    for backend in (CPU, GPU):
+        train = ppg_jax.make_train(config, backend=backend)
+        ran[backend] = jax.jit(train)(key)
+    state, metrics = ran[CPU]
+    other, measured = ran[GPU]
+    chex.assert_trees_all_equal_shapes_and_dtypes((state, metrics), (other, measured))
+    # The first iteration's actions come from the same parameters: no rounding yet.
+    first = {k: v[0] for k, v in metrics.items() if k.startswith("episode")}
+    np.testing.assert_equal({k: v[0] for k, v in measured.items() if k in first}, first)
+    chex.assert_trees_all_close(other.params, state.params, rtol=2e-3, atol=2e-3)
+
+
+def test_programs_differ():
+    """Otherwise the test above would compare a program with itself."""
+    config = config_of("mlp")
+    assert build(config, CPU).agent.initial_order(None) is not None
+    assert build(config, GPU).agent.initial_order(None) is None
+    convolutions = [build(config_of("cnn"), b).agent.network.conv for b in (CPU, GPU)]
+    assert convolutions == ["patches", "lax"]
+
+
+def test_a_whole_run_by_the_program_of_a_gpu():
+    config, keys = config_of("shared"), jax.random.split(jax.random.key(0), 3)
+    hparams = jax.tree.map(jnp.float32, config.hparams)
+    usual = lay_out(config, 3)
+    layouts = [usual, Layout("vmap", 1, 3, 3, backend=GPU), dataclasses.replace(usual, backend=TPU)]
+    ended = []
+    for layout in layouts:
+        *_, last = train_segments(config, layout, hparams, keys, shared=True)
+        ended.append(last.metrics)
+        assert set(last.metrics) == set(ended[0])
+    for other in ended[1:]:
+        np.testing.assert_allclose(other["value_loss"], ended[0]["value_loss"], rtol=0.05)
