@@ -31,6 +31,12 @@ class Backend:
       split_norms: whether squares of large arrays are summed in two steps (``kernels.norms``).
       resets_some: whether large environments are reset a quarter at a time, only as many as needed
         (``envs.parallel``).
+      steps_at_once: number of a rollout's steps that are one iteration of its loop
+        (``algorithm.rollout``).
+      flat_updates: whether Adam runs over one vector of all parameters (``algorithm.optimizer``).
+      known_loops: whether all loops have a number of iterations that the compiler knows. Otherwise
+        the host waits for the device (``algorithm.rollout.successor_values``).
+      unroll: number of steps in an iteration of loops over single numbers, such as advantages.
       compiler_options: options of XLA, as pairs of name and value.
     """
 
@@ -42,6 +48,11 @@ class Backend:
     narrow_heads: bool = False
     split_norms: bool = False
     resets_some: bool = False
+    # Accelerators
+    steps_at_once: int = 1
+    flat_updates: bool = False
+    known_loops: bool = False
+    unroll: int = 8
     # All
     compiler_options: tuple[tuple[str, str], ...] = ()
 
@@ -60,8 +71,8 @@ CPU = Backend(
     # to 20% less time, and runs have the same speed and bits (benchmarks/compile_time.py).
     compiler_options=(("xla_backend_optimization_level", "1"),),
 )
-GPU = Backend("gpu")
-TPU = Backend("tpu")
+GPU = Backend("gpu", steps_at_once=8, flat_updates=True, known_loops=True, unroll=32)
+TPU = Backend("tpu", steps_at_once=8, flat_updates=True, known_loops=True, unroll=32)
 
 _BY_PLATFORM = {"cpu": CPU, "gpu": GPU, "cuda": GPU, "rocm": GPU, "tpu": TPU}
 

@@ -7,14 +7,14 @@ import chex
 import jax
 import jax.numpy as jnp
 
+from ppg_jax.algorithm.descent import descend
 from ppg_jax.algorithm.gradients import LossPair, pair_gradient
 from ppg_jax.algorithm.minibatch import after_burn_in, epoch_indices, take_sequences
-from ppg_jax.algorithm.optimizer import apply_gradients, scheduled
+from ppg_jax.algorithm.optimizer import make_adam, scheduled
 from ppg_jax.algorithm.ppg import PPG
 from ppg_jax.algorithm.rollout import estimate_values
 from ppg_jax.config import Hyperparams
 from ppg_jax.functional import Distribution, adapted_scale, squared_error
-from ppg_jax.kernels import global_norm
 from ppg_jax.networks import AUX_VALUE, POLICY, VALUE, AgentOutput, Unroll
 from ppg_jax.types import AuxBuffer, Metrics, TrainState
 
@@ -51,7 +51,7 @@ def old_policies(ppg: PPG, state: TrainState, buffer: AuxBuffer) -> Distribution
     def evaluate(index: chex.Array) -> Distribution:
         part = take_sequences(buffer, index)
         out = ppg.agent.unroll(state.network, part.inputs, part.memory, unroll)
-        policy: Distribution = jax.tree.map(lambda x: jnp.moveaxis(x, 1, 0), out.policy)
+        policy: Distribution = jax.tree.map(lambda x: jnp.moveaxis(x, 1, 0), out.policy.as_stored())
         return policy
 
     parts = jax.lax.map(evaluate, order)
@@ -104,25 +104,23 @@ def aux_epochs(
         out = agent.unroll(network, part.inputs, part.memory, unroll)
         return auxiliary_objective(hparams, out, old, after_burn_in(config, part).value_targets)
 
-    def step(carry: tuple[Any, Any], index: chex.Array) -> tuple[tuple[Any, Any], Metrics]:
-        params, opt_state = carry
+    def gradient(params: Any, index: chex.Array) -> tuple[Any, Metrics]:
         part = take_sequences(buffer, index)
         old = jax.tree.map(lambda x: jnp.moveaxis(x[index], 1, 0), old_policy)
         grads, metrics, angle = pair_gradient(
             config.gradient_conflict, agent, lambda p: loss(p, part, old), params
         )
-        metrics |= {"aux_grad_norm": global_norm(grads, split=ppg.backend.split_norms)}
-        metrics |= {f"aux_{name}": x for name, x in angle.items()}
-        params, opt_state = apply_gradients(
-            hparams, rate, params, opt_state, grads, split_norms=ppg.backend.split_norms
-        )
-        return (params, opt_state), metrics
+        return grads, metrics | {f"aux_{name}": x for name, x in angle.items()}
 
     indices = epoch_indices(
         key, config.n_pi * config.num_envs, config.num_aux_minibatches, config.e_aux
     )
-    carry = state.params, state.opt_states["aux"]
-    (params, opt_state), metrics = jax.lax.scan(step, carry, indices)
+    (params, opt_state), metrics = descend(
+        make_adam(ppg, hparams, rate, state.params, lambda grads: {"aux_grad_norm": grads}),
+        (state.params, state.opt_states["aux"]),
+        gradient,
+        indices,
+    )
     by_epoch = jax.tree.map(lambda x: x.reshape(config.e_aux, -1).mean(1), metrics)
     state = state.replace(params=params, opt_states=state.opt_states | {"aux": opt_state})
     return state, by_epoch

@@ -1,21 +1,21 @@
 """The policy phase: epochs of the policy loss and the value loss over one rollout."""
 
 import dataclasses
-from collections.abc import Callable
+import functools
 from typing import Any
 
 import chex
 import jax
 import jax.numpy as jnp
 
+from ppg_jax.algorithm.descent import Gradient, descend
 from ppg_jax.algorithm.gradients import LossPair, pair_gradient
 from ppg_jax.algorithm.minibatch import after_burn_in, epoch_indices, take_envs, take_samples
-from ppg_jax.algorithm.optimizer import apply_gradients, scheduled
+from ppg_jax.algorithm.optimizer import make_adam, scheduled
 from ppg_jax.algorithm.ppg import PPG
 from ppg_jax.config import Config, Hyperparams
 from ppg_jax.functional import losses
-from ppg_jax.kernels import global_norm
-from ppg_jax.networks import POLICY, VALUE, AgentOutput, Unroll
+from ppg_jax.networks import POLICY, VALUE, Agent, AgentOutput, Unroll
 from ppg_jax.types import Batch, Metrics, TrainState
 
 
@@ -96,9 +96,17 @@ def policy_phase(
     run_keys = jax.random.split(key, len(runs))
     for (objective, epochs), run_key in zip(runs, run_keys, strict=True):
         indices = minibatch_indices(config, run_key, epochs)
-        step = minibatch_step(ppg, hparams, state, batch, objective)
-        carry = state.params, state.opt_states[objective.optimizer]
-        (params, opt_state), measured = jax.lax.scan(step, carry, indices)
+        rate = scheduled(
+            hparams.learning_rate, config.lr_schedule, state.iteration, config.num_iterations
+        )
+        start = state.params, state.opt_states[objective.optimizer]
+        parts = functools.partial(norm_parts, ppg.agent, objective)
+        (params, opt_state), measured = descend(
+            make_adam(ppg, hparams, rate, state.params, parts),
+            start,
+            minibatch_gradient(ppg, hparams, state, batch, objective),
+            indices,
+        )
         opt_states = state.opt_states | {objective.optimizer: opt_state}
         state = state.replace(params=params, opt_states=opt_states)
         metrics |= jax.tree.map(lambda x: x.mean(0), measured)
@@ -112,14 +120,10 @@ def minibatch_indices(config: Config, key: chex.PRNGKey, epochs: int) -> chex.Ar
     return epoch_indices(key, items, config.num_minibatches, epochs)
 
 
-def minibatch_step(
+def minibatch_gradient(
     ppg: PPG, hparams: Hyperparams, state: TrainState, batch: Batch, objective: Objective
-) -> Callable[[Any, chex.Array], tuple[Any, Metrics]]:
-    """The scan body: one gradient step on one minibatch.
-
-    Returns:
-      ``step((params, opt_state), index) -> ((params, opt_state), metrics)``.
-    """
+) -> Gradient:
+    """The gradient of a minibatch's losses, for ``descend``."""
     config, agent = ppg.config, ppg.agent
     take = take_envs if config.minibatch_by == "env" else take_samples
     detach = agent.architecture.detach_policy_phase
@@ -127,38 +131,27 @@ def minibatch_step(
     both = objective is JOINT_EPOCHS and not (agent.architecture.value_net or detach)
     conflict = config.gradient_conflict if both else "off"
     unroll = Unroll(objective.heads, detach, config.burn_in, config.bptt_steps)
-    rate = scheduled(
-        hparams.learning_rate, config.lr_schedule, state.iteration, config.num_iterations
-    )
 
     def loss(params: Any, minibatch: Batch) -> tuple[LossPair, Metrics]:
         network = state.network.replace(params=params)
         out = agent.unroll(network, minibatch.inputs, minibatch.memory, unroll)
         return objective.losses(hparams, out, after_burn_in(config, minibatch))
 
-    def step(carry: tuple[Any, Any], index: chex.Array) -> tuple[tuple[Any, Any], Metrics]:
-        params, opt_state = carry
+    def gradient(params: Any, index: chex.Array) -> tuple[Any, Metrics]:
         minibatch = take(batch, index)
         if config.normalize_advantages == "minibatch":
             advantages = losses.normalize_advantages(minibatch.advantages)
             minibatch = minibatch.replace(advantages=advantages)
         grads, metrics, angle = pair_gradient(conflict, agent, lambda p: loss(p, minibatch), params)
-        metrics |= angle | _gradient_norms(ppg, grads, objective)
-        params, opt_state = apply_gradients(
-            hparams, rate, params, opt_state, grads, split_norms=ppg.backend.split_norms
-        )
-        return (params, opt_state), metrics
+        return grads, metrics | angle
 
-    return step
+    return gradient
 
 
-def _gradient_norms(ppg: PPG, grads: Any, objective: Objective) -> Metrics:
-    """Norms before clipping, of the policy's and of the value function's part of the gradient."""
+def norm_parts(agent: Agent, objective: Objective, grads: Any) -> dict[str, Any]:
+    """The policy's and the value function's part of the gradient, by the names of their norms."""
     parts = {POLICY: grads, VALUE: grads}
     if objective is JOINT_EPOCHS:
-        parts[POLICY], parts[VALUE] = ppg.agent.split_value_part(grads)
+        parts[POLICY], parts[VALUE] = agent.split_value_part(grads)
     names = {POLICY: "policy_grad_norm", VALUE: "value_grad_norm"}
-    return {
-        names[head]: global_norm(parts[head], split=ppg.backend.split_norms)
-        for head in objective.heads
-    }
+    return {names[head]: parts[head] for head in objective.heads}

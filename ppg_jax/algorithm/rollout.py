@@ -1,6 +1,7 @@
 """Rollouts, and the advantages and value targets that are computed from them."""
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import chex
@@ -9,12 +10,14 @@ import jax.numpy as jnp
 
 from ppg_jax.algorithm.ppg import PPG
 from ppg_jax.config import Hyperparams
-from ppg_jax.envs import draw_randomness, take_step
+from ppg_jax.envs import draw_randomness, draw_resets, take_step
 from ppg_jax.functional import (
     discounted_sums,
+    from_words,
     generalized_advantages,
     normalize_advantages,
     scale_rewards,
+    to_words,
     update_stats,
 )
 from ppg_jax.networks import POLICY, POLICY_NET, VALUE, Unroll
@@ -54,6 +57,7 @@ def collect(
         actions = out.policy.choose(noise)
         after, result = take_step(ppg.envs, randomness, envs, actions)
         seen = envs.obs, envs.recalled
+        result = result._replace(begins=None)  # nobody reads it
         return (after, memory | out.states), (seen, out.policy, actions, result)
 
     # Random numbers are drawn for all steps at once, before the loop. Everything else that does not
@@ -63,11 +67,10 @@ def collect(
     action_keys, env_keys = (jax.random.split(k, config.num_steps) for k in (action_key, env_key))
     noise = jax.vmap(lambda k: agent.noise(k, config.num_envs))(action_keys)
     randomness = jax.vmap(lambda k: draw_randomness(ppg.envs, k, config.num_envs))(env_keys)
-    (envs, memory), (seen, policies, actions, steps) = jax.lax.scan(
-        step, (state.envs, state.memory), (noise, randomness)
-    )
+    begin = state.envs, state.memory
+    (envs, memory), stored = _scan_steps(ppg, step, begin, (noise, randomness))
+    (obs, recalled), policies, actions, steps = stored
     done = steps.terminated | steps.truncated
-    obs, recalled = seen
     seen_obs_stats = state.seen_obs_stats and agent.update_stats(state.seen_obs_stats, obs)
     obs_order, obs = agent.store(network, obs)
     rollout = Rollout(
@@ -87,6 +90,36 @@ def collect(
         envs=envs, memory=memory, seen_obs_stats=seen_obs_stats, obs_order=obs_order
     )
     return state, rollout, jax.tree.map(lambda x: x.sum(0), steps.episodes)
+
+
+def _scan_steps(
+    ppg: PPG, step: Callable[..., Any], begin: Any, drawn: tuple[Any, Any]
+) -> tuple[Any, Any]:
+    """``jax.lax.scan(step, begin, drawn)``, on accelerators with several steps in an iteration.
+
+    Then resets of several steps are computed together, and what the steps return is stored once,
+    in few arrays. So there are fewer operations for each step.
+    """
+    at_once = most_at_once(ppg.config.num_steps, ppg.backend.steps_at_once)
+    if at_once == 1:
+        return jax.lax.scan(step, begin, drawn)
+
+    def some_steps(carry: Any, drawn: tuple[Any, Any]) -> tuple[Any, Any]:
+        noise, randomness = drawn
+        drawn = noise, draw_resets(ppg.envs, randomness)
+        carry, stored = jax.lax.scan(step, carry, drawn, unroll=True)
+        return carry, to_words(stored, lead=2)
+
+    _, like = jax.eval_shape(step, begin, jax.tree.map(lambda x: x[0], drawn))
+    drawn = jax.tree.map(lambda x: x.reshape(-1, at_once, *x.shape[1:]), drawn)
+    after, stored = jax.lax.scan(some_steps, begin, drawn)
+    stored = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), stored)
+    return after, from_words(stored, like, lead=2)
+
+
+def most_at_once(num_steps: int, wanted: int) -> int:
+    """The largest divisor of ``num_steps`` that is at most ``wanted``."""
+    return max(n for n in range(1, wanted + 1) if num_steps % n == 0)
 
 
 def estimate_values(
@@ -129,9 +162,8 @@ def successor_values(
 ) -> chex.Array:
     """``V`` of every step's real successor.
 
-    Mostly that is ``values[t + 1]``. The network runs again only for the last step and for
-    truncated steps, whose successor is the last observation of the episode. These observations are
-    gathered with their memories, and evaluated B at a time. Usually that happens once in a rollout.
+    Mostly that is ``values[t + 1]``. Only the last step, and truncated steps, have another
+    successor: the last observation of the episode.
 
     Args:
       ppg: the networks.
@@ -143,37 +175,69 @@ def successor_values(
     Returns:
       ``[T, B]``; the value is arbitrary where a step terminated.
     """
-    num_steps, num_envs = values.shape
-    missing = (rollout.truncated & ~rollout.terminated).at[-1].set(True).reshape(-1)
+    missing = (rollout.truncated & ~rollout.terminated).at[-1].set(True)
     final = rollout.final_obs, rollout.final_recalled, memories
+    successors = jnp.concatenate([values[1:], jnp.zeros_like(values[:1])])
+
+    def evaluate(final: tuple[Any, Any, Any]) -> chex.Array:
+        """Values ``[n]`` of final observations, leaves ``[n, ...]``."""
+        obs, recalled, memory = final
+        num, agent = len(jax.tree.leaves(obs)[0]), ppg.agent
+        inputs, unused = Inputs(obs, jnp.zeros(num, jnp.bool_), recalled), agent.initial_memory(num)
+        values: chex.Array = agent.step(state.network, inputs, unused | memory, (VALUE,)).values
+        return values
+
+    if ppg.backend.known_loops:
+        return jnp.where(missing, _in_blocks(ppg, evaluate, final), successors)
+    return _where_missing(evaluate, missing, final, successors)
+
+
+def _in_blocks(ppg: PPG, evaluate: Callable[[Any], chex.Array], final: Any) -> chex.Array:
+    """Values ``[T, B]`` of all final observations, leaves ``[T, B, ...]``.
+
+    Most of them are not needed. But the number of those that are needed is known only when the
+    program runs, and an accelerator would have to wait for the host to read it.
+    """
+    num_steps, num_envs = ppg.config.num_steps, ppg.config.num_envs
+    blocks = math.gcd(num_steps, ppg.config.num_minibatches)
+    cut = jax.tree.map(lambda x: x.reshape(blocks, -1, *x.shape[2:]), final)
+    return jax.lax.map(evaluate, cut).reshape(num_steps, num_envs)
+
+
+def _where_missing(
+    evaluate: Callable[[Any], chex.Array], missing: chex.Array, final: Any, successors: chex.Array
+) -> chex.Array:
+    """``successors [T, B]`` with the values of final observations where ``missing``.
+
+    These observations are gathered and evaluated B at a time: usually once in a rollout.
+    """
+    (num_steps, num_envs), missing = missing.shape, missing.reshape(-1)
     final = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), final)
     # Ascending. Entries after the missing ones point outside the array: such writes are dropped.
     where = jnp.nonzero(missing, size=missing.size, fill_value=missing.size)[0]
-    starts, unused = jnp.zeros(num_envs, jnp.bool_), ppg.agent.initial_memory(num_envs)
 
     def fill(carry: tuple[chex.Array, chex.Array]) -> tuple[chex.Array, chex.Array]:
         done, successors = carry
         index = jax.lax.dynamic_slice(where, (done,), (num_envs,))
-        obs, recalled, memory = jax.tree.map(lambda x: x.at[index].get(mode="clip"), final)
-        inputs = Inputs(obs, starts, recalled)
-        out = ppg.agent.step(state.network, inputs, unused | memory, (VALUE,))
-        return done + num_envs, successors.at[index].set(out.values, mode="drop")
+        values = evaluate(jax.tree.map(lambda x: x.at[index].get(mode="clip"), final))
+        return done + num_envs, successors.at[index].set(values, mode="drop")
 
-    successors = jnp.concatenate([values[1:], jnp.zeros_like(values[:1])]).reshape(-1)
-    total = missing.sum()
-    _, successors = jax.lax.while_loop(lambda carry: carry[0] < total, fill, (0, successors))
+    total, start = missing.sum(), (0, successors.reshape(-1))
+    _, successors = jax.lax.while_loop(lambda carry: carry[0] < total, fill, start)
     return successors.reshape(num_steps, num_envs)
 
 
 def normalize_rewards(
-    scaler: RewardScaler, rollout: Rollout, gamma: chex.Numeric
+    scaler: RewardScaler, rollout: Rollout, gamma: chex.Numeric, *, unroll: int = 8
 ) -> tuple[RewardScaler, chex.Array]:
     """Scales a rollout's rewards by statistics that already include this rollout.
+
+    ``unroll`` is that of ``functional.discounted_sums``.
 
     Returns:
       The scaler after the rollout, and rewards ``[T, B]``.
     """
-    sums = discounted_sums(rollout.rewards, rollout.starts, scaler.sums, gamma)
+    sums = discounted_sums(rollout.rewards, rollout.starts, scaler.sums, gamma, unroll=unroll)
     stats = update_stats(scaler.stats, sums.reshape(-1))
     return RewardScaler(stats=stats, sums=sums[-1]), scale_rewards(stats, rollout.rewards)
 
@@ -189,7 +253,9 @@ def make_batch(
     """
     scaler, rewards = state.reward_scaler, rollout.rewards
     if scaler is not None:
-        scaler, rewards = normalize_rewards(scaler, rollout, hparams.reward_norm_gamma)
+        scaler, rewards = normalize_rewards(
+            scaler, rollout, hparams.reward_norm_gamma, unroll=ppg.backend.unroll
+        )
     values, memories = estimate_values(ppg, state, rollout)
     advantages, value_targets = generalized_advantages(
         rewards,
@@ -199,6 +265,7 @@ def make_batch(
         rollout.truncated,
         hparams.gamma,
         hparams.gae_lambda,
+        unroll=ppg.backend.unroll,
     )
     if ppg.config.normalize_advantages == "batch":
         advantages = normalize_advantages(advantages)

@@ -92,6 +92,9 @@ class Batch(Protocol):
     def draw(self, key: chex.PRNGKey, num_envs: int) -> Any:
         """The randomness of one step, as far as it does not depend on states or actions."""
 
+    def draw_resets(self, randomness: Any) -> Any:
+        """The randomness of some steps ``[n, ...]``, with their resets computed together."""
+
     def step_batch(
         self, randomness: Any, state: Any, actions: chex.Array
     ) -> tuple[StepResult, Any, Any]:

@@ -50,6 +50,9 @@ class BatchAdapter(ConvertedSpaces):
     def draw(self, key: chex.PRNGKey, num_envs: int) -> None:
         """Nothing: the library draws by itself."""
 
+    def draw_resets(self, randomness: None) -> None:
+        """Nothing: the library begins episodes by itself."""
+
     def step_batch(
         self, randomness: None, state: Any, actions: chex.Array
     ) -> tuple[StepResult, Any, Any]:

@@ -53,6 +53,13 @@ class Parallel:
         fresh = jax.vmap(env.reset)(reset_keys) if num_envs * size < HEAVY else None
         return Randomness(step_keys, reset_keys, fresh)
 
+    def draw_resets(self, randomness: Randomness) -> Randomness:
+        """The randomness of some steps ``[n, B]``, with a reset of every environment for each."""
+        if randomness.fresh is not None:
+            return randomness
+        fresh = jax.vmap(jax.vmap(self._env.reset))(randomness.reset)
+        return randomness._replace(fresh=fresh)
+
     def step_batch(
         self, randomness: Randomness, state: Any, actions: chex.Array
     ) -> tuple[StepResult, Any, Any]:

@@ -87,6 +87,14 @@ def draw_randomness(env: AnyEnvironment | Batch, key: chex.PRNGKey, num_envs: in
     return as_batch(env).draw(key, num_envs)
 
 
+def draw_resets(env: AnyEnvironment | Batch, randomness: Any) -> Any:
+    """The randomness of some steps ``[n, ...]``, with their resets where that pays.
+
+    Resets do not depend on states, so the resets of several steps can be computed together.
+    """
+    return as_batch(env).draw_resets(randomness)
+
+
 def step_envs(
     env: AnyEnvironment | Batch,
     key: chex.PRNGKey,

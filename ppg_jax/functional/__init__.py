@@ -28,6 +28,7 @@ from ppg_jax.functional.running_stats import (
     standardize,
     update_stats,
 )
+from ppg_jax.functional.words import from_words, to_words
 
 __all__ = [
     "Categorical",
@@ -41,6 +42,7 @@ __all__ = [
     "cosine",
     "discounted_sums",
     "explained_variance",
+    "from_words",
     "generalized_advantages",
     "grid_sizes",
     "hide_from_compiler",
@@ -56,6 +58,7 @@ __all__ = [
     "scale_rewards",
     "squared_error",
     "standardize",
+    "to_words",
     "unpack_bits",
     "update_stats",
 ]

@@ -32,6 +32,10 @@ class Distribution(Protocol):
     def mode(self) -> chex.Array:
         """The most probable action, ``[..., *event]``."""
 
+    def as_stored(self) -> Self:
+        """The same distribution in the form that costs least when it is used many times."""
+        return self
+
     def log_prob(self, actions: chex.Array) -> chex.Array:
         """Log-probability (density) of actions ``[..., *event]``, summed to ``[...]``."""
 
@@ -48,10 +52,21 @@ class Categorical(Distribution):
     """One choice among A actions.
 
     Attributes:
-      log_probs: normalised log-probabilities, ``[..., A]``.
+      logits: log-probabilities, up to a constant for each batch entry, ``[..., A]``.
+      normalized: whether that constant is 0.
     """
 
-    log_probs: chex.Array
+    logits: chex.Array
+    normalized: bool = dataclasses.field(default=False, metadata={"static": True})
+
+    @property
+    def log_probs(self) -> chex.Array:
+        """Normalised log-probabilities, ``[..., A]``."""
+        return self.logits if self.normalized else jax.nn.log_softmax(self.logits)
+
+    def as_stored(self) -> "Categorical":
+        """The same distribution, normalised once for all later uses."""
+        return Categorical(self.log_probs, normalized=True)
 
     @classmethod
     def from_logits(cls, logits: chex.Array, legal: chex.Array | None = None) -> "Categorical":
@@ -64,27 +79,30 @@ class Categorical(Distribution):
         if legal is not None:
             legal = legal | ~legal.any(-1, keepdims=True)
             logits = jnp.where(legal, logits, -jnp.inf)
-        return cls(jax.nn.log_softmax(logits))
+        return cls(logits)
 
     def noise(self, key: chex.PRNGKey) -> chex.Array:
-        return jax.random.gumbel(key, self.log_probs.shape, self.log_probs.dtype)
+        return jax.random.gumbel(key, self.logits.shape, self.logits.dtype)
 
     def choose(self, noise: chex.Array) -> chex.Array:
-        return jnp.argmax(self.log_probs + noise, axis=-1).astype(jnp.int32)
+        # Normalising would not change which is largest, and costs an operation in the rollout.
+        return jnp.argmax(self.logits + noise, axis=-1).astype(jnp.int32)
 
     def mode(self) -> chex.Array:
-        return jnp.argmax(self.log_probs, axis=-1).astype(jnp.int32)
+        return jnp.argmax(self.logits, axis=-1).astype(jnp.int32)
 
     def log_prob(self, actions: chex.Array) -> chex.Array:
-        chosen = jax.nn.one_hot(actions, self.log_probs.shape[-1], dtype=jnp.bool_)
+        chosen = jax.nn.one_hot(actions, self.logits.shape[-1], dtype=jnp.bool_)
         # A sum over a mask: gathers are slow inside loops on CPU, and A is small.
         return jnp.where(chosen, self.log_probs, 0.0).sum(-1)
 
     def entropy(self) -> chex.Array:
-        return -_expectation(self.log_probs, self.log_probs)
+        log_probs = self.log_probs
+        return -_expectation(log_probs, log_probs)
 
     def kl(self, other: "Categorical") -> chex.Array:
-        return _expectation(self.log_probs, self.log_probs - other.log_probs)
+        log_probs = self.log_probs
+        return _expectation(log_probs, log_probs - other.log_probs)
 
 
 def _expectation(log_probs: chex.Array, x: chex.Array) -> chex.Array:
@@ -116,6 +134,9 @@ class MultiCategorical(Distribution):
             masks = jnp.split(legal, bounds, axis=-1)
         parts = zip(pieces, masks, strict=True)
         return cls(tuple(Categorical.from_logits(piece, mask) for piece, mask in parts))
+
+    def as_stored(self) -> "MultiCategorical":
+        return MultiCategorical(tuple(part.as_stored() for part in self.parts))
 
     def noise(self, key: chex.PRNGKey) -> tuple[chex.Array, ...]:
         keys = jax.random.split(key, len(self.parts))

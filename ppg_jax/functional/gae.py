@@ -13,6 +13,8 @@ def generalized_advantages(
     truncated: chex.Array,
     gamma: chex.Numeric,
     gae_lambda: chex.Numeric,
+    *,
+    unroll: int = 8,
 ) -> tuple[chex.Array, chex.Array]:
     """Advantages and value targets of a rollout.
 
@@ -30,6 +32,7 @@ def generalized_advantages(
       truncated: a time limit cut the episode at this step, bool ``[T, ...]``.
       gamma: discount, scalar.
       gae_lambda: lambda of the exponential average, scalar.
+      unroll: number of steps that are one iteration of the loop.
 
     Returns:
       ``(advantages, value_targets)``, both ``[T, ...]``; targets are advantages plus values.
@@ -47,6 +50,6 @@ def generalized_advantages(
         return advantage, advantage
 
     _, advantages = jax.lax.scan(
-        backward, jnp.zeros_like(values[0]), (deltas, carry_on), reverse=True, unroll=8
+        backward, jnp.zeros_like(values[0]), (deltas, carry_on), reverse=True, unroll=unroll
     )
     return advantages, advantages + values

@@ -66,7 +66,12 @@ def standardize(stats: RunningStats, x: chex.Array, clip: float = 10.0) -> chex.
 
 
 def discounted_sums(
-    rewards: chex.Array, starts: chex.Array, previous: chex.Array, gamma: chex.Numeric
+    rewards: chex.Array,
+    starts: chex.Array,
+    previous: chex.Array,
+    gamma: chex.Numeric,
+    *,
+    unroll: int = 8,
 ) -> chex.Array:
     """Forward discounted reward sums ``G_t = r_t + gamma G_{t-1}``, reset at each episode start.
 
@@ -75,6 +80,7 @@ def discounted_sums(
       starts: step t begins an episode, bool ``[T, B]``.
       previous: ``G`` after the last step of the rollout before, ``[B]``.
       gamma: discount of the sum, scalar.
+      unroll: number of steps that are one iteration of the loop.
 
     Returns:
       ``G``, ``[T, B]``.
@@ -87,7 +93,7 @@ def discounted_sums(
         total = reward + gamma * jnp.where(start, 0.0, total)
         return total, total
 
-    return jax.lax.scan(forward, previous, (rewards, starts), unroll=8)[1]
+    return jax.lax.scan(forward, previous, (rewards, starts), unroll=unroll)[1]
 
 
 def scale_rewards(stats: RunningStats, rewards: chex.Array, clip: float = 10.0) -> chex.Array:

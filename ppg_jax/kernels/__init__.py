@@ -6,6 +6,7 @@ knows nothing of networks or configurations.
 """
 
 from ppg_jax.kernels.convolution import conv_by_lax, conv_by_patches, max_pool
+from ppg_jax.kernels.flat_tree import FlatTree, Parts
 from ppg_jax.kernels.matmul import joined_products, narrow_product
 from ppg_jax.kernels.norms import global_norm
 from ppg_jax.kernels.skip_zeros import (
@@ -19,7 +20,9 @@ from ppg_jax.kernels.skip_zeros import (
 
 __all__ = [
     "MIN_COMPONENTS",
+    "FlatTree",
     "LiveComponents",
+    "Parts",
     "SortedObservations",
     "conv_by_lax",
     "conv_by_patches",
