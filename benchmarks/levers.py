@@ -7,6 +7,7 @@ run every program in turn. One seed on one device.
 """
 
 import dataclasses
+import functools
 import statistics
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -18,6 +19,8 @@ from common import Phases, changed, finish, in_turn, one_phase, options, ratio
 from report import rows_of
 
 from ppg_jax.algorithm import minibatch, policy_phase, rollout, train
+from ppg_jax.algorithm.descent import descend
+from ppg_jax.algorithm.optimizer import make_adam
 from ppg_jax.algorithm.ppg import PPG
 from ppg_jax.config.config import Config
 from ppg_jax.config.fields import ConfigError
@@ -75,6 +78,8 @@ def associative_advantages(
     truncated: Any,
     gamma: Any,
     lam: Any,
+    *,
+    unroll: int,
 ) -> Any:
     """``generalized_advantages`` by ``jax.lax.associative_scan``."""
     alive = 1.0 - terminated
@@ -90,15 +95,20 @@ def associative_advantages(
 
 def apart(ppg: PPG, hparams: Any, state: TrainState, batch: Any, key: Any) -> Any:
     """``policy_phase`` with policy and value epochs apart, each minibatch gathered twice."""
-    carry, metrics = (state.params, state.opt_states["policy"]), {}
+    metrics: dict[str, Any] = {}
     runs = (policy_phase.VALUE_EPOCHS, policy_phase.POLICY_EPOCHS)
+    rate = hparams.learning_rate
     for objective, run_key in zip(runs, jax.random.split(key), strict=True):
-        indices = policy_phase.minibatch_indices(ppg.config, run_key, ppg.config.e_pi)
-        step = policy_phase.minibatch_step(ppg, hparams, state, batch, objective)
-        carry, measured = jax.lax.scan(step, carry, indices)
+        parts = functools.partial(policy_phase.norm_parts, ppg.agent, objective)
+        (params, opt_state), measured = descend(
+            make_adam(ppg, hparams, rate, state.params, parts),
+            (state.params, state.opt_states["policy"]),
+            policy_phase.minibatch_gradient(ppg, hparams, state, batch, objective),
+            policy_phase.minibatch_indices(ppg.config, run_key, ppg.config.e_pi),
+        )
+        state = state.replace(params=params, opt_states=state.opt_states | {"policy": opt_state})
         metrics |= jax.tree.map(lambda x: x.mean(0), measured)
-    opt_states = state.opt_states | {"policy": carry[1]}
-    return state.replace(params=carry[0], opt_states=opt_states), metrics
+    return state, metrics
 
 
 def aux_minibatches(times: float) -> Callable[[Config], Undone]:

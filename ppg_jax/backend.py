@@ -34,6 +34,7 @@ class Backend:
       steps_at_once: number of a rollout's steps that are one iteration of its loop
         (``algorithm.rollout``).
       flat_updates: whether Adam runs over one vector of all parameters (``algorithm.optimizer``).
+      joins_networks: whether networks with the same layers run as one (``networks.agent``).
       known_loops: whether all loops have a number of iterations that the compiler knows. Otherwise
         the host waits for the device (``algorithm.rollout.successor_values``).
       unroll: number of steps in an iteration of loops over single numbers, such as advantages.
@@ -51,6 +52,7 @@ class Backend:
     # Accelerators
     steps_at_once: int = 1
     flat_updates: bool = False
+    joins_networks: bool = False
     known_loops: bool = False
     unroll: int = 8
     # All
@@ -71,8 +73,15 @@ CPU = Backend(
     # to 20% less time, and runs have the same speed and bits (benchmarks/compile_time.py).
     compiler_options=(("xla_backend_optimization_level", "1"),),
 )
-GPU = Backend("gpu", steps_at_once=8, flat_updates=True, known_loops=True, unroll=32)
-TPU = Backend("tpu", steps_at_once=8, flat_updates=True, known_loops=True, unroll=32)
+GPU = Backend(
+    "gpu",
+    steps_at_once=8,
+    flat_updates=True,
+    joins_networks=True,
+    known_loops=True,
+    unroll=32,
+)
+TPU = dataclasses.replace(GPU, platform="tpu")
 
 _BY_PLATFORM = {"cpu": CPU, "gpu": GPU, "cuda": GPU, "rocm": GPU, "tpu": TPU}
 

@@ -23,8 +23,10 @@ def to_words(tree: Any, lead: int) -> tuple[chex.Array, list[chex.Array]]:
       The small leaves, a word for each element, uint32 ``[*first, W]``; and the large leaves.
     """
     leaves = jax.tree.leaves(tree)
+    none = jnp.zeros((*leaves[0].shape[:lead], 0), jnp.uint32)
     small = [_as_words(x, lead) for x in leaves if _is_small(x, lead)]
-    return jnp.concatenate(small, axis=-1), [x for x in leaves if not _is_small(x, lead)]
+    words = jnp.concatenate([none, *small], axis=-1)
+    return words, [x for x in leaves if not _is_small(x, lead)]
 
 
 def from_words(stored: tuple[chex.Array, list[chex.Array]], like: Any, lead: int) -> Any:
@@ -38,7 +40,7 @@ def from_words(stored: tuple[chex.Array, list[chex.Array]], like: Any, lead: int
     words, large = stored
     leaves, tree = jax.tree.flatten(like)
     sizes = [math.prod(leaf.shape[1:]) for leaf in leaves if _is_small(leaf, 1)]
-    small = iter(jnp.split(words, np.cumsum(sizes)[:-1], axis=-1))
+    small = iter(jnp.split(words, np.cumsum([0, *sizes])[1:-1], axis=-1))
     rest = iter(large)
     first = words.shape[:lead]
     made = [_from_words(next(small), x, first) if _is_small(x, 1) else next(rest) for x in leaves]

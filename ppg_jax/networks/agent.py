@@ -182,32 +182,84 @@ class Agent:
             # Raw: in its own order, whatever the order of stored observations is.
             network = network.replace(obs_order=None)
         legal = legal_actions(self.action, inputs.obs)
-        beside = previous_step(self.action, inputs.recalled)
         outputs: dict[str, Any] = {}
-        states: dict[str, Any] = {}
         running = {
             name: heads
             for name, one in self._networks.items()
             if (heads := tuple(head for head in one.heads if head in how.heads))
         }
-        seen = self._seen(network, inputs.obs, list(running))
-        products = self._first_products(network, seen, beside)
+        legal = legal if legal is None else legal[how.burn_in :]
+        summaries, states = self._summaries(network, inputs, memory, list(running), how)
         for name, heads in running.items():
             variables = {"params": network.params[name]}
-            apply = functools.partial(self._networks[name].apply, variables)
-            remember: Any = functools.partial(apply, method="remember")
-            summaries, states[name] = unroll_memory(
-                remember,
-                apply(seen[name], beside, products[name], method="encode"),
-                inputs.starts,
-                memory[name],
-                burn_in=how.burn_in,
-                bptt_steps=how.bptt_steps,
-            )
-            now_legal = legal if legal is None else legal[how.burn_in :]
-            given: Any = apply(summaries, heads, now_legal, how.detach_value, method="decide")
+            apply = functools.partial(self._networks[name].apply, variables, method="decide")
+            given: Any = apply(summaries[name], heads, legal, how.detach_value)
             outputs |= given
         return AgentOutput(outputs.get(POLICY), outputs.get(VALUE), outputs.get(AUX_VALUE), states)
+
+    def _summaries(
+        self,
+        network: NetworkState,
+        inputs: Inputs,
+        memory: dict[str, Any],
+        names: list[str],
+        how: Unroll,
+    ) -> tuple[dict[str, chex.Array], dict[str, Any]]:
+        """What the heads of some networks read, ``[T, B, F]``, and the states of their memories."""
+        beside = previous_step(self.action, inputs.recalled)
+        seen = self._seen(network, inputs.obs, names)
+        one = functools.partial(self._summary, beside=beside, starts=inputs.starts, how=how)
+        if self._alike(names):
+            params, states = (
+                jax.tree.map(lambda *x: jnp.stack(x), *(tree[name] for name in names))
+                for tree in (_without_heads(network.params), memory)
+            )
+            same = functools.partial(one, self._networks[names[0]], seen=seen[names[0]], product={})
+            both = jax.vmap(lambda p, s: same(params=p, state=s))(params, states)
+            made = {n: jax.tree.map(lambda x, i=i: x[i], both) for i, n in enumerate(names)}
+        else:
+            products = self._first_products(network, seen, beside)
+            made = {
+                name: one(
+                    self._networks[name],
+                    params=network.params[name],
+                    state=memory[name],
+                    seen=seen[name],
+                    product=products[name],
+                )
+                for name in names
+            }
+        return {n: made[n][0] for n in names}, {n: made[n][1] for n in names}
+
+    def _alike(self, names: list[str]) -> bool:
+        """Whether networks are to run as one, vmapped over their parameters.
+
+        That halves the number of operations, if they have the same layers and read the same. Not
+        with convolutions: these would become grouped convolutions, which are slow.
+        """
+        joins = self.backend.joins_networks and self.network.encoder == "mlp"
+        return joins and len(names) > 1 and self.observation.value is None
+
+    def _summary(
+        self,
+        module: Network,
+        *,
+        params: Any,
+        state: Any,
+        seen: chex.Array,
+        product: dict[str, chex.Array],
+        beside: chex.Array | None,
+        starts: chex.Array,
+        how: Unroll,
+    ) -> tuple[chex.Array, Any]:
+        """Encoder and memory of one network, as ``unroll_memory`` returns it."""
+        apply = functools.partial(module.apply, {"params": params})
+        remember: Any = functools.partial(apply, method="remember")
+        features = apply(seen, beside, product, method="encode")
+        unrolled: tuple[chex.Array, Any] = unroll_memory(
+            remember, features, starts, state, burn_in=how.burn_in, bptt_steps=how.bptt_steps
+        )
+        return unrolled
 
     def _seen(self, network: NetworkState, obs: Any, names: list[str]) -> dict[str, chex.Array]:
         """What the encoders of some networks read; the same array where they read the same."""
@@ -323,6 +375,12 @@ class Agent:
             return {POLICY_NET: tree[POLICY_NET]}, {VALUE_NET: tree[VALUE_NET]}
         rest = {k: v for k, v in tree[POLICY_NET].items() if k != VALUE}
         return {POLICY_NET: rest}, {POLICY_NET: {VALUE: tree[POLICY_NET][VALUE]}}
+
+
+def _without_heads(params: dict[str, Any]) -> dict[str, Any]:
+    """The parameters of encoders and memories, by the name of the network."""
+    parts = ("encoder", "memory")
+    return {name: {k: net[k] for k in parts if k in net} for name, net in params.items()}
 
 
 def make_agent(

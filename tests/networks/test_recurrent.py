@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from ppg_jax.algorithm.aux_phase import aux_phase
-from ppg_jax.algorithm.optimizer import apply_gradients
+from ppg_jax.algorithm.optimizer import TreeAdam
 from ppg_jax.algorithm.policy_phase import policy_phase
 from ppg_jax.algorithm.ppg import build
 from ppg_jax.algorithm.rollout import collect, make_batch
@@ -92,7 +92,8 @@ class Oracle:
             value = h.value_coef * losses.squared_error(out.values, targets)
             return surrogate - h.entropy_coef * entropy + value
 
-        return apply_gradients(h, h.learning_rate, params, opt_state, jax.grad(loss)(params))
+        adam = TreeAdam(h, h.learning_rate, lambda _: {})
+        return adam.step((params, opt_state), jax.grad(loss)(params))[0]
 
     def aux_steps(self, params, opt_state, rollouts, targets):
         h = self.config.hparams
@@ -112,7 +113,8 @@ class Oracle:
 
         for _ in range(self.config.e_aux):
             grads = jax.grad(loss)(params)
-            params, opt_state = apply_gradients(h, h.aux_learning_rate, params, opt_state, grads)
+            adam = TreeAdam(h, h.aux_learning_rate, lambda _: {})
+            params, opt_state = adam.step((params, opt_state), grads)[0]
         return params
 
 
