@@ -15,9 +15,9 @@ from typing import Any
 import jax
 
 from ppg_jax.algorithm import build, stored_shapes
-from ppg_jax.backend import Backend
+from ppg_jax.backend import Backend, backend_for
 from ppg_jax.config import Config, ConfigError
-from ppg_jax.execution.layout import Layout, layouts_here
+from ppg_jax.execution.layout import Layout, layouts_here, possible_layouts
 from ppg_jax.execution.memory import (
     REMEDY,
     TooLargeError,
@@ -103,6 +103,30 @@ def plan_training(
     def needed(config: Config, layout: Layout) -> float:
         note(f"compiling {layout.chunk_size} together, to see if they fit into {readable(limit)}")
         return needed_bytes(config, layout, training)
+
+    plan = first_that_fits(configs, layouts, skipping(needed, limit), limit)
+    return dataclasses.replace(plan, seconds=time.perf_counter() - began)
+
+
+def plan_for(config: Config, replicas: int, device: Any, limit: int) -> Plan:
+    """What ``plan_training`` would choose on a machine with one device, which need not be here.
+
+    Args:
+      config: configuration to train.
+      replicas: number of replicas.
+      device: device to compile for, such as one of ``jax.experimental.topologies``.
+      limit: bytes of the device that may be used.
+
+    Raises:
+      ConfigError: not even one replica fits.
+    """
+    began, backend = time.perf_counter(), backend_for(device.platform)
+    config, training = config.replace(devices=1), Training(replicas)
+    layouts = possible_layouts(config, replicas, backend=backend)
+    configs = _possible(storages(config), backend)
+
+    def needed(config: Config, layout: Layout) -> float:
+        return needed_bytes(config, layout, training, device)
 
     plan = first_that_fits(configs, layouts, skipping(needed, limit), limit)
     return dataclasses.replace(plan, seconds=time.perf_counter() - began)
