@@ -19,13 +19,14 @@ from ppg_jax.backend import Backend, backend_for
 from ppg_jax.config import Config, ConfigError
 from ppg_jax.execution.layout import Layout, layouts_here, possible_layouts
 from ppg_jax.execution.memory import (
-    REMEDY,
     TooLargeError,
     free_bytes,
     machine_bytes,
     readable,
+    remedy,
     tree_bytes,
     used_bytes,
+    what_runs,
 )
 from ppg_jax.execution.segments import Pace, compile_all, largest_program
 
@@ -246,8 +247,8 @@ def _by_shapes(configs: Sequence[Config], layout: Layout) -> Config:
 
 def _nothing_fits(layout: Layout, least: float, limit: int) -> ConfigError:
     """The error if even the smallest layout does not fit."""
-    needs = "more memory than the device has" if math.isinf(least) else readable(least)
+    needs = "more memory than a device has" if math.isinf(least) else readable(least)
     return ConfigError(
-        f"memory: {layout.chunk_size} replica at a time, {layout.replicas} in all, needs {needs}, "
-        f"and {readable(limit)} can be used on a device; use {REMEDY}"
+        f"memory: {what_runs(layout)} need {needs}; {readable(limit)} can be used; use "
+        f"{remedy(layout)}"
     )

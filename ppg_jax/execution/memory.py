@@ -11,10 +11,6 @@ from ppg_jax.execution.layout import Layout
 
 MARGIN = 0.05
 """Part of a device's free memory that is left free: allocators cannot use every gap."""
-REMEDY = (
-    "fewer num_envs or num_steps, a smaller n_pi, aux_storage packed or replay, or "
-    "observation_dtype bool or uint8 if the observations allow it"
-)
 
 
 def free_bytes(layout: Layout) -> int | None:
@@ -82,11 +78,21 @@ def too_large(layout: Layout, reason: str) -> TooLargeError:
       layout: layout that does not fit.
       reason: why; of several lines only the first is shown.
     """
-    together = layout.chunk_size * (layout.workers if layout.by_threads else 1)
-    smaller = "a smaller chunk_size or strategy auto, or " if together > 1 else ""
     why = reason.strip().splitlines()[0][:200]
-    return TooLargeError(
-        f"memory: {layout.replicas} replicas by {layout} do not fit ({why}); use {smaller}{REMEDY}"
+    return TooLargeError(f"memory: {what_runs(layout)} do not fit ({why}); use {remedy(layout)}")
+
+
+def what_runs(layout: Layout) -> str:
+    """A layout in words."""
+    return f"{layout.replicas} replica{'s' * (layout.replicas > 1)} by {layout}"
+
+
+def remedy(layout: Layout) -> str:
+    """What needs less memory than a layout that does not fit."""
+    fewer = "strategy auto or a smaller chunk_size, " if layout.chunk_size > 1 else ""
+    return (
+        f"{fewer}fewer num_envs or num_steps, a smaller n_pi, aux_storage packed or replay, or "
+        "observation_dtype bool or uint8 if the observations allow it"
     )
 
 

@@ -43,7 +43,12 @@ class StartingPoint:
     @property
     def phases(self) -> int:
         """Number of phases before this point."""
-        return self.start.phases if self.start else 0
+        return self.done or 0
+
+    @property
+    def done(self) -> int | None:
+        """Number of phases before this point; None: the run starts from the beginning."""
+        return self.start.phases if self.start else None
 
 
 def changed_config(before: Config, changes: dict[str, Any]) -> Config:
@@ -224,11 +229,8 @@ def resume(
         point = starting_point(config, folder, checkpoints)
         for line in point.notes:
             display.note(line)
-        training = Training(
-            config.seeds,
-            done=point.phases if point.start else None,
-            pace=pace_of(options, evaluate_every, True),
-        )
+        pace = pace_of(options, evaluate_every, True)
+        training = Training(config.seeds, done=point.done, pace=pace)
         plan = laid_out(plan_training(config, training, display.note))
         config, layout = plan.config, plan.layout
         evaluator = evaluation.evaluator(config, layout, folder, point.phases)

@@ -87,13 +87,14 @@ def run(
         stack.enter_context(kept_programs(cache))
         if folder is not None:
             check_new(folder)
-        display = stack.enter_context(make_display(shown, config))
+        display = make_display(shown, config)
         plan = laid_out(plan_training(config, training, display.note))
         config, layout = plan.config, plan.layout
         checkpoints = None
         if folder is not None:
             stack.enter_context(new_folder(folder, config))
             checkpoints = Checkpoints(folder, options.keep)
+        stack.enter_context(display)
         evaluator = evaluation.evaluator(config, layout, folder, 0)
         recorder = Recorder(
             config, display, folder=folder, loggers=log, options=options, checkpoints=checkpoints,

@@ -10,7 +10,16 @@ import jax
 
 from ppg_jax.algorithm import build
 from ppg_jax.config import Config, with_environment
-from ppg_jax.execution import Layout, Plan, Segment, Start, gather, shard, train_segments
+from ppg_jax.execution import (
+    Layout,
+    Plan,
+    Segment,
+    Start,
+    gather,
+    shard,
+    train_segments,
+    use_all_cores,
+)
 from ppg_jax.report import first_bad_iteration
 from ppg_jax.runs.checkpoints import save_parameters
 from ppg_jax.runs.evaluator import EvaluationOptions
@@ -40,11 +49,13 @@ def check_options(
 def resolve(config: Config) -> Config:
     """The configuration with its networks' ``auto`` and defaults replaced by their values here.
 
-    The fields that say how the replicas run are left to ``laid_out``.
+    The fields that say how the replicas run are left to ``laid_out``. This also makes CPU cores
+    JAX devices, which must come before JAX's first computation.
 
     Raises:
       ConfigError: the environment or the networks cannot be made.
     """
+    use_all_cores()
     ppg = build(config)
     env, agent = ppg.env, ppg.agent
     are_categories = env.observation.categories is not None

@@ -188,12 +188,13 @@ def sweep(
         stack.enter_context(kept_programs(cache))
         if folder is not None:
             check_new(folder)
-        display = stack.enter_context(make_display(shown, config))
+        display = make_display(shown, config)
         training = Training(replicas, shared=False)
         plan = laid_out(plan_training(config, training, display.note))
         config, layout = plan.config, plan.layout
         if folder is not None:
             stack.enter_context(_new_folder(folder, config, settings))
+        stack.enter_context(display)
         display.note(
             f"{config.env_name}: {len(settings)} settings x {config.seeds} seeds by {layout}; "
             "compiling"

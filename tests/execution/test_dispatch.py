@@ -195,18 +195,17 @@ def test_threads_do_not_depend_on_when_jax_began(monkeypatch):
 @pytest.mark.parametrize(
     ("replicas", "devices", "expected"),
     [
-        (1, 1, Layout("vmap", 1, 1, 1)),
-        (128, 1, Layout("vmap", 1, 128, 128)),
-        (129, 1, Layout("chunk", 1, 65, 129)),
-        (1024, 8, Layout("vmap", 8, 128, 1024)),
-        (9, 8, Layout("vmap", 5, 2, 9)),  # three devices fewer take no longer
-        (3, 8, Layout("vmap", 3, 1, 3)),
+        (1, 1, Layout("vmap", 1, 1, 1, backend=GPU)),
+        (128, 1, Layout("vmap", 1, 128, 128, backend=GPU)),
+        (129, 1, Layout("chunk", 1, 65, 129, backend=GPU)),
+        (1024, 8, Layout("vmap", 8, 128, 1024, backend=GPU)),
+        (9, 8, Layout("vmap", 5, 2, 9, backend=GPU)),  # three devices fewer take no longer
+        (3, 8, Layout("vmap", 3, 1, 3, backend=GPU)),
     ],
 )
 def test_choice_on_an_accelerator(replicas, devices, expected, monkeypatch):
-    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
     monkeypatch.setattr(jax, "local_device_count", lambda: devices)
-    assert layout_for(replicas) == expected
+    assert choose_layout(Config(seeds=replicas), replicas, backend=GPU) == expected
 
 
 @pytest.mark.parametrize(
