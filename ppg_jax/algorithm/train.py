@@ -74,9 +74,7 @@ def iteration_keys(key: chex.PRNGKey, iteration: chex.Array) -> chex.PRNGKey:
 
 
 @traced_in_32_bits
-def stored_shapes(
-    config: Config, *, backend: Backend | None = None
-) -> tuple[TrainState, AuxBuffer | None]:
+def stored_shapes(config: Config, *, backend: Backend | None = None) -> tuple[TrainState, Any]:
     """Shapes of what a training must hold in memory. Nothing is computed.
 
     Args:
@@ -93,7 +91,7 @@ def stored_shapes(
     key = jax.eval_shape(lambda: jax.random.key(0))
     state = jax.eval_shape(lambda key: init(config, key, backend=backend), key)
 
-    def buffer(hparams: Hyperparams, state: TrainState) -> AuxBuffer | None:
+    def buffer(hparams: Hyperparams, state: TrainState) -> Any:
         return iterations(ppg, hparams, state, config.n_pi, keep=True)[2]
 
     scalars = jax.tree.map(jnp.float32, config.hparams)

@@ -9,7 +9,7 @@ import dataclasses
 import functools
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -69,7 +69,10 @@ much more than a device has."""
 
 
 def storages(config: Config) -> tuple[Config, ...]:
-    """The configurations among which memory decides, the preferred one first."""
+    """The configurations among which memory decides, the preferred one first.
+
+    They differ in how the auxiliary data are stored.
+    """
     return (config,)
 
 
@@ -92,9 +95,9 @@ def plan_training(
     """
     began = time.perf_counter()
     layouts = layouts_here(config, training.replicas)
-    configs = _possible(storages(config), layouts[0].backend)
+    configs = storages(config)
     if len(configs) == len(layouts) == 1:
-        return Plan(config, layouts[0])
+        return Plan(configs[0], layouts[0])
     if layouts[0].backend.threads:
         return Plan(_by_shapes(configs, layouts[0]), layouts[0])
     limit = free_bytes(layouts[0])
@@ -124,12 +127,11 @@ def plan_for(config: Config, replicas: int, device: Any, limit: int) -> Plan:
     began, backend = time.perf_counter(), backend_for(device.platform)
     config, training = config.replace(devices=1), Training(replicas)
     layouts = possible_layouts(config, replicas, backend=backend)
-    configs = _possible(storages(config), backend)
 
     def needed(config: Config, layout: Layout) -> float:
         return needed_bytes(config, layout, training, device)
 
-    plan = first_that_fits(configs, layouts, skipping(needed, limit), limit)
+    plan = first_that_fits(storages(config), layouts, skipping(needed, limit), limit)
     return dataclasses.replace(plan, seconds=time.perf_counter() - began)
 
 
@@ -142,7 +144,8 @@ def first_that_fits(
     fits with the largest layout is taken. If there is none, the one that fits with the largest.
 
     Args:
-      configs: configurations, the preferred one first.
+      configs: configurations, the preferred one first. Those that do not suit the environment are
+        left out.
       layouts: layouts, the largest first.
       needed: what a configuration and a layout need.
       limit: bytes of a device that may be used.
@@ -152,7 +155,7 @@ def first_that_fits(
     """
     best: Plan | None = None
     least = math.inf
-    for config in configs:
+    for config in _possible(configs, layouts[0].backend):
         for layout in layouts:
             if best is not None and layout.chunk_size <= best.layout.chunk_size:
                 break
@@ -215,9 +218,8 @@ def replica_bytes(config: Config, backend: Backend) -> tuple[int, int]:
     return tree_bytes(state), tree_bytes(stored)
 
 
-def _possible(configs: Sequence[Config], backend: Backend) -> list[Config]:
-    """The configurations that suit the environment. What is wrong with all of them is raised."""
-    possible = []
+def _possible(configs: Sequence[Config], backend: Backend) -> Iterator[Config]:
+    """The configurations that suit the environment; what is wrong with the first is raised."""
     for config in configs:
         try:
             build(config, backend)
@@ -225,8 +227,7 @@ def _possible(configs: Sequence[Config], backend: Backend) -> list[Config]:
             if config is configs[0]:
                 raise
         else:
-            possible.append(config)
-    return possible
+            yield config
 
 
 def _by_shapes(configs: Sequence[Config], layout: Layout) -> Config:
@@ -235,14 +236,16 @@ def _by_shapes(configs: Sequence[Config], layout: Layout) -> Config:
     If there is none, the one with the least data.
     """
     memory = machine_bytes()
-    together = layout.batch_size * layout.workers
-
-    def stored(config: Config) -> int:
-        return replica_bytes(config, layout.backend)[1] * together
-
     if memory is None or len(configs) == 1:
         return configs[0]
-    return next((c for c in configs if stored(c) <= memory // 2), min(configs, key=stored))
+    best, least = configs[0], math.inf
+    for config in _possible(configs, layout.backend):
+        size = replica_bytes(config, layout.backend)[1] * layout.batch_size * layout.workers
+        if size < least:
+            best, least = config, size
+        if size <= memory // 2:
+            break
+    return best
 
 
 def _nothing_fits(layout: Layout, least: float, limit: int) -> ConfigError:

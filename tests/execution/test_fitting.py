@@ -253,9 +253,12 @@ def test_storages_that_do_not_suit_the_environment_are_left_out(monkeypatch):
             raise ConfigError("aux_storage: no")
 
     monkeypatch.setattr(fitting, "build", build)
-    assert fitting._possible([FULL, PACKED, REPLAY], GPU) == [FULL, REPLAY]
+    needed, asked = table({FULL: 10, REPLAY: 1})
+    plan = first_that_fits([FULL, PACKED, REPLAY], layouts(), needed, 16 * MIB)
+    assert (plan.config, plan.layout.chunk_size) == (REPLAY, 16)
+    assert len(asked) == 6
     with pytest.raises(ConfigError, match="no"):
-        fitting._possible([PACKED, FULL], GPU)
+        first_that_fits([PACKED, FULL], layouts(), needed, 16 * MIB)
 
 
 @pytest.mark.parametrize(("devices", "shared"), list(itertools.product([1, 2], [True, False])))
