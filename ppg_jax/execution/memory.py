@@ -50,7 +50,8 @@ def used_bytes(compiled: Any, layout: Layout) -> int:
     stats = compiled.memory_analysis()
     if stats is None:
         return 0
-    # Not peak_memory_in_bytes: jax 0.9 lacks it, or it leaves out parts.
+    # All that is allocated. ``peak_memory_in_bytes`` would be less, but on some backends it leaves
+    # out most of the temporaries. On TPU the temporaries include on-chip memory: some MiB too many.
     batch = stats.argument_size_in_bytes + stats.output_size_in_bytes - stats.alias_size_in_bytes
     inside = stats.temp_size_in_bytes + stats.generated_code_size_in_bytes
     return int(batch * layout.num_batches + inside)
