@@ -71,8 +71,9 @@ def check_new(folder: Path) -> None:
     Raises:
       ConfigError: the folder is not empty.
     """
-    if folder.is_dir() and not _is_empty(folder):
-        raise _not_empty(folder)
+    with contextlib.suppress(OSError):  # ``new_folder`` says what is wrong
+        if folder.is_dir() and not _is_empty(folder):
+            raise _not_empty(folder)
 
 
 def _is_empty(folder: Path) -> bool:
