@@ -8,7 +8,7 @@ from ppg_jax.algorithm.checks import check_key, traced_in_32_bits
 from ppg_jax.algorithm.initial_state import init, restart_envs
 from ppg_jax.algorithm.metrics import metric_names
 from ppg_jax.algorithm.ppg import PPG, build
-from ppg_jax.algorithm.train import make_train, train_phases, train_tail
+from ppg_jax.algorithm.train import make_train, stored_shapes, train_phases, train_tail
 
 __all__ = [
     "PPG",
@@ -18,6 +18,7 @@ __all__ = [
     "make_train",
     "metric_names",
     "restart_envs",
+    "stored_shapes",
     "traced_in_32_bits",
     "train_phases",
     "train_tail",

@@ -74,6 +74,31 @@ def iteration_keys(key: chex.PRNGKey, iteration: chex.Array) -> chex.PRNGKey:
 
 
 @traced_in_32_bits
+def stored_shapes(config: Config, *, backend: Backend | None = None) -> tuple[TrainState, Any]:
+    """Shapes of what a training must hold in memory. Nothing is computed.
+
+    Args:
+      config: what to train.
+      backend: how the program is built; None: as for the device that JAX computes on.
+
+    Returns:
+      The training state, and the auxiliary phase's data; None if there is no auxiliary phase.
+
+    Raises:
+      ConfigError: the environment or the networks cannot be made.
+    """
+    ppg, keep = build(config, backend), config.e_aux > 0 and config.num_phases > 0
+    key = jax.eval_shape(lambda: jax.random.key(0))
+    state = jax.eval_shape(lambda key: init(config, key, backend=backend), key)
+
+    def buffer(hparams: Hyperparams, state: TrainState) -> Any:
+        return iterations(ppg, hparams, state, config.n_pi, keep=True)[2]
+
+    scalars = jax.tree.map(jnp.float32, config.hparams)
+    return state, jax.eval_shape(buffer, scalars, state) if keep else None
+
+
+@traced_in_32_bits
 def train_phases(
     config: Config,
     hparams: Hyperparams,

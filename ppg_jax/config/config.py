@@ -118,12 +118,12 @@ class Config:
         "auto",
         description="How one program runs the seeds. vmap: all together; map: one after another; "
         "chunk: groups of chunk_size, one group after another; auto: map on CPU, elsewhere vmap, "
-        "or chunk for many seeds.",
+        "or chunk for more than 128 seeds or more than fit into memory.",
     )
     chunk_size: Annotated[Count, Field(ge=1)] | None = Field(
         None,
         description="Seeds that run together on a device with strategy chunk; default at most 128, "
-        "and no more than fit into its memory.",
+        "and no more than fit into its memory, as the compiled program and the device say.",
     )
     devices: Annotated[Count, Field(ge=1)] | None = Field(
         None,

@@ -18,7 +18,8 @@ from ppg_jax.execution.evaluation import (
     evaluation_program,
     recording_program,
 )
-from ppg_jax.execution.layout import Layout, by_threads, lay_out, use_all_cores
+from ppg_jax.execution.fitting import Plan, Training, plan_training
+from ppg_jax.execution.layout import Layout, lay_out, use_all_cores
 from ppg_jax.execution.segments import Pace, Segment, Start, train_segments
 
 __all__ = [
@@ -27,12 +28,13 @@ __all__ = [
     "MOST_STEPS",
     "Layout",
     "Pace",
+    "Plan",
     "Played",
     "Segment",
     "Start",
     "Step",
+    "Training",
     "act",
-    "by_threads",
     "check_seed",
     "evaluate",
     "evaluate_seeds",
@@ -42,6 +44,7 @@ __all__ = [
     "initial_memory",
     "kept_programs",
     "lay_out",
+    "plan_training",
     "recording_program",
     "run_batches",
     "shard",

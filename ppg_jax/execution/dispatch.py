@@ -25,6 +25,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from ppg_jax.envs import outside_error
 from ppg_jax.execution.layout import Layout
+from ppg_jax.execution.memory import out_of_memory, too_large
 
 AXIS = "seed"
 
@@ -106,7 +107,7 @@ def run_batches(
                 batch = left.pop()  # atomic: no two threads get the same batch
             except IndexError:
                 return
-            with _explained():
+            with explained(layout):
                 done[batch] = jax.block_until_ready(program(firsts[batch], batches[batch]))
 
     pool = ThreadPoolExecutor(layout.workers)
@@ -121,19 +122,21 @@ def run_batches(
 
 
 @contextlib.contextmanager
-def _explained() -> Iterator[None]:
-    """Turns errors of a compiled program into errors with a remedy.
+def explained(layout: Layout) -> Iterator[None]:
+    """Turns errors of compiling or running a program into errors with a remedy.
 
     With JAX_DEBUG_NANS, JAX runs a jitted function again operation by operation to find the place.
     For a compiled program it only reports that there was a NaN.
 
     Raises:
       FloatingPointError: a program produced NaN or infinity, and JAX checks for it.
-      ConfigError: environments outside of the program failed.
+      ConfigError: memory does not suffice, or environments outside of the program failed.
     """
     try:
         yield
     except Exception as error:
+        if out_of_memory(error):
+            raise too_large(layout, str(error)) from None
         if (problem := outside_error(error)) is not None:
             raise problem from None
         if type(error).__name__ != "InternalFloatingPointError":
@@ -174,9 +177,12 @@ def repeat(tree: Any, layout: Layout) -> list[Any]:
     return [tree if sharding is None else jax.device_put(tree, sharding)] * layout.num_batches
 
 
-def placed(tree: Any, layout: Layout) -> Any:
-    """Shapes, dtypes and shardings of a program's result, leaves ``[layout.batch_size, ...]``."""
-    sharding = _sharding(layout, PartitionSpec(AXIS))
+def placed(tree: Any, layout: Layout, *, same: bool = False) -> Any:
+    """Shapes, dtypes and shardings of a program's result, leaves ``[layout.batch_size, ...]``.
+
+    With ``same``, all devices have the same values, as by ``repeat``.
+    """
+    sharding = _sharding(layout, PartitionSpec() if same else PartitionSpec(AXIS))
     return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), tree)
 
 

@@ -20,7 +20,7 @@ from ppg_jax.envs import (
     shown_states,
     step_envs,
 )
-from ppg_jax.execution.dispatch import gather, over_replicas, run_batches, shard
+from ppg_jax.execution.dispatch import explained, gather, over_replicas, run_batches, shard
 from ppg_jax.execution.layout import Layout
 from ppg_jax.execution.program_cache import kept
 from ppg_jax.functional import RunningStats
@@ -254,7 +254,8 @@ def evaluate_seeds(
     keys = jax.random.split(jax.random.key(seed), config.seeds)
     mapped = _task_evaluation_program(config, layout, num_episodes, greedy, max_steps)
     batches = shard((params, obs_stats, keys), layout)
-    program = mapped.lower(None, batches[0]).compile()
+    with explained(layout):
+        program = mapped.lower(None, batches[0]).compile()
     played = gather(run_batches(program, [None] * layout.num_batches, batches, layout), layout)
     played = jax.tree.map(np.asarray, played)
     return played._replace(measures=dict(played.measures))

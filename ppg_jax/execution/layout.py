@@ -7,7 +7,6 @@ import os
 from typing import Literal
 
 import jax
-import jax.numpy as jnp
 
 from ppg_jax.algorithm import build
 from ppg_jax.backend import Backend, this_backend
@@ -16,6 +15,7 @@ from ppg_jax.envs import live_outside
 
 VMAP_LIMIT = 128
 """Largest number of replicas that ``auto`` vmaps on an accelerator; more run in chunks."""
+Strategy = Literal["auto", "vmap", "map", "chunk"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,6 +41,11 @@ class Layout:
     backend: Backend = dataclasses.field(default_factory=this_backend)
 
     @property
+    def by_threads(self) -> bool:
+        """Whether threads share the replicas, instead of JAX devices."""
+        return _by_threads(self.backend, self.strategy)
+
+    @property
     def batch_size(self) -> int:
         """Number of replicas that one call runs, on all devices together."""
         return self.chunk_size * self.devices
@@ -57,17 +62,33 @@ class Layout:
         return how + (f" on {self.devices} devices" if self.devices > 1 else "")
 
 
-def by_threads(config: Config) -> bool:
+def _by_threads(backend: Backend, strategy: Strategy) -> bool:
     """Whether threads share the replicas, instead of JAX devices.
 
     This is so on CPU, where JAX computes on all cores however many devices it counts. But ``vmap``
     is a single call, which only devices can share.
     """
-    return this_backend().threads and config.strategy != "vmap"
+    return backend.threads and strategy != "vmap"
 
 
-def choose_layout(config: Config, replicas: int, cores: int | None = None) -> Layout:
-    """Chooses the layout of a number of replicas on this machine.
+def choose_layout(
+    config: Config, replicas: int, cores: int | None = None, backend: Backend | None = None
+) -> Layout:
+    """The layout of a number of replicas on this machine, if memory does not matter.
+
+    It is the first of ``possible_layouts``.
+    """
+    return possible_layouts(config, replicas, cores, backend)[0]
+
+
+def possible_layouts(
+    config: Config, replicas: int, cores: int | None = None, backend: Backend | None = None
+) -> tuple[Layout, ...]:
+    """The layouts that the configuration allows, the preferred one first.
+
+    There is only one, unless the configuration leaves the number of replicas that run together on
+    an accelerator open. Then each layout runs half as many together as the one before it, down to
+    one. ``fitting.plan_training`` takes the first one that fits into memory.
 
     If the configuration sets no strategy, it is chosen like this:
 
@@ -76,73 +97,75 @@ def choose_layout(config: Config, replicas: int, cores: int | None = None) -> La
       the program as there are cores. Only ``vmap`` is spread over JAX's devices.
     - If the environments live outside of the program, ``map`` everywhere.
     - Elsewhere ``vmap``, on as many devices as shorten the run, because small networks leave most
-      of an accelerator idle. If a device would get more than ``VMAP_LIMIT`` replicas, or more than
-      may fit into its memory, ``chunk``.
+      of an accelerator idle. If a device gets more than ``VMAP_LIMIT`` replicas, or more than fit
+      into its memory, ``chunk``.
 
     Args:
       config: configuration to train.
       replicas: number of replicas.
       cores: number of CPU cores; default: the number of JAX devices.
+      backend: how the programs are built; None: as for the device that JAX computes on.
 
     Raises:
       ConfigError: the environment of ``config`` cannot be made, or cannot be vmapped.
     """
-    strategy = config.strategy
-    if strategy == "auto" and this_backend().threads:
-        strategy = "map"
-    elif strategy == "auto" and config.chunk_size:
-        strategy = "chunk"
-    if live_outside(build(config).env):
-        strategy = _one_by_one(config)
+    backend = backend or this_backend()
+    strategy = _strategy(config, backend)
     devices = workers = 1
-    if by_threads(config):
+    if _by_threads(backend, strategy):
         workers = min(config.devices or cores or jax.local_device_count(), replicas)
     else:
         devices = min(config.devices or jax.local_device_count(), replicas)
         if config.devices is None:  # nine replicas take as long on eight devices as on five
             devices = math.ceil(replicas / math.ceil(replicas / devices))
     share = math.ceil(replicas / devices / workers)
-    together = _most_together(config) if strategy in ("auto", "chunk") else 1
-    if strategy == "auto":
-        strategy = "vmap" if share <= together else "chunk"
-    size = {"map": 1, "vmap": share, "chunk": min(config.chunk_size or together, share)}[strategy]
-    if strategy == "chunk":  # make chunks as equal as possible
-        size = math.ceil(share / math.ceil(share / size))
-    layout = Layout(strategy, devices, size, replicas, workers)
-    return dataclasses.replace(layout, workers=min(workers, layout.num_batches))
+
+    def layout(size: int) -> Layout:
+        whole: Literal["vmap", "chunk"] = "vmap" if size == share else "chunk"
+        named = whole if strategy == "auto" else strategy
+        found = Layout(named, devices, size, replicas, workers, backend)
+        return dataclasses.replace(found, workers=min(workers, found.num_batches))
+
+    return tuple(layout(size) for size in _sizes(strategy, share, config.chunk_size))
 
 
-def _one_by_one(config: Config) -> Literal["map"]:
-    """The strategy for environments outside of the program, which cannot be vmapped.
+def _strategy(config: Config, backend: Backend) -> Strategy:
+    """The strategy; ``auto`` if it depends on the number of replicas that fit into memory.
 
     Raises:
-      ConfigError: the configuration has another strategy.
+      ConfigError: the environments live outside of the program and cannot be vmapped.
     """
-    if config.strategy not in ("auto", "map"):
-        raise ConfigError(
-            f"strategy: {config.strategy} is invalid, because the environments of "
-            f"{config.env_name} live outside of the program and cannot be vmapped; use map"
-        )
-    return "map"
+    if live_outside(build(config, backend).env):
+        if config.strategy not in ("auto", "map"):
+            raise ConfigError(
+                f"strategy: {config.strategy} is invalid, because the environments of "
+                f"{config.env_name} live outside of the program and cannot be vmapped; use map"
+            )
+        return "map"
+    if config.strategy == "auto" and backend.threads:
+        return "map"
+    if config.strategy == "auto" and config.chunk_size:
+        return "chunk"
+    return config.strategy
 
 
-def _most_together(config: Config) -> int:
-    """Number of replicas to run together: their stored data fills at most half of the memory."""
-    memory = _device_memory()
-    if memory is None:
-        return VMAP_LIMIT
-    seen = build(config).env.observation
-    observation = math.prod(seen.shape) * jnp.dtype(seen.dtype).itemsize
-    # A rollout stores each observation, its successor, and about sixteen other numbers.
-    each = config.steps_per_iteration * (2 * observation + 64)
-    if config.e_aux:
-        each += config.n_pi * config.steps_per_iteration * observation
-    return max(1, min(VMAP_LIMIT, memory // 2 // each))
+def _sizes(strategy: Strategy, share: int, chunk_size: int | None) -> list[int]:
+    """Numbers of replicas that may run together on a device, the preferred one first.
 
+    Chunks are as equal as possible: 129 replicas are 65 and 64 rather than 128 and 1.
 
-def _device_memory() -> int | None:
-    """Bytes of a device's memory that JAX may use; None if JAX does not tell."""
-    return (jax.local_devices()[0].memory_stats() or {}).get("bytes_limit")
+    Args:
+      strategy: strategy of the replicas.
+      share: number of replicas of a device.
+      chunk_size: largest size of a chunk, if the configuration sets it.
+    """
+    if strategy in ("map", "vmap"):
+        return [1 if strategy == "map" else share]
+    largest = min(chunk_size or VMAP_LIMIT, share)
+    sizes = [math.ceil(share / math.ceil(share / largest))]
+    while chunk_size is None and sizes[-1] > 1:
+        sizes.append(math.ceil(sizes[-1] / 2))
+    return sizes
 
 
 def use_all_cores() -> int:
@@ -172,18 +195,27 @@ def _cores() -> int:
 def lay_out(config: Config, replicas: int) -> Layout:
     """``choose_layout``, after making CPU cores JAX devices (``use_all_cores``).
 
+    Raises:
+      ConfigError: ``devices`` is larger than what is available, or the environment cannot be made.
+    """
+    return layouts_here(config, replicas)[0]
+
+
+def layouts_here(config: Config, replicas: int) -> tuple[Layout, ...]:
+    """``possible_layouts``, after making CPU cores JAX devices (``use_all_cores``).
+
     This is done for every layout. The compilation cache distinguishes programs by the number of
     devices, and a later call in the same process may need all devices.
 
     Raises:
       ConfigError: ``devices`` is larger than what is available, or the environment cannot be made.
     """
-    available, cores = use_all_cores(), _cores()
+    available, cores, backend = use_all_cores(), _cores(), this_backend()
     what = f"JAX has {available} devices"
-    if by_threads(config):
+    if _by_threads(backend, config.strategy):
         available = max(available, cores)
         what = f"{available} can be used on this machine"
-    elif this_backend().threads:
+    elif backend.threads:
         what += (
             " (CPU cores become devices only before JAX's first computation: call "
             "ppg_jax.use_all_cores() early)"
@@ -193,4 +225,4 @@ def lay_out(config: Config, replicas: int) -> Layout:
             f"devices: {config.devices} is invalid; {what}; use fewer, or null for as many as "
             "shorten the run"
         )
-    return choose_layout(config, replicas, cores)
+    return possible_layouts(config, replicas, cores, backend)

@@ -14,7 +14,14 @@ import numpy as np
 from ppg_jax.algorithm import build, init, restart_envs, train_phases, train_tail
 from ppg_jax.config import Config, Hyperparams
 from ppg_jax.envs import close_envs, live_outside
-from ppg_jax.execution.dispatch import over_replicas, placed, repeat, run_batches, shard
+from ppg_jax.execution.dispatch import (
+    explained,
+    over_replicas,
+    placed,
+    repeat,
+    run_batches,
+    shard,
+)
 from ppg_jax.execution.layout import Layout
 from ppg_jax.execution.program_cache import kept
 from ppg_jax.functional import marked_as_nan
@@ -72,11 +79,13 @@ class Pace:
       most_phases: largest number of phases per segment; None: no limit.
       stop_every: interval in phases at which a segment must end; None: no such interval.
       compiled: callback for the moment when all programs are compiled and training begins.
+      spent: seconds of compiling before the run, to be counted as the run's.
     """
 
     most_phases: int | None = None
     stop_every: int | None = None
     compiled: Callable[[], None] = lambda: None
+    spent: float = 0.0
 
 
 def train_segments(
@@ -112,7 +121,7 @@ def train_segments(
     began = time.perf_counter()
     parts = programs(config, layout, shared, done=None if fresh else phases, pace=pace)
     compiled = compile_all([part[0] for part in parts], layout, per_batch[0], states[0])
-    compiling += time.perf_counter() - began
+    compiling += pace.spent + time.perf_counter() - began
     pace.compiled()
     try:
         for program, (_, calls, phases_per_call) in zip(compiled, parts, strict=True):
@@ -163,7 +172,8 @@ def compile_all(programs: list[Any], layout: Layout, hparams: Any, state: Any) -
             lowered = program.lower(hparams, state)
             compiled.append(pool.submit(lowered.compile))
             state = placed(lowered.out_info[0], layout)
-        return [future.result() for future in compiled]
+        with explained(layout):
+            return [future.result() for future in compiled]
     finally:
         pool.shutdown(wait=False)
 
@@ -188,19 +198,50 @@ def programs(
     Returns:
       For each program: the program, its number of calls, and its phases per call.
     """
-    programs = []
+    training = _training_programs(config, layout, shared, done or 0, pace)
     if done is None:
-        programs.append((_init_program(config, layout, shared), 1, 0))
-    left = config.num_phases - (done or 0)
-    goes_on = done is not None and (left or config.num_tail_iterations)
-    if goes_on and live_outside(build(config).env):
-        programs.append((_restart_program(config, layout, shared), 1, 0))
-    if left:
-        each = _segment_phases(config.num_phases, done or 0, pace)
+        return [(_init_program(config, layout, shared), 1, 0), *training]
+    if training and live_outside(build(config).env):
+        return [(_restart_program(config, layout, shared), 1, 0), *training]
+    return training
+
+
+def _training_programs(
+    config: Config, layout: Layout, shared: bool, done: int, pace: Pace
+) -> list[tuple[Any, int, int]]:
+    """Those of ``programs`` that train; the one that needs most memory is the first."""
+    programs = []
+    if left := config.num_phases - done:
+        each = _segment_phases(config.num_phases, done, pace)
         programs.append((_phase_program(config, layout, shared, each), left // each, each))
     if config.num_tail_iterations:
         programs.append((_tail_program(config, layout, shared), 1, 0))
     return programs
+
+
+def largest_program(
+    config: Config, layout: Layout, shared: bool, *, done: int | None = None, pace: Pace = Pace()
+) -> tuple[Any, Any, Any] | None:
+    """The program of a run that needs most memory, and the shapes of its arguments.
+
+    It is one of ``programs``, for the same arguments, so compiling it is no extra work for the run.
+
+    Returns:
+      The program, its hyperparameters and its state, as shapes with their places on the devices;
+      None if nothing is left to train.
+    """
+    training = _training_programs(config, layout, shared, done or 0, pace)
+    if not training:
+        return None
+    scalars = jax.tree.map(lambda _: jax.ShapeDtypeStruct((), jax.numpy.float32), config.hparams)
+    keys = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), layout.batch_size))
+    hparams = placed(scalars if shared else _batched(scalars, layout), layout, same=shared)
+    state, _ = jax.eval_shape(_init_program(config, layout, shared), hparams, keys)
+    return training[0][0], hparams, placed(state, layout)
+
+
+def _batched(tree: Any, layout: Layout) -> Any:
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct((layout.batch_size,), x.dtype), tree)
 
 
 @kept

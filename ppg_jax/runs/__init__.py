@@ -6,14 +6,14 @@ here depends on the command line or on sweeps.
 
 from ppg_jax.runs.checkpoints import one_line
 from ppg_jax.runs.files import write_whole
-from ppg_jax.runs.folder import METRICS, SWEEP, new_folder, write_figure, write_summary
+from ppg_jax.runs.folder import METRICS, SWEEP, check_new, new_folder, write_figure, write_summary
 from ppg_jax.runs.interrupts import StoppedError, StopRequest
 from ppg_jax.runs.progress import Watch, make_display, print_table
 from ppg_jax.runs.result import Result
 from ppg_jax.runs.resume import resume
 from ppg_jax.runs.run import run
 from ppg_jax.runs.saved_run import SavedRun, load_run, open_run
-from ppg_jax.runs.session import resolve
+from ppg_jax.runs.session import laid_out, resolve
 
 __all__ = [
     "METRICS",
@@ -23,6 +23,8 @@ __all__ = [
     "StopRequest",
     "StoppedError",
     "Watch",
+    "check_new",
+    "laid_out",
     "load_run",
     "make_display",
     "new_folder",

@@ -53,7 +53,7 @@ def new_folder(
         try:
             folder.mkdir(parents=True, exist_ok=True)
             stack.enter_context(folder_lock(folder))
-            if any(not (p.name == LOCK or p.match(TEMPORARY)) for p in folder.iterdir()):
+            if not _is_empty(folder):
                 raise FileExistsError
             write_new(folder / CONFIG, _config_text(config))
             for name, text in (also or {}).items():
@@ -63,6 +63,21 @@ def new_folder(
         except OSError as error:
             raise ConfigError(f"out: {folder} cannot be created: {error.strerror}") from None
         yield
+
+
+def check_new(folder: Path) -> None:
+    """Checks early that ``new_folder`` can take a folder, before work that would be lost.
+
+    Raises:
+      ConfigError: the folder is not empty.
+    """
+    with contextlib.suppress(OSError):  # ``new_folder`` says what is wrong
+        if folder.is_dir() and not _is_empty(folder):
+            raise _not_empty(folder)
+
+
+def _is_empty(folder: Path) -> bool:
+    return all(p.name == LOCK or p.match(TEMPORARY) for p in folder.iterdir())
 
 
 def _not_empty(folder: Path) -> ConfigError:

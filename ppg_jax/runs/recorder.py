@@ -41,6 +41,17 @@ class CheckpointOptions:
                 raise ConfigError(f"{option}: {value!r} is invalid; it should be at least {least}")
 
 
+def pace_of(options: CheckpointOptions, evaluate_every: int | None, saves: bool) -> Pace:
+    """Lengths of the segments, so that checkpoints and evaluations happen when they are due.
+
+    Args:
+      options: when checkpoints are saved.
+      evaluate_every: number of phases between two evaluations; None: never.
+      saves: whether checkpoints are saved.
+    """
+    return Pace(most_phases=options.every if saves else None, stop_every=evaluate_every)
+
+
 def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
@@ -107,11 +118,9 @@ class Recorder:
 
     @property
     def pace(self) -> Pace:
-        """Lengths of the segments, so that checkpoints and evaluations happen when they are due."""
-        return Pace(
-            most_phases=self._options.every if self._checkpoints else None,
-            stop_every=self._evaluator.every if self._evaluator else None,
-        )
+        """Lengths of the segments, as ``pace_of`` gives them."""
+        every = self._evaluator.every if self._evaluator else None
+        return pace_of(self._options, every, self._checkpoints is not None)
 
     @property
     def evaluations(self) -> tuple[dict[str, Any], ...]:

@@ -11,15 +11,15 @@ from rich.console import Console
 from ppg_jax.algorithm import build
 from ppg_jax.config import Config, ConfigError, config_from_dict, flatten, merge
 from ppg_jax.envs import live_outside
-from ppg_jax.execution import Start, kept_programs, lay_out
+from ppg_jax.execution import Start, Training, kept_programs, plan_training
 from ppg_jax.runs.checkpoints import Checkpoints, DamagedError
 from ppg_jax.runs.evaluator import EvaluationOptions
 from ppg_jax.runs.folder import METRICS, folder_config, folder_lock, write_config
 from ppg_jax.runs.loggers import Logger, MetricsFileError, read_metrics
 from ppg_jax.runs.progress import make_display
-from ppg_jax.runs.recorder import CheckpointOptions, Recorder
+from ppg_jax.runs.recorder import CheckpointOptions, Recorder, pace_of
 from ppg_jax.runs.result import Result
-from ppg_jax.runs.session import check_options, resolve, seed_keys, train_from
+from ppg_jax.runs.session import check_options, laid_out, resolve, seed_keys, train_from
 from ppg_jax.types import MetricArrays
 
 LAYOUT_FIELDS = ("strategy", "chunk_size", "devices")
@@ -43,7 +43,12 @@ class StartingPoint:
     @property
     def phases(self) -> int:
         """Number of phases before this point."""
-        return self.start.phases if self.start else 0
+        return self.done or 0
+
+    @property
+    def done(self) -> int | None:
+        """Number of phases before this point; None: the run starts from the beginning."""
+        return self.start.phases if self.start else None
 
 
 def changed_config(before: Config, changes: dict[str, Any]) -> Config:
@@ -213,8 +218,7 @@ def resume(
     evaluation = EvaluationOptions(evaluate_every, eval_episodes, evaluate_on or {})
     before = folder_config(folder, env)
     config = changed_config(before, changes)
-    layout = lay_out(config, config.seeds)
-    config = resolve(config, layout)
+    config = resolve(config)
     check_options(config, log, evaluation, True)
     shown = (console or Console()) if progress else None
     with contextlib.ExitStack() as stack:
@@ -225,6 +229,10 @@ def resume(
         point = starting_point(config, folder, checkpoints)
         for line in point.notes:
             display.note(line)
+        pace = pace_of(options, evaluate_every, True)
+        training = Training(config.seeds, done=point.done, pace=pace)
+        plan = laid_out(plan_training(config, training, display.note))
+        config, layout = plan.config, plan.layout
         evaluator = evaluation.evaluator(config, layout, folder, point.phases)
         # Nothing in the folder is changed before this line, so an error above leaves it as it was.
         checkpoints.clear_half_written()
@@ -235,4 +243,4 @@ def resume(
             evaluator=evaluator, before=point.metrics,
         )  # fmt: skip
         start = point.start if point.start is not None else seed_keys(config)
-        return train_from(config, layout, start, folder, display, recorder)
+        return train_from(plan, start, folder, display, recorder)

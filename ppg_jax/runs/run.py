@@ -8,15 +8,15 @@ from typing import Any
 from rich.console import Console
 
 from ppg_jax.config import Config, check_config
-from ppg_jax.execution import kept_programs, lay_out
+from ppg_jax.execution import Training, kept_programs, plan_training
 from ppg_jax.runs.checkpoints import Checkpoints
 from ppg_jax.runs.evaluator import EvaluationOptions
-from ppg_jax.runs.folder import new_folder
+from ppg_jax.runs.folder import check_new, new_folder
 from ppg_jax.runs.loggers import Logger
 from ppg_jax.runs.progress import make_display
-from ppg_jax.runs.recorder import CheckpointOptions, Recorder
+from ppg_jax.runs.recorder import CheckpointOptions, Recorder, pace_of
 from ppg_jax.runs.result import Result
-from ppg_jax.runs.session import check_options, resolve, seed_keys, train_from
+from ppg_jax.runs.session import check_options, laid_out, resolve, seed_keys, train_from
 
 
 def run(
@@ -77,22 +77,27 @@ def run(
         config = config.replace(seeds=seeds)
     options = CheckpointOptions(checkpoint_every, checkpoint_minutes, keep)
     evaluation = EvaluationOptions(evaluate_every, eval_episodes, evaluate_on or {})
-    layout = lay_out(config, config.seeds)
-    config = resolve(config, layout)
+    config = resolve(config)
     check_options(config, log, evaluation, out is not None)
     folder = Path(out) if out is not None else None
+    training = Training(config.seeds, pace=pace_of(options, evaluate_every, folder is not None))
     shown = (console or Console()) if progress else None
     keys = seed_keys(config)
     with contextlib.ExitStack() as stack:
         stack.enter_context(kept_programs(cache))
+        if folder is not None:
+            check_new(folder)
+        display = make_display(shown, config)
+        plan = laid_out(plan_training(config, training, display.note))
+        config, layout = plan.config, plan.layout
         checkpoints = None
         if folder is not None:
             stack.enter_context(new_folder(folder, config))
             checkpoints = Checkpoints(folder, options.keep)
-        display = stack.enter_context(make_display(shown, config))
+        stack.enter_context(display)
         evaluator = evaluation.evaluator(config, layout, folder, 0)
         recorder = Recorder(
             config, display, folder=folder, loggers=log, options=options, checkpoints=checkpoints,
             evaluator=evaluator, before=None,
         )  # fmt: skip
-        return train_from(config, layout, keys, folder, display, recorder)
+        return train_from(plan, keys, folder, display, recorder)

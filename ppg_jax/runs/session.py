@@ -10,7 +10,16 @@ import jax
 
 from ppg_jax.algorithm import build
 from ppg_jax.config import Config, with_environment
-from ppg_jax.execution import Layout, Segment, Start, by_threads, gather, shard, train_segments
+from ppg_jax.execution import (
+    Layout,
+    Plan,
+    Segment,
+    Start,
+    gather,
+    shard,
+    train_segments,
+    use_all_cores,
+)
 from ppg_jax.report import first_bad_iteration
 from ppg_jax.runs.checkpoints import save_parameters
 from ppg_jax.runs.evaluator import EvaluationOptions
@@ -37,23 +46,35 @@ def check_options(
         build(with_environment(config, dict(changes)))
 
 
-def resolve(config: Config, layout: Layout) -> Config:
-    """The configuration with every ``auto`` and default replaced by its value on this machine.
+def resolve(config: Config) -> Config:
+    """The configuration with its networks' ``auto`` and defaults replaced by their values here.
+
+    The fields that say how the replicas run are left to ``laid_out``. This also makes CPU cores
+    JAX devices, which must come before JAX's first computation.
 
     Raises:
       ConfigError: the environment or the networks cannot be made.
     """
+    use_all_cores()
     ppg = build(config)
     env, agent = ppg.env, ppg.agent
     are_categories = env.observation.categories is not None
     return config.replace(
         network=agent.network,
         observation_scale=None if are_categories else env.observation.scale,
+    )
+
+
+def laid_out(plan: Plan) -> Plan:
+    """The plan, with its layout written into its configuration in place of ``auto``."""
+    config, layout = plan.config, plan.layout
+    config = config.replace(
         strategy=layout.strategy,
         # The number of threads changes no results, and the next machine may have fewer cores.
-        devices=config.devices if by_threads(config) else layout.devices,
+        devices=config.devices if layout.by_threads else layout.devices,
         chunk_size=layout.chunk_size if layout.strategy == "chunk" else None,
     )
+    return dataclasses.replace(plan, config=config)
 
 
 def seed_keys(config: Config) -> chex.PRNGKey:
@@ -62,14 +83,14 @@ def seed_keys(config: Config) -> chex.PRNGKey:
 
 
 def train_from(
-    config: Config,
-    layout: Layout,
+    plan: Plan,
     start: chex.PRNGKey | Start,
     folder: Path | None,
     display: Display,
     recorder: Recorder,
 ) -> Result:
     """Trains from the start to the end or a stop, and writes the results to the folder."""
+    config, layout = plan.config, plan.layout
     with StopRequest(display.note) as stop:
         display.note(_headline(config, layout))
         if config.e_aux and not config.num_phases:
@@ -77,7 +98,7 @@ def train_from(
                 f"warning: {config.num_iterations} iterations are fewer than one phase (n_pi "
                 f"{config.n_pi}): no auxiliary phase will run"
             )
-        segment = _train_until_stopped(config, layout, start, recorder, stop)
+        segment = _train_until_stopped(plan, start, recorder, stop)
         metrics = recorder.metrics
         result = Result(
             config=config,
@@ -99,16 +120,15 @@ def train_from(
 
 
 def _train_until_stopped(
-    config: Config,
-    layout: Layout,
-    start: chex.PRNGKey | Start,
-    recorder: Recorder,
-    stop: StopRequest,
+    plan: Plan, start: chex.PRNGKey | Start, recorder: Recorder, stop: StopRequest
 ) -> Segment:
     """Trains and records every segment, and returns the last one."""
+    config, layout = plan.config, plan.layout
     segment: Segment | None = None
     try:
-        pace = dataclasses.replace(recorder.pace, compiled=stop.wait_for_segments)
+        pace = dataclasses.replace(
+            recorder.pace, compiled=stop.wait_for_segments, spent=plan.seconds
+        )
         for segment in train_segments(
             config, layout, config.hparams, start, shared=True, pace=pace
         ):

@@ -24,7 +24,16 @@ from ppg_jax.config import (
     check_config,
     did_you_mean,
 )
-from ppg_jax.execution import Layout, Pace, Segment, gather, kept_programs, lay_out, train_segments
+from ppg_jax.execution import (
+    Layout,
+    Pace,
+    Segment,
+    Training,
+    gather,
+    kept_programs,
+    plan_training,
+    train_segments,
+)
 from ppg_jax.report import (
     algorithm_name,
     final_returns,
@@ -38,6 +47,8 @@ from ppg_jax.runs import (
     SWEEP,
     StopRequest,
     Watch,
+    check_new,
+    laid_out,
     make_display,
     new_folder,
     one_line,
@@ -167,8 +178,7 @@ def sweep(
         for setting, h in zip(settings, hparams, strict=True)
     ]
     replicas = len(settings) * config.seeds
-    layout = lay_out(config, replicas)
-    config = resolve(config, layout)
+    config = resolve(config)
     per_replica = jax.tree.map(lambda *x: jnp.repeat(jnp.float32(x), config.seeds), *hparams)
     keys = jnp.tile(jax.random.split(jax.random.key(config.seed), config.seeds), len(settings))
     folder = Path(out) if out is not None else None
@@ -177,15 +187,21 @@ def sweep(
     with contextlib.ExitStack() as stack:
         stack.enter_context(kept_programs(cache))
         if folder is not None:
+            check_new(folder)
+        display = make_display(shown, config)
+        training = Training(replicas, shared=False)
+        plan = laid_out(plan_training(config, training, display.note))
+        config, layout = plan.config, plan.layout
+        if folder is not None:
             stack.enter_context(_new_folder(folder, config, settings))
-        display = stack.enter_context(make_display(shown, config))
+        stack.enter_context(display)
         display.note(
             f"{config.env_name}: {len(settings)} settings x {config.seeds} seeds by {layout}; "
             "compiling"
         )
         watch = Watch(config, replicas, display, lambda i: _replica_name(settings, config.seeds, i))
         stop = stack.enter_context(StopRequest(display.note))
-        pace = Pace(compiled=stop.wait_for_segments)
+        pace = Pace(compiled=stop.wait_for_segments, spent=plan.seconds)
         for segment in train_segments(config, layout, per_replica, keys, shared=False, pace=pace):
             parts.append(segment.metrics)
             watch.update(segment)

@@ -13,11 +13,12 @@ import numpy as np
 import pytest
 
 import ppg_jax
+from ppg_jax.backend import GPU
 from ppg_jax.config.config import Config
 from ppg_jax.config.fields import ConfigError
 from ppg_jax.execution import layout
 from ppg_jax.execution.dispatch import gather, over_replicas, repeat, run_batches, shard
-from ppg_jax.execution.layout import Layout, choose_layout, lay_out
+from ppg_jax.execution.layout import Layout, choose_layout, lay_out, possible_layouts
 
 
 def layout_for(replicas, cores=3, **changes):
@@ -194,40 +195,36 @@ def test_threads_do_not_depend_on_when_jax_began(monkeypatch):
 @pytest.mark.parametrize(
     ("replicas", "devices", "expected"),
     [
-        (1, 1, Layout("vmap", 1, 1, 1)),
-        (128, 1, Layout("vmap", 1, 128, 128)),
-        (129, 1, Layout("chunk", 1, 65, 129)),
-        (1024, 8, Layout("vmap", 8, 128, 1024)),
-        (9, 8, Layout("vmap", 5, 2, 9)),  # three devices fewer take no longer
-        (3, 8, Layout("vmap", 3, 1, 3)),
+        (1, 1, Layout("vmap", 1, 1, 1, backend=GPU)),
+        (128, 1, Layout("vmap", 1, 128, 128, backend=GPU)),
+        (129, 1, Layout("chunk", 1, 65, 129, backend=GPU)),
+        (1024, 8, Layout("vmap", 8, 128, 1024, backend=GPU)),
+        (9, 8, Layout("vmap", 5, 2, 9, backend=GPU)),  # three devices fewer take no longer
+        (3, 8, Layout("vmap", 3, 1, 3, backend=GPU)),
     ],
 )
 def test_choice_on_an_accelerator(replicas, devices, expected, monkeypatch):
-    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
     monkeypatch.setattr(jax, "local_device_count", lambda: devices)
-    assert layout_for(replicas) == expected
+    assert choose_layout(Config(seeds=replicas), replicas, backend=GPU) == expected
 
 
 @pytest.mark.parametrize(
-    ("memory", "changes", "expected"),
+    ("replicas", "changes", "expected"),
     [
-        (None, {}, Layout("vmap", 1, 16, 16)),
-        # CartPole: a phase of 16 x 8,192 observations of 16 bytes and a rollout are 2.75 MiB.
-        (100 << 20, {}, Layout("vmap", 1, 16, 16)),
-        (20 << 20, {}, Layout("chunk", 1, 3, 16)),
-        (20 << 20, {"e_aux": 0}, Layout("chunk", 1, 8, 16)),
-        (1 << 20, {}, Layout("chunk", 1, 1, 16)),
-        (20 << 20, {"chunk_size": 8}, Layout("chunk", 1, 8, 16)),
-        (20 << 20, {"strategy": "chunk"}, Layout("chunk", 1, 3, 16)),
-        (20 << 20, {"strategy": "vmap"}, Layout("vmap", 1, 16, 16)),
+        (16, {}, ["vmap", *(f"chunk of {n}" for n in (8, 4, 2, 1))]),
+        (300, {}, [f"chunk of {n}" for n in (100, 50, 25, 13, 7, 4, 2, 1)]),
+        (5, {"strategy": "chunk"}, [f"chunk of {n}" for n in (5, 3, 2, 1)]),
+        (1, {}, ["vmap"]),
+        (16, {"chunk_size": 7}, ["chunk of 6"]),
+        (300, {"strategy": "vmap"}, ["vmap"]),
+        (16, {"strategy": "map"}, ["map"]),
     ],
 )
-def test_rows_whose_phases_do_not_fit_run_in_chunks(memory, changes, expected, monkeypatch):
-    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+def test_layouts_to_try_on_an_accelerator(replicas, changes, expected, monkeypatch):
     monkeypatch.setattr(jax, "local_device_count", lambda: 1)
-    monkeypatch.setattr(layout, "_device_memory", lambda: memory)
-    sizes = {"env": "CartPole-v1", "num_envs": 64, "num_steps": 128, "n_pi": 16}
-    assert layout_for(16, **sizes, **changes) == expected
+    found = possible_layouts(Config(seeds=replicas, **changes), replicas, backend=GPU)
+    assert [str(layout) for layout in found] == expected
+    assert {layout.backend for layout in found} == {GPU}
 
 
 @pytest.mark.parametrize(
