@@ -23,7 +23,8 @@ _ENVIRONMENT = (
 )  # fmt: skip
 _NETWORK = (
     "/ppg_jax/networks/", "/ppg_jax/kernels/", "/functional/distributions.py",
-    "/functional/categories.py", "/functional/losses.py", "/flax/", "/distrax/", "/rejax/",
+    "/functional/categories.py", "/functional/losses.py", "/rejax/networks.py", "/distrax/",
+    "/flax/",
 )  # fmt: skip
 
 

@@ -20,6 +20,11 @@ from aot.programs import Program, program
 from aot.targets import TARGETS, Target, device, variables
 
 
+_USED = r"Used ([\d.]+)([KMG]?) of ([\d.]+)([KMG]?)"
+_TEMPORARIES = r"temporaries \(([\d.]+)([KMG]?)\) exceeds available HBM \(([\d.]+)([KMG]?)\)"
+"""How the compiler for TPUs says that a program is too large: sizes and units of both."""
+
+
 def compile_for(name: str, made: Program, vmapped: int) -> tuple[Any, dict[str, float]]:
     """The compiled program, and seconds.
 
@@ -79,7 +84,7 @@ def too_large(error: Exception, must_hold: int | None) -> dict[str, Any]:
     text = str(error)
     if "RESOURCE_EXHAUSTED" not in text:
         raise error
-    sizes = re.search(r"Used ([\d.]+)([KMG]?) of ([\d.]+)([KMG]?)", text)
+    sizes = re.search(_USED, text) or re.search(_TEMPORARIES, text)
     row: dict[str, Any] = {"fits": False, "error": text.splitlines()[0][:200]}
     if sizes:
         peak = _bytes(sizes[1], sizes[2])
