@@ -140,6 +140,23 @@ def test_what_fits(benchmarks):
     assert worker.memory(used(2**37), h100, None)["fits"] is False
 
 
+def test_lists_that_xla_writes(benchmarks, tmp_path):
+    from aot import worker
+
+    def read():
+        return worker.dumped(tmp_path, "thunks_after", "thunks")
+
+    with pytest.raises(SystemExit, match=r"XLA wrote no file thunks\.txt"):
+        read()
+    (tmp_path / "module_1.train.thunks.txt").write_text("before")
+    assert read() == "before"
+    (tmp_path / "module_1.train.thunks_after.txt").write_text("after")
+    assert read() == "after"
+    (tmp_path / "module_2.train.thunks_after.txt").write_text("of another program")
+    with pytest.raises(SystemExit, match="XLA wrote 2 files"):
+        read()
+
+
 @pytest.fixture
 def driver(benchmarks, capsys):
     """The script, in this process."""

@@ -19,7 +19,6 @@ from aot.loops import from_hlo, from_thunks
 from aot.programs import Program, program
 from aot.targets import TARGETS, Target, device, variables
 
-
 _USED = r"Used ([\d.]+)([KMG]?) of ([\d.]+)([KMG]?)"
 _TEMPORARIES = r"temporaries \(([\d.]+)([KMG]?)\) exceeds available HBM \(([\d.]+)([KMG]?)\)"
 """How the compiler for TPUs says that a program is too large: sizes and units of both."""
@@ -102,16 +101,19 @@ def _mib(size: float) -> float:
     return round(size / 2**20, 2)
 
 
-def dumped(folder: Path, name: str) -> str:
-    """A list that XLA has written.
+def dumped(folder: Path, *names: str) -> str:
+    """The first of some lists that XLA has written.
 
     Raises:
-      SystemExit: it has not, or more than one.
+      SystemExit: there is none, or it is there more than once.
     """
-    found = list(folder.glob(f"*{name}.txt"))
-    if len(found) != 1:
-        raise SystemExit(f"XLA wrote {len(found)} files *{name}.txt where one was expected")
-    return found[0].read_text()
+    for name in names:
+        found = list(folder.glob(f"*.{name}.txt"))
+        if len(found) == 1:
+            return found[0].read_text()
+        if found:
+            raise SystemExit(f"XLA wrote {len(found)} files {name}.txt where one was expected")
+    raise SystemExit(f"XLA wrote no file {names[-1]}.txt: it may name what it dumps otherwise now")
 
 
 def measure(spec: dict[str, Any], dump: Path) -> dict[str, Any]:
@@ -127,8 +129,9 @@ def measure(spec: dict[str, Any], dump: Path) -> dict[str, Any]:
         return {"compile_seconds": round(time.perf_counter() - began, 1), **refused}
     hlo = Hlo(compiled.as_text())
     if target.platform == "gpu":
-        lists = (dumped(dump, x) for x in ("thunk_sequence_after_thunk_passes", "thunk_metadata"))
-        loops = from_thunks(hlo, *lists)
+        # The first knows command buffers. Where there are none, only the second is written.
+        sequence = dumped(dump, "thunk_sequence_after_thunk_passes", "thunk_sequence")
+        loops = from_thunks(hlo, sequence, dumped(dump, "thunk_metadata"))
     else:
         loops = from_hlo(hlo)
     steps = made.env_steps * vmapped
