@@ -12,13 +12,17 @@ from ppg_jax.config import Config
 from ppg_jax.types import AuxBuffer, Batch, TrainState
 
 
-def must_hold(config: Config) -> int:
+def must_hold(config: Config, **built: Any) -> int:
     """Bytes of one seed.
 
     That is the training state, what one rollout stores for the policy phase, the auxiliary phase's
     buffer, and the activations of the larger minibatch.
+
+    Args:
+      config: what is trained.
+      built: the ``backend`` that programs are built for.
     """
-    ppg, key = build(config), jax.random.key(0)
+    ppg, key = build(config, **built), jax.random.key(0)
     state = jax.eval_shape(lambda k: init(config, k), key)
     batch = jax.eval_shape(lambda s, k: _batch(ppg, s, k), state, key)
     needed = size(state) + size(batch) + _activations(config)

@@ -54,8 +54,11 @@ def _case(name: str) -> dict[str, Any]:
 
 
 def _ours(config: Any, platform: str) -> Program:
-    train = _make_train(config, platform)
-    from aot.needed import must_hold
+    import ppg_jax
+
+    built = _built_for(platform)
+    train = ppg_jax.make_train(config, **built)
+    from aot.needed import must_hold  # imports what else asks for the platform
 
     epochs = config.e_pi if config.e_pi == config.e_v else config.e_pi + config.e_v
     units = {
@@ -66,13 +69,11 @@ def _ours(config: Any, platform: str) -> Program:
         per_scan = config.e_aux * config.num_aux_minibatches
         units["aux_minibatch"] = Unit(("aux_epochs",), per_scan)
     steps = config.num_iterations * config.steps_per_iteration
-    return Program(train, units, steps, must_hold(config))
+    return Program(train, units, steps, must_hold(config, **built))
 
 
-def _make_train(config: Any, platform: str) -> Callable[[Any], Any]:
-    """``make_train`` for another platform than the one that runs here."""
-    import ppg_jax
-
+def _built_for(platform: str) -> dict[str, Any]:
+    """What builds programs for another platform than the one that runs here."""
     try:
         from ppg_jax.backend import backend_for
     except ImportError:
@@ -80,8 +81,8 @@ def _make_train(config: Any, platform: str) -> Callable[[Any], Any]:
         import jax
 
         jax.default_backend = lambda: platform
-        return ppg_jax.make_train(config)
-    return ppg_jax.make_train(config, backend=backend_for(platform))
+        return {}
+    return {"backend": backend_for(platform)}
 
 
 def _rejax(case: dict[str, Any]) -> Program:
