@@ -248,6 +248,31 @@ def test_no_recent_python(benchmarks, monkeypatch):
         venvs.recent_python()
 
 
+def test_an_environment_is_made_once(benchmarks, monkeypatch, tmp_path):
+    from aot import venvs
+
+    calls = []
+
+    def call(command):
+        calls.append(" ".join(command))
+        (tmp_path / "tpu").mkdir(exist_ok=True)
+        if "fail" in calls:
+            raise SystemExit("no network")
+
+    monkeypatch.setattr(venvs, "_call", call)
+    monkeypatch.setattr(venvs, "recent_python", lambda: "python3.12")
+    calls.append("fail")
+    with pytest.raises(SystemExit, match="no network"):
+        venvs.make_venv(tmp_path, "tpu", rejax=False)
+    calls.clear()
+    for _ in range(2):  # what was not finished is made again, what was is not
+        python = venvs.make_venv(tmp_path, "tpu", rejax=False)
+    assert python == tmp_path / "tpu" / "bin" / "python"
+    made, installed = calls
+    assert made == f"python3.12 -m venv {tmp_path / 'tpu'}"
+    assert installed.endswith(f"jax[tpu]=={venvs.JAX} -e {venvs.PROJECT}")
+
+
 @pytest.mark.slow
 def test_it_compiles_for_this_machine(driver, tmp_path):
     """The loops of our own training are found by their names."""
