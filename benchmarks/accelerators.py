@@ -75,8 +75,6 @@ def measure(args: argparse.Namespace) -> list[dict[str, Any]]:
     programs = list(args.configs)
     if args.rejax:
         programs += [begin + case for case in REJAX_CASES for begin in (OUR_PPO, REJAX)]
-    if not programs:
-        raise SystemExit("name a configuration, or --rejax")
 
     def rows(case: tuple[str, str, int]) -> Iterator[dict[str, Any]]:
         target, program, seeds = case
@@ -137,7 +135,12 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(argv: list[str] | None = None) -> int:
-    args = parser().parse_args(argv)
+    options = parser()
+    args = options.parse_args(argv)
+    if args.strategy == "chunk" and not args.chunk_size:
+        options.error("--strategy chunk needs --chunk-size")
+    if not (args.configs or args.rejax or args.table):
+        options.error("name a configuration, or give --rejax")
     if args.table:
         print(
             table([row for path in args.table for row in json.loads(path.read_text())["results"]])

@@ -211,6 +211,20 @@ def test_how_many_seeds_a_program_has(benchmarks):
     assert accelerators.vmapped("chunk", 8, 16) == 8
 
 
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        ([], "name a configuration, or give --rejax"),
+        (["cartpole", "--strategy", "chunk"], "--strategy chunk needs --chunk-size"),
+        (["cartpole", "--targets", "h200"], "invalid choice: 'h200'"),
+    ],
+)
+def test_bad_arguments(driver, capsys, args, said):
+    with pytest.raises(SystemExit):
+        driver(*args)
+    assert said in capsys.readouterr().err
+
+
 def test_rejax_stands_beside_ours(driver, monkeypatch):
     import accelerators
 
