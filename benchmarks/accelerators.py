@@ -79,7 +79,7 @@ def measure(args: argparse.Namespace) -> list[dict[str, Any]]:
     def rows(case: tuple[str, str, int]) -> Iterator[dict[str, Any]]:
         target, program, seeds = case
         inside = vmapped(args.strategy, seeds, args.chunk_size)
-        changes = {} if program.startswith(REJAX) else args.changes
+        changes = {} if program.startswith((OUR_PPO, REJAX)) else args.changes
         name = {"program": _short(program), "target": target, "seeds": seeds}
         how = {"strategy": args.strategy, "seeds_in_program": inside, "changes": changes}
         say(f"compiling {name['program']} for {target}, {seeds} seeds")
@@ -121,7 +121,13 @@ def parser() -> argparse.ArgumentParser:
     add("--seeds", type=int, nargs="+", default=[1, 128])
     add("--strategy", choices=["vmap", "map", "chunk"], default="vmap")
     add("--chunk-size", type=int, help="seeds of a program with --strategy chunk")
-    add("--set", nargs="+", default=[], metavar="FIELD=VALUE", help="fields to change")
+    add(
+        "--set",
+        nargs="+",
+        default=[],
+        metavar="FIELD=VALUE",
+        help="fields to change, not of --rejax",
+    )
     add("--rejax", action="store_true", help="also Rejax's PPO, and ours with the same sizes")
     add("--limit", type=float, default=1800, help="seconds that a program may take")
     add("--brief", action="store_true", help="do not list every loop")

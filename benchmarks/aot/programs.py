@@ -31,7 +31,7 @@ def program(name: str, changes: Mapping[str, Any], platform: str) -> Program:
 
     Args:
       name: as the command line has it.
-      changes: of the configuration's fields.
+      changes: of the fields of a configuration.
       platform: ``gpu``, ``tpu`` or ``cpu``.
     """
     if name.startswith(REJAX):
@@ -41,7 +41,7 @@ def program(name: str, changes: Mapping[str, Any], platform: str) -> Program:
     if name.startswith(OUR_PPO):
         from against_rejax import our_config
 
-        config = our_config(_case(name), "ppo").replace(**changes)
+        config = our_config(_case(name), "ppo")
     else:
         config = load_config(name, **changes)
     return _ours(config, platform)
