@@ -24,26 +24,11 @@ from pathlib import Path
 from typing import Any
 
 from common import Phases, finish, in_turn, options, ratio
+from rejax_cases import CASES, COMMON
 from report import REPORT
 
 from ppg_jax.config.config import Config
 from ppg_jax.execution.layout import lay_out
-
-CASES = {
-    "breakout": {
-        "env": "Breakout-MinAtar", "num_envs": 64, "num_minibatches": 8, "iterations": (8, 4)
-    },
-    "cartpole": {
-        "env": "CartPole-v1", "num_envs": 64, "num_minibatches": 8, "iterations": (16, 8)
-    },
-    "cartpole_4_envs": {
-        "env": "CartPole-v1", "num_envs": 4, "num_minibatches": 4, "iterations": (256, 64)
-    },
-}  # fmt: skip
-"""What is compared; ``iterations`` of one call, with one seed and with several."""
-COMMON = {
-    "num_steps": 128, "epochs": 4, "learning_rate": 1e-3, "max_grad_norm": 0.5, "gamma": 0.99
-}  # fmt: skip
 
 
 class Worker:

@@ -16,7 +16,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from report import REPORT, exit_code, say, terminable
+from report import REPORT, finished, say
 
 from ppg_jax.algorithm.initial_state import init
 from ppg_jax.algorithm.train import train_phases
@@ -142,17 +142,4 @@ def finish(args: argparse.Namespace, measure: Callable[[], Any]) -> int:
 
     What stops the script, be it a signal, leaves what was measured before, not ``complete``.
     """
-    REPORT.begin(args.out)
-    report, code = {"complete": True}, 0
-    try:
-        with terminable():
-            report["results"] = measure()
-    except ConfigError as error:
-        say(f"error: {error}")
-        report, code = REPORT.so_far(), 2
-    except BaseException as error:
-        report, code = REPORT.so_far(), exit_code(error)
-    if code and not (REPORT.rows or REPORT.seconds):
-        return code
-    print(REPORT.write(environment() | report))
-    return code
+    return finished(args.out, measure, environment, ConfigError)

@@ -34,12 +34,19 @@ def _plain(x: object) -> bool:
     return not jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key)
 
 
-def activations(config: Config) -> int:
-    """Bytes of every module's output for one auxiliary minibatch, and of its input as float32."""
+def activations(config: Config, lead: tuple[int, int] | None = None) -> int:
+    """Bytes of every module's output for one minibatch, and of its input as float32.
+
+    Args:
+      config: what is trained.
+      lead: steps and sequences of the minibatch; None: those of the auxiliary phase.
+    """
     ppg = build(config)
     env, agent = ppg.env, ppg.agent
-    sequences = config.n_pi * config.num_envs // config.num_aux_minibatches
-    lead = (config.num_steps, sequences)
+    if lead is None:
+        sequences = config.n_pi * config.num_envs // config.num_aux_minibatches
+        lead = (config.num_steps, sequences)
+    sequences = lead[1]
 
     def outputs() -> object:
         kept = []

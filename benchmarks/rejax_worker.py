@@ -7,12 +7,15 @@ knows nothing of ppg_jax, which is not installed there.
 import json
 import sys
 import time
+from collections.abc import Callable
+from typing import Any
 
 import jax
 from rejax import PPO
 
 
-def main(spec: dict) -> None:
+def trainer(spec: dict) -> tuple[Callable[[Any], Any], Callable[[Any], Any]]:
+    """From a key to the first state, and from a state to the one after all iterations."""
     per_iteration = spec["num_envs"] * spec["num_steps"]
     algo = PPO.create(
         env=spec["env"],
@@ -29,12 +32,16 @@ def main(spec: dict) -> None:
         agent_kwargs={"activation": "tanh", "hidden_layer_sizes": (64, 64)},
     ).replace(eval_callback=lambda *_: ())
 
-    def iterations(state):
+    def iterations(state: Any) -> Any:
         return jax.lax.fori_loop(
             0, spec["iterations"], lambda _, state: algo.train_iteration(state), state
         )
 
-    init, train = algo.init_state, iterations
+    return algo.init_state, iterations
+
+
+def main(spec: dict) -> None:
+    init, train = trainer(spec)
     keys = jax.random.split(jax.random.key(0), spec["seeds"])
     if spec["seeds"] == 1:
         keys = keys[0]
@@ -45,7 +52,7 @@ def main(spec: dict) -> None:
     compiled = jax.jit(train).lower(state).compile()
     compile_seconds = time.perf_counter() - began
     state = jax.block_until_ready(compiled(state))
-    steps = per_iteration * spec["iterations"] * spec["seeds"]
+    steps = spec["num_envs"] * spec["num_steps"] * spec["iterations"] * spec["seeds"]
     print(json.dumps({"steps": steps, "compile_seconds": compile_seconds}), flush=True)
     for _ in sys.stdin:
         began = time.perf_counter()

@@ -118,3 +118,33 @@ def exit_code(error: BaseException) -> int:
     else:
         traceback.print_exception(error)
     return 1
+
+
+def finished(
+    out: Path | None,
+    measure: Callable[[], Any],
+    beside: Callable[[], dict[str, Any]],
+    expected: type[Exception] | tuple[type[Exception], ...] = (),
+) -> int:
+    """Measures, prints the report as JSON and keeps it; an exit code.
+
+    Args:
+      out: where to keep it.
+      measure: gives the results.
+      beside: gives what stands beside them.
+      expected: errors of which the message says enough.
+    """
+    REPORT.begin(out)
+    report, code = {"complete": True}, 0
+    try:
+        with terminable():
+            report["results"] = measure()
+    except expected as error:
+        say(f"error: {error}")
+        report, code = REPORT.so_far(), 2
+    except BaseException as error:
+        report, code = REPORT.so_far(), exit_code(error)
+    if code and not (REPORT.rows or REPORT.seconds):
+        return code
+    print(REPORT.write(beside() | report))
+    return code

@@ -1,0 +1,97 @@
+"""What is compiled: a training of ours, or Rejax's PPO."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+from aot.counts import Unit
+
+OUR_PPO, REJAX = "ppo-like-rejax/", "rejax/"
+"""Begins of names, before a case of ``rejax_cases.py``."""
+_ITERATIONS = 16
+
+
+class Program(NamedTuple):
+    """A whole run.
+
+    Attributes:
+      train: from a key to the results.
+      units: of what it does, by name.
+      env_steps: of one seed.
+      must_hold: bytes that one seed needs at least; None if unknown.
+    """
+
+    train: Callable[[Any], Any]
+    units: Mapping[str, Unit]
+    env_steps: int
+    must_hold: int | None = None
+
+
+def program(name: str, changes: Mapping[str, Any], platform: str) -> Program:
+    """A program by its name: a configuration, or one of the two PPOs that are compared.
+
+    Args:
+      name: as the command line has it.
+      changes: of the fields of a configuration.
+      platform: ``gpu``, ``tpu`` or ``cpu``.
+    """
+    if name.startswith(REJAX):
+        return _rejax(_case(name))
+    from ppg_jax.config import load_config
+
+    if name.startswith(OUR_PPO):
+        from against_rejax import our_config
+
+        config = our_config(_case(name), "ppo")
+    else:
+        config = load_config(name, **changes)
+    return _ours(config, platform)
+
+
+def _case(name: str) -> dict[str, Any]:
+    from rejax_cases import CASES, COMMON
+
+    return COMMON | CASES[name.split("/")[1]] | {"seeds": 1, "iterations": _ITERATIONS}
+
+
+def _ours(config: Any, platform: str) -> Program:
+    import ppg_jax
+
+    built = _built_for(platform)
+    train = ppg_jax.make_train(config, **built)
+    from aot.needed import must_hold  # imports what else asks for the platform
+
+    epochs = config.e_pi if config.e_pi == config.e_v else config.e_pi + config.e_v
+    units = {
+        "rollout_step": Unit(("collect",), config.num_steps),
+        "policy_minibatch": Unit(("policy_phase",), epochs * config.num_minibatches),
+    }
+    if config.e_aux and config.num_phases:
+        per_scan = config.e_aux * config.num_aux_minibatches
+        units["aux_minibatch"] = Unit(("aux_epochs",), per_scan)
+    steps = config.num_iterations * config.steps_per_iteration
+    return Program(train, units, steps, must_hold(config, **built))
+
+
+def _built_for(platform: str) -> dict[str, Any]:
+    """What builds programs for another platform than the one that runs here."""
+    try:
+        from ppg_jax.backend import backend_for
+    except ImportError:
+        # FALLBACK, to be deleted once ppg_jax.backend exists: everything asks this function.
+        import jax
+
+        jax.default_backend = lambda: platform
+        return {}
+    return {"backend": backend_for(platform)}
+
+
+def _rejax(case: dict[str, Any]) -> Program:
+    from rejax_worker import trainer
+
+    init, iterations = trainer(case)
+    units = {
+        "rollout_step": Unit(("collect_trajectories",), case["num_steps"]),
+        "policy_minibatch": Unit(("update_epoch",), case["num_minibatches"]),
+    }
+    steps = case["iterations"] * case["num_envs"] * case["num_steps"]
+    return Program(lambda key: iterations(init(key)), units, steps)
