@@ -12,7 +12,6 @@ with ``--again``. Every part uses one device.
 import argparse
 import dataclasses
 import datetime
-import functools
 import hashlib
 import json
 import os
@@ -43,7 +42,8 @@ from ppg_jax.runs.run import run
 
 HERE = Path(__file__).parent
 BREAKOUT = "minatar/breakout"
-NETWORKS = {"mlp": BREAKOUT, "cnn": str(HERE / "breakout_cnn.yaml")}
+CNN = "breakout_cnn"
+CONFIGS = {BREAKOUT: BREAKOUT, CNN: HERE / "breakout_cnn.yaml"}
 PPO_SIZES: dict[str, dict[str, Any]] = {
     "64x128": CASES["breakout"] | {"iterations": 2},
     "2048x10": {
@@ -52,7 +52,10 @@ PPO_SIZES: dict[str, dict[str, Any]] = {
     },
 }  # fmt: skip
 """Environments times steps, as PureJaxRL has them for MinAtar and for Brax."""
-SMALL = {"num_envs": 4, "num_steps": 16, "num_minibatches": 2, "num_aux_minibatches": 2, "n_pi": 2}
+SMALL: dict[str, Any] = {
+    "num_envs": 4, "num_steps": 16, "num_minibatches": 2, "n_pi": 2, "arch": "shared", "e_aux": 0,
+}  # fmt: skip
+"""Runs and compiles soon."""
 KNOWN = {
     "device": "two shared CPU cores", "seeds": 8, "mean": 47.5, "interval_95": [33.8, 63.0],
     "run_seconds": 486, "env_steps_per_second": 49_630,
@@ -77,45 +80,45 @@ class Part:
     limit: float
 
 
-def phase_speed(config: Config, _: float) -> dict[str, Any]:
-    """Speed and memory of one phase."""
-    return throughput.measure(config, 5, most_seconds=20)
+def speed_part(name: str, strategy: str, seeds: int, **changes: Any) -> Part:
+    """PPG by a strategy."""
+
+    def measure(_: float) -> dict[str, Any]:
+        how = {"strategy": strategy, "seeds": seeds, "devices": 1}
+        return speed(load_config(CONFIGS[name], **how, **changes))
+
+    return Part(f"throughput {name} {strategy} {seeds}", measure, 90 if seeds < 1024 else 130)
 
 
-def speed_part(network: str, strategy: str, seeds: int, chunk: int | None, small: bool) -> Part:
-    """PPG on Breakout by a strategy. A phase has two iterations, so that many seeds fit in time."""
+def ppo_part(size: str, seeds: int, **changes: Any) -> Part:
+    """PPO of one of PureJaxRL's sizes, vmapped over seeds."""
 
-    def measure(limit: float) -> dict[str, Any]:
-        how = {"strategy": strategy, "chunk_size": chunk, "seeds": seeds, "devices": 1}
-        config = load_config(NETWORKS[network], **how, **(SMALL if small else {}))
-        return phase_speed(one_phase(config, 2), limit)
-
-    return Part(f"throughput {network} {strategy} {seeds}", measure, 90 if seeds < 1024 else 130)
-
-
-def ppo_part(size: str, seeds: int, small: bool) -> Part:
-    """PPO of PureJaxRL's sizes, vmapped over seeds."""
-
-    def measure(limit: float) -> dict[str, Any]:
-        spec = COMMON | PPO_SIZES[size] | {"seeds": seeds}
-        config = our_config(spec, "ppo").replace(strategy="vmap", devices=1)
-        small_sizes = {k: v for k, v in SMALL.items() if k != "num_aux_minibatches"}
-        return phase_speed(one_phase(config.replace(**small_sizes) if small else config), limit)
+    def measure(_: float) -> dict[str, Any]:
+        config = our_config(COMMON | PPO_SIZES[size] | {"seeds": seeds}, "ppo")
+        return speed(config.replace(strategy="vmap", devices=1, **changes))
 
     return Part(f"ppo {size} vmap {seeds}", measure, 90)
 
 
-def training(seeds: int, steps: int | None, small: bool) -> Config:
-    """Breakout as it is trained, on one device."""
-    changes: dict[str, Any] = {"seeds": seeds, "devices": 1} | (SMALL if small else {})
-    if steps:
-        changes["total_timesteps"] = steps
-    return load_config(BREAKOUT, **changes)
+def speed(config: Config) -> dict[str, Any]:
+    """Speed and memory of a phase of two iterations; a slow one is repeated less often."""
+    return throughput.measure(one_phase(config, 2), 5, most_seconds=20)
+
+
+def training_part(
+    name: str,
+    measure: Callable[[Config, float], dict[str, Any]],
+    limit: float,
+    **changes: Any,
+) -> Part:
+    """A run of Breakout."""
+    return Part(name, lambda s: measure(load_config(BREAKOUT, devices=1, **changes), s), limit)
 
 
 def learning(config: Config, limit: float) -> dict[str, Any]:
-    """Trains to the end, or as far as the limit allows: the run then ends by itself."""
-    alarm = threading.Timer(0.85 * limit, os.kill, (os.getpid(), signal.SIGTERM))
+    """Returns of a run, beside those that are known. Shortly before the limit the run ends."""
+    seconds = 0.85 * limit
+    alarm = threading.Timer(seconds, os.kill, (os.getpid(), signal.SIGTERM))
     alarm.daemon = True
     alarm.start()
     try:
@@ -129,7 +132,8 @@ def learning(config: Config, limit: float) -> dict[str, Any]:
         "peak_mib": peak_mib(),
         "known_on_cpu": KNOWN,
     }
-    return row if result.finished else row | {"failed": f"not at its end after {0.85 * limit:.0f} s"}
+    cut_off = {"failed": f"not at its end after {seconds:.0f} s"}
+    return row if result.finished else row | cut_off
 
 
 def repetition(config: Config, _: float) -> dict[str, Any]:
@@ -147,50 +151,49 @@ def repetition(config: Config, _: float) -> dict[str, Any]:
 
 
 def parts(small: bool) -> list[Part]:
-    """All parts, the most valuable first; in small, one of every kind."""
-    if small:
-        few = [
-            *(speed_part("mlp", how, 2, 1 if how == "chunk" else None, small)
-              for how in ("vmap", "map", "chunk")),
-            speed_part("cnn", "vmap", 2, None, small),
-            ppo_part("64x128", 2, small),
-            learning_part(2, 2_560, small),
-            *repetitions(2, 2, 256, small),
-        ]  # fmt: skip
-        return [dataclasses.replace(part, limit=60) for part in few]
-    speed = functools.partial(speed_part, small=small)
+    """All parts, the most valuable first; in small, some of every kind."""
+    return small_parts() if small else [
+        *(speed_part(BREAKOUT, "vmap", seeds) for seeds in (64, 1)),
+        training_part(f"learning {BREAKOUT} 128", learning, 420, seeds=128),
+        *(speed_part(BREAKOUT, "vmap", seeds) for seeds in (1024, 256, 16)),
+        *(ppo_part("64x128", seeds) for seeds in (64, 1, 256)),
+        *repetitions(5, seeds=8, total_timesteps=8 * 8192, n_pi=4, num_aux_minibatches=16),
+        *(speed_part(CNN, "vmap", seeds) for seeds in (64, 1, 1024)),
+        *other_strategies(BREAKOUT),
+        *(speed_part(CNN, "vmap", seeds) for seeds in (256, 16)),
+        *(ppo_part("2048x10", seeds) for seeds in (64, 1, 256)),
+        *other_strategies(CNN),
+    ]  # fmt: skip
+
+
+def other_strategies(name: str) -> list[Part]:
+    """What ``vmap`` of as many seeds is compared with."""
     return [
-        *(speed("mlp", "vmap", seeds, None) for seeds in (64, 1)),
-        learning_part(128, None, small),
-        *(speed("mlp", "vmap", seeds, None) for seeds in (1024, 256, 16)),
-        *(ppo_part("64x128", seeds, small) for seeds in (64, 1, 256)),
-        *repetitions(5, 8, 4 * 8192, small),
-        *(speed("cnn", "vmap", seeds, None) for seeds in (64, 1, 1024)),
-        speed("mlp", "map", 16, None),
-        *(speed("mlp", "chunk", seeds, chunk) for seeds, chunk in ((1024, 128), (256, 64))),
-        *(speed("cnn", "vmap", seeds, None) for seeds in (256, 16)),
-        *(ppo_part("2048x10", seeds, small) for seeds in (64, 1, 256)),
-        speed("cnn", "map", 16, None),
-        *(speed("cnn", "chunk", seeds, chunk) for seeds, chunk in ((1024, 128), (256, 64))),
+        speed_part(name, "map", 16),
+        speed_part(name, "chunk", 1024, chunk_size=128),
+        speed_part(name, "chunk", 256, chunk_size=64),
     ]
 
 
-def learning_part(seeds: int, steps: int | None, small: bool) -> Part:
-    """Returns of Breakout; the configuration's own steps where ``steps`` is None."""
-    return Part(
-        f"learning {BREAKOUT} {seeds}", lambda s: learning(training(seeds, steps, small), s), 420
-    )
+def repetitions(runs: int, **changes: Any) -> list[Part]:
+    """The same short run several times."""
+    names = [f"repetition {BREAKOUT} {i + 1}" for i in range(runs)]
+    return [training_part(name, repetition, 75, **changes) for name in names]
 
 
-def repetitions(runs: int, seeds: int, steps: int, small: bool) -> list[Part]:
-    """The same short training several times."""
-
-    def measure(limit: float) -> dict[str, Any]:
-        config = training(seeds, steps, small)
-        fewer = {} if small else {"n_pi": 4, "num_aux_minibatches": 16}
-        return repetition(config.replace(**fewer), limit)
-
-    return [Part(f"repetition {BREAKOUT} {i + 1}", measure, 75) for i in range(runs)]
+def small_parts() -> list[Part]:
+    """The same in tiny."""
+    few = [
+        speed_part(BREAKOUT, "vmap", 2, **SMALL),
+        speed_part(BREAKOUT, "map", 2, **SMALL),
+        speed_part(CNN, "chunk", 2, chunk_size=1, **SMALL),
+        ppo_part("64x128", 2, **SMALL),
+        training_part(
+            f"learning {BREAKOUT} 2", learning, 0, seeds=2, total_timesteps=2_560, **SMALL
+        ),
+        *repetitions(2, seeds=2, total_timesteps=256, **SMALL),
+    ]
+    return [dataclasses.replace(part, limit=120) for part in few]
 
 
 def here(part: Part, limit: float) -> dict[str, Any]:
@@ -212,10 +215,22 @@ def in_own_process(part: Part, limit: float, args: argparse.Namespace) -> dict[s
     try:
         row = fresh_process(__file__, *part_options(part.name, args), timeout=limit)
     except subprocess.TimeoutExpired:
-        row = {"failed": f"hung: killed after {limit:.0f} s", "hung": True}
+        row = {"failed": f"killed after {limit:.0f} s: it hangs or is slow", "killed": True}
     except SystemExit as error:
         row = {"failed": one_line(str(error).strip().splitlines()[-1])}
     return {"part": part.name} | row | {"seconds": round(time.perf_counter() - began, 1)}
+
+
+def device(args: argparse.Namespace) -> dict[str, Any]:
+    """What all rows of a file have in common.
+
+    Raises:
+      SystemExit: JAX finds no device.
+    """
+    try:
+        return fresh_process(__file__, *part_options(DEVICE, args), timeout=180)
+    except subprocess.TimeoutExpired:
+        raise SystemExit("the device does not answer within 180 s") from None
 
 
 def part_options(name: str, args: argparse.Namespace) -> list[Any]:
@@ -265,7 +280,7 @@ def compared(report: dict[str, Any]) -> dict[str, int]:
     )
     return {
         "runs": len(ended) + len(failed),
-        "hung": sum(row.get("hung", False) for row in failed),
+        "hung": sum(row.get("killed", False) for row in failed),
         "different_results": len({row["bits"] for row in ended}),
     }
 
@@ -296,7 +311,7 @@ def measure(args: argparse.Namespace) -> int:
     """Measures what is not in the file yet, as far as the time goes."""
     began = time.monotonic()
     wanted = chosen(parts(args.small), args.parts)
-    told = fresh_process(__file__, *part_options(DEVICE, args), timeout=180)
+    told = device(args)
     out = args.out or default_out(told)
     report = kept(out, told)
     REPORT.begin(out)

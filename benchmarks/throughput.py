@@ -20,9 +20,8 @@ from ppg_jax.execution.layout import lay_out
 def measure(config: Config, repeats: int, most_seconds: float = math.inf) -> dict:
     """Compiles one phase for all seeds and times it ``repeats`` times after a warm-up.
 
-    After ``most_seconds`` three times are enough. ``compiled_mib`` is XLA's account of all that the
-    compiled phase holds, ``compiled_peak_mib`` of what one call holds at most, ``peak_mib`` what the
-    device says.
+    After ``most_seconds`` three times are enough. ``compiled_mib`` is XLA's account of what all
+    seeds hold, ``compiled_peak_mib`` of what one call holds at most, ``peak_mib`` the device's.
     """
     phases = Phases(config, lay_out(config, config.seeds))
     seconds: list[float] = []
