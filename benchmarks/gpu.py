@@ -43,7 +43,7 @@ from ppg_jax.runs.run import run
 HERE = Path(__file__).parent
 BREAKOUT = "minatar/breakout"
 CNN = "breakout_cnn"
-CONFIGS = {BREAKOUT: BREAKOUT, CNN: HERE / "breakout_cnn.yaml"}
+CONFIGS: dict[str, str | Path] = {BREAKOUT: BREAKOUT, CNN: HERE / "breakout_cnn.yaml"}
 PPO_SIZES: dict[str, dict[str, Any]] = {
     "64x128": CASES["breakout"] | {"iterations": 2},
     "2048x10": {

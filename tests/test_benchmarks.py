@@ -602,6 +602,7 @@ def test_gpu_keeps_what_failed_and_tries_it_only_when_told(gpu):
     assert gpu.ran == names[:3]
     assert again["failed"] == report["failed"]
     assert again["results"][:2] == report["results"]
+    assert again["repetition"] == {"runs": 8, "hung": 1, "different_results": 2}
     gpu.run("--parts", "repetition", "--again")
     assert gpu.ran == []
 
