@@ -356,7 +356,7 @@ def one_part(args: argparse.Namespace) -> dict[str, Any]:
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     if args.part == DEVICE:
         return environment() | {"small": args.small}
-    (part,) = (part for part in parts(args.small) if part.name == args.part)
+    part = chosen(parts(args.small), [args.part])[0]
     return here(part, part.limit * args.patience)
 
 
