@@ -50,6 +50,7 @@ class Phases:
         held = used.argument_size_in_bytes + used.output_size_in_bytes - used.alias_size_in_bytes
         in_all = held * layout.num_batches + used.temp_size_in_bytes * layout.workers
         self.memory_mib = in_all / 2**20
+        self.compiled_peak_mib = used.peak_memory_in_bytes / 2**20
         say(f"{config.env_name} by {layout}: compiled in {self.compile_seconds:.1f} s")
         self.steps = layout.replicas * config.n_pi * config.steps_per_iteration
         self()
@@ -59,6 +60,15 @@ class Phases:
         done = run_batches(self._compiled, self._hparams, self._states, self.layout)
         self._states = [state for state, _ in done]
         return time.perf_counter() - began
+
+
+def peak_mib() -> float | None:
+    """Most memory of the first device that this process has used so far; None: it does not tell.
+
+    It counts what was in use, not what JAX reserved. What XLA tries while it compiles counts too.
+    """
+    peak = (jax.local_devices()[0].memory_stats() or {}).get("peak_bytes_in_use")
+    return None if peak is None else round(peak / 2**20, 1)
 
 
 @contextlib.contextmanager
@@ -113,7 +123,7 @@ def fresh_process(script: str, *args: Any, timeout: float | None = None) -> Any:
     command = [sys.executable, script, *map(str, args)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=timeout)
     if done.returncode:
-        raise SystemExit(done.stderr)
+        raise SystemExit(done.stderr or f"{script} ended with {done.returncode}")
     return json.loads(done.stdout)
 
 

@@ -5,10 +5,11 @@
 Compile time is measured apart; a phase is repeated and its median counts.
 """
 
+import math
 import statistics
 import sys
 
-from common import Phases, finish, one_phase, options
+from common import Phases, finish, one_phase, options, peak_mib
 from report import REPORT
 
 from ppg_jax.config.config import Config
@@ -16,10 +17,16 @@ from ppg_jax.config.yaml_files import load_config
 from ppg_jax.execution.layout import lay_out
 
 
-def measure(config: Config, repeats: int) -> dict:
-    """Compiles one phase for all seeds and times it ``repeats`` times after a warm-up."""
+def measure(config: Config, repeats: int, most_seconds: float = math.inf) -> dict:
+    """Compiles one phase for all seeds and times it ``repeats`` times after a warm-up.
+
+    After ``most_seconds`` three times are enough. ``compiled_mib`` is XLA's account of what all
+    seeds hold, ``compiled_peak_mib`` of what one call holds at most, ``peak_mib`` the device's.
+    """
     phases = Phases(config, lay_out(config, config.seeds))
-    seconds = [phases() for _ in range(repeats)]
+    seconds: list[float] = []
+    while len(seconds) < repeats and (len(seconds) < 3 or sum(seconds) < most_seconds):
+        seconds.append(phases())
     return {
         "seeds": config.seeds,
         "layout": str(phases.layout),
@@ -28,6 +35,9 @@ def measure(config: Config, repeats: int) -> dict:
         "env_steps_per_run": phases.steps,
         "run_seconds": [round(s, 4) for s in seconds],
         "env_steps_per_second": round(phases.steps / statistics.median(seconds), 1),
+        "compiled_mib": round(phases.memory_mib, 1),
+        "compiled_peak_mib": round(phases.compiled_peak_mib, 1),
+        "peak_mib": peak_mib(),
     }
 
 

@@ -5,6 +5,7 @@ import json
 import os
 import signal
 import sys
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -448,3 +449,211 @@ def test_attacks(script, monkeypatch):
     assert done.returncode == 0, done.stderr
     assert report["results"]["damage"] == {"cases": 1, "held": 1, "failed": {}}
     assert "2 of 2 cases hold" in done.stderr
+
+
+@pytest.fixture
+def gpu(script, monkeypatch, tmp_path):
+    """``gpu.py`` whose parts take no time; each is counted, and what ``fails`` names fails."""
+    import subprocess
+
+    import gpu
+
+    told = {"platform": "gpu", "device": "Nvidia X-1", "versions": {"jax": "0.9.2"}, "small": False}
+    made = SimpleNamespace(told=told, ran=[], fails={}, out=tmp_path / "out.json", module=gpu)
+
+    def process(script, *options, timeout):
+        name = options[options.index("--part") + 1]
+        if name == gpu.DEVICE:
+            return dict(made.told)
+        made.ran.append(name)
+        failure = made.fails.get(name, {"bits": "a"})
+        if isinstance(failure, BaseException):
+            raise failure
+        return dict(failure)
+
+    monkeypatch.setattr(gpu, "fresh_process", process)
+    made.slow = subprocess.TimeoutExpired("gpu.py", 1)
+
+    def run(*args):
+        made.ran.clear()
+        done, report = script("gpu.py", "--out", made.out, *args)
+        return done, report
+
+    made.run = run
+    return made
+
+
+def test_gpu_parts_run(script, tmp_path):
+    """In processes of their own, as they are."""
+    out = tmp_path / "out.json"
+    only = ["--small", "--patience", 3, "--parts", "repetition"]
+    done, report = script("gpu.py", "--out", out, "--minutes", 60, *only)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(out.read_text()) == report
+    assert report["failed"] == []
+    assert len(report["results"]) == 2
+    assert report["repetition"] == {"runs": 2, "hung": 0, "different_results": 1}
+    assert (report["platform"], report["complete"]) == ("cpu", False)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["throughput breakout_cnn chunk 2", "ppo 64x128 vmap 2", "learning minatar/breakout 2"],
+)
+def test_a_gpu_part_alone(script, monkeypatch, name):
+    monkeypatch.setenv("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+    done, row = script("gpu.py", "--small", "--patience", 9, "--part", name)
+    assert done.returncode == 0, done.stderr
+    assert row["env_steps_per_second"] > 0
+    assert row["peak_mib"] is None  # a CPU does not tell
+    if name.startswith("learning"):
+        assert row["env_steps_per_seed"] == 2560
+        assert len(row["curve_mean_return"]) == 20
+        assert row["iqm_interval_95"][0] <= row["iqm"] <= row["iqm_interval_95"][1]
+        assert row["known_on_cpu"]["mean"] == 47.5
+    else:
+        assert (row["seeds"], row["env_steps_per_run"]) == (2, 2 * 2 * 4 * 16)
+        assert row["layout"] == ("chunk of 1" if "chunk" in name else "vmap")
+        assert row["compiled_mib"] > 0
+
+
+def test_learning_on_a_gpu_ends_before_it_is_killed(script, monkeypatch):
+    import gpu
+    import numpy as np
+    import report
+
+    def stopped(config, progress):
+        with pytest.raises(KeyboardInterrupt), report.terminable():
+            time.sleep(60)
+        return SimpleNamespace(finished=False, final_returns=np.array([1.0, 2.0]))
+
+    monkeypatch.setattr(gpu, "run", stopped)
+    monkeypatch.setattr(gpu, "summarize", lambda name, result: {"mean": 1.5})
+    (part,) = (part for part in gpu.parts(True) if part.name.startswith("learning"))
+    row = part.measure(2.0)
+    assert (row["mean"], row["failed"]) == (1.5, "not at its end after 2 s")
+
+
+def test_every_gpu_part_has_a_valid_configuration(script, monkeypatch):
+    import gpu
+
+    seen = []
+    monkeypatch.setattr(gpu.throughput, "measure", lambda c, *_, **__: seen.append(c))
+    monkeypatch.setattr(gpu, "learning", lambda c, _: seen.append(c))
+    monkeypatch.setattr(gpu, "repetition", lambda c, _: seen.append(c))
+    every = gpu.parts(False)
+    assert len({part.name for part in every}) == len(every)
+    for part in every:
+        part.measure(1.0)
+        words = part.name.split()
+        assert seen[-1].devices == 1
+        if words[0] != "repetition":
+            assert seen[-1].seeds == int(words[-1])
+        if words[0] in ("throughput", "ppo"):
+            assert seen[-1].strategy == words[-2]
+            assert seen[-1].num_phases == 1
+    breakout = {"throughput minatar/breakout vmap " + n for n in ("1", "16", "64", "256", "1024")}
+    assert breakout <= {part.name for part in every}
+    (trained,) = (c for c in seen if c.seeds == 128)
+    assert trained.total_timesteps == 3_014_656
+
+
+def test_gpu_goes_on_where_it_stopped(gpu):
+    done, report = gpu.run("--minutes", 2)  # too short for learning and for 1,024 seeds
+    names = [part.name for part in gpu.module.parts(False)]
+    left = [n for n in names if n.startswith("learning") or n.endswith("1024")]
+    assert gpu.ran == [n for n in names if n not in left]
+    assert not report["complete"]
+    assert f"{len(left)} parts are left; they need --minutes 7.5 or more" in done.stderr
+    assert "Nvidia X-1 (gpu)" in done.stderr
+    _, report = gpu.run()
+    assert gpu.ran == left
+    assert report["complete"]
+    assert sorted(row["part"] for row in report["results"]) == sorted(names)
+    gpu.run()
+    assert gpu.ran == []
+
+
+def test_gpu_with_no_time_says_so(gpu):
+    done, report = gpu.run("--minutes", 0)
+    assert (gpu.ran, report["results"]) == ([], [])
+    assert "The same command goes on, with --out" in done.stderr
+
+
+def test_gpu_keeps_what_failed_and_tries_it_only_when_told(gpu):
+    names = [part.name for part in gpu.module.parts(False) if part.name.startswith("repetition")]
+    gpu.fails = {
+        names[0]: gpu.slow,
+        names[1]: SystemExit("Traceback\n  in f\nOSError: gone\n"),
+        names[2]: {"failed": "XlaRuntimeError: RESOURCE_EXHAUSTED: Out of memory"},
+        names[3]: {"bits": "b"},
+    }
+    _, report = gpu.run("--parts", "repetition")
+    assert [(row["part"], row["failed"]) for row in report["failed"]] == [
+        (names[0], "killed after 75 s: it hangs or is slow"),
+        (names[1], "OSError: gone"),
+        (names[2], "XlaRuntimeError: RESOURCE_EXHAUSTED: Out of memory"),
+    ]
+    assert report["repetition"] == {"runs": 5, "hung": 1, "different_results": 2}
+    gpu.run("--parts", "repetition")
+    assert gpu.ran == []
+    gpu.fails = {}
+    _, again = gpu.run("--parts", "repetition", "--again")
+    assert gpu.ran == names[:3]
+    assert again["failed"] == report["failed"]
+    assert again["results"][:2] == report["results"]
+    assert again["repetition"] == {"runs": 8, "hung": 1, "different_results": 2}
+    gpu.run("--parts", "repetition", "--again")
+    assert gpu.ran == []
+
+
+def test_gpu_does_not_mix_devices_or_versions(gpu):
+    gpu.run("--parts", "repetition")
+    before = gpu.out.read_bytes()
+    for field, value in {"device": "Nvidia Y-2", "versions": {"jax": "0.11.2"}}.items():
+        kept, gpu.told[field] = gpu.told[field], value
+        done, _ = gpu.run()
+        gpu.told[field] = kept
+        assert (done.returncode, gpu.ran) == (1, [])
+        assert f"{field} is {kept} there and {value} here; use another --out" in done.stderr
+        assert gpu.out.read_bytes() == before
+    for text in (before[:50], b"[]", b'{"results": []}'):
+        gpu.out.write_bytes(text)
+        done, _ = gpu.run()
+        assert done.returncode == 1
+        assert "use another --out" in done.stderr.splitlines()[-1]
+        assert gpu.out.read_bytes() == text
+
+
+def test_gpu_stopped_in_a_part_keeps_those_before(gpu):
+    names = [part.name for part in gpu.module.parts(False)]
+    gpu.fails = {names[1]: KeyboardInterrupt()}
+    done, _ = gpu.run()
+    assert done.returncode == 130
+    kept = json.loads(gpu.out.read_text())
+    assert [row["part"] for row in kept["results"]] == names[:1]
+    assert kept["failed"] == []
+
+
+def test_gpu_names_its_file_after_the_device(gpu):
+    import datetime
+
+    told = {"device": "NVIDIA H100 80GB HBM3", "small": False}
+    name = f"nvidia-h100-80gb-hbm3-{datetime.date.today()}.json"
+    assert gpu.module.default_out(told).name == name
+
+
+def test_gpu_refuses_a_part_that_is_not_there(gpu):
+    done, _ = gpu.run("--parts", "throughput minatar/breakout vmap 6")
+    assert done.returncode == 1
+    assert "is no part" in done.stderr
+    assert not gpu.out.exists()
+
+
+def test_an_error_in_a_gpu_part_is_one_line(script):
+    import gpu
+
+    def fail(_):
+        raise MemoryError("Out of memory\nwhile trying to allocate")
+
+    assert gpu.here(gpu.Part("x", fail, 1), 1) == {"failed": "MemoryError: Out of memory"}

@@ -8,11 +8,12 @@ from memory import activations, size
 from ppg_jax.algorithm.initial_state import init
 from ppg_jax.algorithm.ppg import PPG, build
 from ppg_jax.algorithm.rollout import collect, make_batch
+from ppg_jax.backend import Backend
 from ppg_jax.config import Config
 from ppg_jax.types import AuxBuffer, Batch, TrainState
 
 
-def must_hold(config: Config, **built: Any) -> int:
+def must_hold(config: Config, backend: Backend) -> int:
     """Bytes of one seed.
 
     That is the training state, what one rollout stores for the policy phase, the auxiliary phase's
@@ -20,10 +21,10 @@ def must_hold(config: Config, **built: Any) -> int:
 
     Args:
       config: what is trained.
-      built: the ``backend`` that programs are built for.
+      backend: what the program is built for.
     """
-    ppg, key = build(config, **built), jax.random.key(0)
-    state = jax.eval_shape(lambda k: init(config, k), key)
+    ppg, key = build(config, backend), jax.random.key(0)
+    state = jax.eval_shape(lambda k: init(config, k, backend=backend), key)
     batch = jax.eval_shape(lambda s, k: _batch(ppg, s, k), state, key)
     needed = size(state) + size(batch) + _activations(config)
     if config.e_aux and config.num_phases:

@@ -55,11 +55,10 @@ def _case(name: str) -> dict[str, Any]:
 
 def _ours(config: Any, platform: str) -> Program:
     import ppg_jax
+    from aot.needed import must_hold
 
-    built = _built_for(platform)
-    train = ppg_jax.make_train(config, **built)
-    from aot.needed import must_hold  # imports what else asks for the platform
-
+    backend = ppg_jax.backend_for(platform)
+    train = ppg_jax.make_train(config, backend=backend)
     epochs = config.e_pi if config.e_pi == config.e_v else config.e_pi + config.e_v
     units = {
         "rollout_step": Unit(("collect",), config.num_steps),
@@ -69,20 +68,7 @@ def _ours(config: Any, platform: str) -> Program:
         per_scan = config.e_aux * config.num_aux_minibatches
         units["aux_minibatch"] = Unit(("aux_epochs",), per_scan)
     steps = config.num_iterations * config.steps_per_iteration
-    return Program(train, units, steps, must_hold(config, **built))
-
-
-def _built_for(platform: str) -> dict[str, Any]:
-    """What builds programs for another platform than the one that runs here."""
-    try:
-        from ppg_jax.backend import backend_for
-    except ImportError:
-        # FALLBACK, to be deleted once ppg_jax.backend exists: everything asks this function.
-        import jax
-
-        jax.default_backend = lambda: platform
-        return {}
-    return {"backend": backend_for(platform)}
+    return Program(train, units, steps, must_hold(config, backend))
 
 
 def _rejax(case: dict[str, Any]) -> Program:
