@@ -129,9 +129,7 @@ def aux_epochs(
     return state, by_epoch
 
 
-def _value_loss_change(
-    ppg: PPG, before: TrainState, after: TrainState, buffer: Any
-) -> Metrics:
+def _value_loss_change(ppg: PPG, before: TrainState, after: TrainState, buffer: Any) -> Metrics:
     """Halved value error on the phase's newest rollout, before and after the auxiliary phase."""
     newest = ppg.storage.newest(before, buffer)
 

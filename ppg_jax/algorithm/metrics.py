@@ -7,7 +7,6 @@ from ppg_jax.config import Config
 from ppg_jax.functional import explained_variance, missing
 from ppg_jax.types import Batch, EpisodeStats, Metrics, Rollout
 
-
 LOST = "aux_storage_lost"
 """Metric of ``packing_metrics``."""
 

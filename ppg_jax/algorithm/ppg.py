@@ -5,12 +5,13 @@ import functools
 from typing import Any
 
 from ppg_jax.algorithm.aux_storage import (
+    UNPACKED,
     AuxStorage,
     Packing,
     check_replays,
     difference_of_replay,
+    find_packing,
     make_storage,
-    packing_by_name,
 )
 from ppg_jax.backend import Backend, this_backend
 from ppg_jax.config import Config, check_config, same_environment
@@ -35,7 +36,7 @@ class PPG:
     env: AnyEnvironment
     agent: Agent
     backend: Backend
-    packing: Packing = Packing()  # frozen
+    packing: Packing = UNPACKED
 
     @functools.cached_property
     def envs(self) -> Batch:
@@ -71,7 +72,7 @@ def _build(config: Config, backend: Backend, _: Any) -> PPG:
         if config.aux_storage == "replay":
             check_replays(env, ppg.envs)
         elif config.aux_storage == "packed":
-            return dataclasses.replace(ppg, packing=packing_by_name(env, ppg.envs))
+            return dataclasses.replace(ppg, packing=find_packing(env, ppg.envs))
         return ppg
 
 

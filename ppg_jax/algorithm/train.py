@@ -11,7 +11,12 @@ from ppg_jax.algorithm.aux_phase import aux_phase
 from ppg_jax.algorithm.checks import check_given, traced_in_32_bits
 from ppg_jax.algorithm.initial_state import init
 from ppg_jax.algorithm.keys import iteration_keys
-from ppg_jax.algorithm.metrics import not_measured, on_last_iteration, packing_metrics, rollout_metrics
+from ppg_jax.algorithm.metrics import (
+    not_measured,
+    on_last_iteration,
+    packing_metrics,
+    rollout_metrics,
+)
 from ppg_jax.algorithm.policy_phase import policy_phase
 from ppg_jax.algorithm.ppg import PPG, build
 from ppg_jax.algorithm.rollout import collect, make_batch

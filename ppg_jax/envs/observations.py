@@ -213,7 +213,9 @@ def _mixed(
             f"observation_dtype: mixed cannot be used with {env_name}, which has no flags and no "
             "category numbers; use native, or bool if all its numbers are 0 or 1"
         )
-    return dataclasses.replace(spec, segments=segments, flags=()), lambda obs: _packed(store(obs), segments)
+    return dataclasses.replace(spec, segments=segments, flags=()), lambda obs: _packed(
+        store(obs), segments
+    )
 
 
 def _packed(obs: chex.Array, segments: tuple[tuple[bool, int], ...]) -> Packed:

@@ -55,7 +55,9 @@ class Columns:
         mask = np.array(self.binary)
         rest = None if mask.all() else _taken(flat, np.flatnonzero(~mask))
         flags = _taken(flat, np.flatnonzero(mask))
-        return PackedColumns(pack_bits(flags if flags.dtype == jnp.bool_ else flags == 1), rest, self)
+        return PackedColumns(
+            pack_bits(flags if flags.dtype == jnp.bool_ else flags == 1), rest, self
+        )
 
     def unpack(self, packed: "PackedColumns") -> chex.Array:
         """What was packed, ``[..., *shape]``, bit for bit."""

@@ -9,14 +9,14 @@ from ppg_jax.algorithm.aux_storage.choice import (
     difference_of_replay,
     make_storage,
 )
-from ppg_jax.algorithm.aux_storage.packing import Packing, find_packing, packing_by_name
+from ppg_jax.algorithm.aux_storage.packing import UNPACKED, Packing, find_packing
 
 __all__ = [
+    "UNPACKED",
     "AuxStorage",
     "Packing",
     "check_replays",
     "difference_of_replay",
     "find_packing",
     "make_storage",
-    "packing_by_name",
 ]

@@ -9,14 +9,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ppg_jax.config import ConfigError
 from ppg_jax.envs import AnyEnvironment, Batch, BatchEnvironment, play_randomly
 from ppg_jax.functional import Columns, PackedColumns, as_bits
 from ppg_jax.kernels import SortedObservations
 from ppg_jax.types import Observation, ObservationSpec
 
-PLAY_ENVS, PLAY_STEPS = 16, 256
-"""Size of the random play in which columns are found."""
+PLAY_ENVS, PLAY_STEPS, PLAY_NUMBERS = 16, 256, 2**24
+"""Environments and steps of the random play in which columns are found, and how many numbers all
+observations together may have; with large ones fewer environments play."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Packing:
         return _packed(self.policy, obs)
 
     def lost(self, *observations: Any) -> chex.Array | None:
-        """How many observations ``[B, ...]`` packing would change, int32; None if none is packed."""
+        """How many observations ``[B, ...]`` packing would change; None if it changes none."""
         if not self.active:
             return None
         total = jnp.int32(0)
@@ -59,23 +59,12 @@ class Packing:
         return total
 
 
+UNPACKED = Packing()
+"""Observations stay as they are."""
+
+
 def _packed(columns: Columns | None, x: Any) -> Any:
     return x if columns is None or isinstance(x, PackedColumns) else columns.pack(x)
-
-
-def packing_by_name(env: AnyEnvironment, envs: Batch) -> Packing:
-    """``find_packing`` for a configuration that asks for it.
-
-    Raises:
-      ConfigError: there is nothing to pack.
-    """
-    packing = find_packing(env, envs)
-    if not packing.active and not env.observation.segments:
-        raise ConfigError(
-            f"aux_storage: packed cannot be used with {env.name}, whose observations have no "
-            "component that is always 0 or 1; use full"
-        )
-    return packing
 
 
 def find_packing(env: AnyEnvironment, envs: Batch) -> Packing:
@@ -93,18 +82,18 @@ def find_packing(env: AnyEnvironment, envs: Batch) -> Packing:
     Returns:
       What to pack. Nothing if observations are packed already (``observation_dtype: mixed``).
     """
-    spec = env.observation
-    if isinstance(env, BatchEnvironment):  # it may live outside of the program
-        played = None
-    elif all(_known_are_enough(s) for s in (spec, spec.value) if s is not None):
-        played = None
-    else:
+    spec, played = env.observation, None
+    specs = [s for s in (spec, spec.value) if s is not None]
+    outside = isinstance(env, BatchEnvironment)  # perhaps, and then it is not played here
+    if not outside and not all(map(_known_are_enough, specs)):
+        size = sum(math.prod(s.shape) for s in specs)
+        num_envs = max(1, min(PLAY_ENVS, PLAY_NUMBERS // (PLAY_STEPS * size)))
         # It may be called inside a trace, whose tracers must not stay in the cache of ``build``.
         with jax.ensure_compile_time_eval():
-            program = jax.jit(lambda key: play_randomly(envs, key, PLAY_ENVS, PLAY_STEPS).obs)
+            program = jax.jit(lambda key: play_randomly(envs, key, num_envs, PLAY_STEPS).obs)
             played = program(jax.random.key(0))
     seen = played if isinstance(played, Observation) else Observation(played)
-    value = spec.value and _columns(spec.value, seen.value)
+    value = None if spec.value is None else _columns(spec.value, seen.value)
     return Packing(_columns(spec, seen.policy), value)
 
 
@@ -122,7 +111,9 @@ def _columns(spec: ObservationSpec, played: chex.Array | None) -> Columns | None
 def _known(spec: ObservationSpec) -> np.ndarray[Any, Any]:
     """Columns that are binary by their type, bool ``[F]``."""
     runs = spec.flags or ((spec.dtype == jnp.bool_, math.prod(spec.shape)),)
-    return np.concatenate([np.full(n, are_flags) for are_flags, n in runs])
+    which, sizes = zip(*runs, strict=True)
+    known: np.ndarray[Any, Any] = np.repeat(which, sizes)
+    return known
 
 
 def _known_are_enough(spec: ObservationSpec) -> bool:
@@ -148,7 +139,7 @@ def _found(
     zeros, ones = (bits == 0), (bits == one)
     only = (zeros | ones).all(0)
     varies = only & zeros.any(0) & ones.any(0)
-    found = known | varies
+    found: np.ndarray[Any, Any] = known | varies
     first = 0
     for n in [math.prod(part) for part in spec.parts] or [bits.shape[1]]:
         part = slice(first, first + n)

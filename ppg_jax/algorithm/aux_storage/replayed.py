@@ -78,8 +78,8 @@ class Replayed:
         _, obs = jax.eval_shape(self.agent.store, state.network, repeated(c.num_steps, envs.obs))
         some = (c.num_steps, self._sampled)
         action, steps = self.envs.action, (c.n_pi, c.num_steps, c.num_envs)
-        event = () if action.kind == "discrete" else (len(action.sizes),)
-        event = action.sizes if action.kind == "continuous" else event
+        several = action.sizes if action.kind == "continuous" else (len(action.sizes),)
+        event = () if action.kind == "discrete" else several
         return ReplayBuffer(
             states=repeated(c.n_pi, envs.env),
             next_states=envs.env,

@@ -13,7 +13,6 @@ from ppg_jax.config import Config
 from ppg_jax.networks import Agent
 from ppg_jax.types import AuxBuffer, Batch, Metrics, Rollout, TrainState
 
-
 T = TypeVar("T")
 
 
