@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from ppg_jax.algorithm.aux_storage.packing import Packing
-from ppg_jax.algorithm.aux_storage.replayed import Replayed, largest_difference, replay
+from ppg_jax.algorithm.aux_storage.replayed import Replayed, largest_difference, replay, widened
 from ppg_jax.algorithm.aux_storage.stored import Stored
 from ppg_jax.config import Config, ConfigError
 from ppg_jax.envs import AnyEnvironment, Batch, Parallel, play_randomly
@@ -83,18 +83,18 @@ def difference_of_replay(config: Config, envs: Parallel) -> float:
     some = max(1, min(num_envs - 1, config.n_pi * num_envs // config.num_aux_minibatches))
 
     def again(played: Any) -> chex.Array:
-        index = jnp.arange(some)
+        index = widened(jnp.arange(some))
         first = jax.tree.map(lambda x: x[index], played.before)
         # The step before the first observation is not taken, so any key and action will do.
         keys, actions = (jnp.concatenate([x[:1], x[:-1]]) for x in (played.keys, played.actions))
 
         def draw(key: chex.PRNGKey) -> Any:
-            return envs.draw_some(jnp.broadcast_to(key, (some,)), num_envs, index)
+            return envs.draw_some(jnp.broadcast_to(key, index.shape), num_envs, index)
 
-        at_once = jnp.ones(some, jnp.bool_)
+        at_once = jnp.ones(index.shape, jnp.bool_)
         drawn = jax.vmap(draw)(keys)
-        shown = replay(envs, first, at_once, actions[:, :some], drawn)
-        return largest_difference(jax.tree.map(lambda x: x[:, :some], played.obs), shown.obs)
+        shown = replay(envs, first, at_once, actions[:, index], drawn)
+        return largest_difference(jax.tree.map(lambda x: x[:, index], played.obs), shown.obs)
 
     with jax.ensure_compile_time_eval():
         play = jax.jit(lambda key: play_randomly(envs, key, num_envs, num_steps))

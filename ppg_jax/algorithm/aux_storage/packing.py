@@ -41,9 +41,11 @@ class Packing:
         if isinstance(obs, Observation):
             value = obs.value if obs.value is None else _packed(self.value, obs.value)
             return obs.replace(policy=_packed(self.policy, obs.policy), value=value)
-        if isinstance(obs, SortedObservations) and self.policy is not None:
-            sorted_columns = dataclasses.replace(self.policy, shape=obs.components.shape[-1:])
-            return SortedObservations(_packed(sorted_columns, obs.components))
+        if isinstance(obs, SortedObservations):
+            flat = self.policy and dataclasses.replace(
+                self.policy, shape=(len(self.policy.binary),)
+            )
+            return SortedObservations(_packed(flat, obs.components))
         return _packed(self.policy, obs)
 
     def lost(self, *observations: Any) -> chex.Array | None:

@@ -10,10 +10,15 @@ from flax import struct
 
 from ppg_jax.algorithm.aux_storage.stored import put
 from ppg_jax.algorithm.keys import env_keys, iteration_keys
+from ppg_jax.algorithm.minibatch import first_sequences
 from ppg_jax.config import Config
 from ppg_jax.envs import Parallel, Randomness, choose, take_step
 from ppg_jax.networks import Agent
 from ppg_jax.types import AuxBuffer, Batch, EnvsState, Metrics, Rollout, TrainState
+
+LANES = 4
+"""What is played again is a multiple of so many environments. On CPU fewer would be computed one by
+one and not by vector instructions, which round sines and the like in another way."""
 
 
 class ReplayBuffer(struct.PyTreeNode):
@@ -128,6 +133,13 @@ class Replayed:
           buffer: of N rollouts.
           index: ``iteration * B + environment``, int32 ``[M]``.
         """
+        wide = widened(index)
+        part = self._played_again(state, buffer, wide)
+        return part if len(wide) == len(index) else first_sequences(part, len(index))
+
+    def _played_again(
+        self, state: TrainState, buffer: ReplayBuffer, index: chex.Array
+    ) -> AuxBuffer:
         slot, env = index // self.config.num_envs, index % self.config.num_envs
         states, starts, recalled, memory = jax.tree.map(
             lambda x: x[slot, env],
@@ -182,6 +194,12 @@ class Replayed:
         index = (c.n_pi - 1) * c.num_envs + jnp.arange(self._sampled)
         again = self.sequences(state, buffer, index)
         return {"replay_difference": largest_difference(buffer.sample, again.obs)}
+
+
+def widened(index: chex.Array) -> chex.Array:
+    """Indices ``[M]``, with the first one repeated up to a multiple of ``LANES``."""
+    more = -len(index) % LANES
+    return jnp.concatenate([index, jnp.broadcast_to(index[:1], (more,))]) if more else index
 
 
 def replay(
