@@ -107,13 +107,14 @@ def test_the_difference_of_a_replay():
 @pytest.mark.parametrize("storage", ["packed", "replay"])
 def test_the_buffer_is_smaller(storage):
     def size(storage):
-        config = small(**CASES["breakout"], aux_storage=storage)
+        sizes = {"num_steps": 64, "total_timesteps": 1024}
+        config = small(**CASES["breakout"], **sizes, aux_storage=storage)
         buffer = jax.eval_shape(
             lambda k: build(config).storage.blank(init(config, k)), jax.random.key(0)
         )
         return sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(buffer))
 
-    assert size(storage) < size("full") / {"packed": 3, "replay": 2}[storage]
+    assert size(storage) < size("full") / 4
 
 
 VALUES = {
@@ -206,8 +207,8 @@ def test_a_run_that_would_lose_something_stops(tmp_path):
     with pytest.raises(ConfigError, match="^aux_storage: packed would lose") as caught:
         ppg_jax.run(config, out=tmp_path / "run", checkpoint_every=1)
     assert "\n" not in str(caught.value)
-    saved = sorted(int(x.name) for x in (tmp_path / "run/checkpoints/phases").iterdir())
-    assert saved[-1] <= 3
+    saved = [int(x.name[6:]) for x in (tmp_path / "run/checkpoints/phases").iterdir()]
+    assert max(saved, default=0) <= 3
 
 
 def test_what_cannot_be_replayed_is_refused():
