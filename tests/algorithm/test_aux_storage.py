@@ -1,6 +1,7 @@
 """Storages of the auxiliary phase's data: the same run from packed and from replayed buffers."""
 
 import functools
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -19,6 +20,7 @@ from ppg_jax.config.config import Config
 from ppg_jax.config.fields import ConfigError
 from ppg_jax.functional import Columns, one_of_split, unpack_all
 from ppg_jax.kernels import SortedObservations
+from ppg_jax.runs import session
 from ppg_jax.types import Observation, ObservationSpec
 from tests.envs.test_outside import Numbers
 from tests.probes import Probe
@@ -107,7 +109,7 @@ def test_the_difference_of_a_replay():
 @pytest.mark.parametrize("storage", ["packed", "replay"])
 def test_the_buffer_is_smaller(storage):
     def size(storage):
-        sizes = {"num_steps": 64, "total_timesteps": 1024}
+        sizes = {"n_pi": 16, "num_aux_minibatches": 16, "num_steps": 64, "total_timesteps": 4096}
         config = small(**CASES["breakout"], **sizes, aux_storage=storage)
         buffer = jax.eval_shape(
             lambda k: build(config).storage.blank(init(config, k)), jax.random.key(0)
@@ -209,6 +211,19 @@ def test_a_run_that_would_lose_something_stops(tmp_path):
     assert "\n" not in str(caught.value)
     saved = [int(x.name[6:]) for x in (tmp_path / "run/checkpoints/phases").iterdir()]
     assert max(saved, default=0) <= 3
+
+
+def test_a_run_says_what_to_expect(monkeypatch):
+    notes = []
+    display = SimpleNamespace(note=notes.append)
+    for difference in (0.0, 0.25):
+        monkeypatch.setattr(session, "replay_difference", lambda _, found=difference: found)
+        session._note_storage(small(aux_storage="replay"), display)
+    session._note_storage(small(aux_storage="packed"), display)
+    session._note_storage(small(), display)
+    inexact, unpacked = notes
+    assert "by up to 0.25" in inexact
+    assert "packs nothing" in unpacked
 
 
 def test_what_cannot_be_replayed_is_refused():
