@@ -3,7 +3,7 @@
     python benchmarks/storage.py minatar/breakout cartpole --n-pi 4
 
 ``speed`` is how many times as fast a phase is as with the first storage, a median over rounds that
-run every program in turn. One seed on one device. ``buffer_mib`` is the auxiliary buffer alone, and
+run every program in turn. One seed on one device. ``buffer_bytes`` is the auxiliary buffer alone, and
 ``memory_mib`` the whole program by XLA's own account.
 """
 
@@ -25,11 +25,11 @@ from ppg_jax.execution.layout import choose_layout
 STORAGES = ("full", "packed", "replay")
 
 
-def buffer_mib(config: Config) -> float:
+def buffer_bytes(config: Config) -> int:
     """Size of the auxiliary buffer of one seed."""
     storage = build(config).storage
     blank = jax.eval_shape(lambda k: storage.blank(init(config, k)), jax.random.key(0))
-    return size(blank) / 2**20
+    return size(blank)
 
 
 def measure(name: str, args: Any) -> list[dict]:
@@ -44,7 +44,7 @@ def measure(name: str, args: Any) -> list[dict]:
             "storage": s,
             "env_steps_per_second": round(program.steps / statistics.median(seconds[s])),
             "speed": round(ratio(seconds[s], first), 3),
-            "buffer_mib": round(buffer_mib(configs[s]), 2),
+            "buffer_bytes": buffer_bytes(configs[s]),
             "memory_mib": round(program.memory_mib, 1),
         }
         for s, program in programs.items()

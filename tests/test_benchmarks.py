@@ -219,7 +219,7 @@ def test_storage(traced, tiny):
     full, replay = report["results"]
     assert [full["speed"], replay["speed"]] == [1.0, 0.5]
     assert full["env_steps_per_second"] == 2 * replay["env_steps_per_second"] == 64 * 4
-    assert replay["buffer_mib"] < full["buffer_mib"]
+    assert replay["buffer_bytes"] < full["buffer_bytes"]
     assert replay["replay_difference"] < 1e-3
 
 
