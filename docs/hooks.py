@@ -36,7 +36,7 @@ GROUPS = {
         hide_components drop_observations episodes_per_task""",
     "Length, seeds and devices": """total_timesteps seed seeds strategy chunk_size devices""",
     "Rollouts and phases": """num_envs num_steps n_pi e_pi e_v e_aux num_minibatches
-        num_aux_minibatches minibatch_by burn_in bptt_steps""",
+        num_aux_minibatches aux_storage minibatch_by burn_in bptt_steps""",
     "Algorithm": """arch normalize_advantages normalize_rewards normalize_observations lr_schedule
         aux_lr_schedule gradient_conflict adapt_beta_clone""",
     "Sections": "network hparams",

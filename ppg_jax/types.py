@@ -30,6 +30,8 @@ class ObservationSpec:
       parts: shapes of the parts that were joined to one vector, in order; (): a single array.
       segments: if observations are stored as ``Packed``, runs of components: whether they are bits,
         and how many. (): observations are stored as an array.
+      flags: runs of components of an array: whether they are flags or one-hot categories, so always
+        0 or 1, and how many. (): unknown, unless the dtype is bool.
       value: what the value network reads instead; None: the same.
     """
 
@@ -39,6 +41,7 @@ class ObservationSpec:
     categories: tuple[int, ...] | None = None
     parts: tuple[tuple[int, ...], ...] = ()
     segments: tuple[tuple[bool, int], ...] = ()
+    flags: tuple[tuple[bool, int], ...] = ()
     value: "ObservationSpec | None" = None
 
 
@@ -208,6 +211,9 @@ class Rollout(struct.PyTreeNode):
         observation, not the first one of the next episode.
       recalled: previous step that the networks read with ``obs``, or None.
       final_recalled: previous step that the networks read with ``final_obs``, or None.
+      lost: number of observations that packing would change, int32 ``[T]``; None if none is packed.
+      before_last: states of the environments before the last step, leaves ``[B, ...]``; None if
+        the auxiliary buffer does not need them.
     """
 
     obs: chex.Array
@@ -221,6 +227,8 @@ class Rollout(struct.PyTreeNode):
     final_obs: chex.Array
     recalled: Recalled | None = None
     final_recalled: Recalled | None = None
+    lost: chex.Array | None = None
+    before_last: Any = None
 
     @property
     def inputs(self) -> Inputs:

@@ -214,6 +214,16 @@ def test_levers(traced, tiny):
     assert [row["gain"] for row in report["results"]] == [1.0, 2.0]
 
 
+def test_storage(traced, tiny):
+    done, report = traced("storage.py", tiny, "--repeats", 1, "--storages", "full", "replay")
+    assert done.returncode == 0, done.stderr
+    full, replay = report["results"]
+    assert [full["speed"], replay["speed"]] == [1.0, 0.5]
+    assert full["env_steps_per_second"] == 2 * replay["env_steps_per_second"] == 64 * 4
+    assert replay["buffer_bytes"] < full["buffer_bytes"]
+    assert replay["replay_difference"] < 1e-3
+
+
 def test_every_lever_can_be_undone(script, tiny):
     """Each is traced: what it replaces is still called so."""
     import jax

@@ -6,17 +6,19 @@ and vmapped. Nothing here prints, reads a clock or a file, or asks which device 
 
 from ppg_jax.algorithm.checks import check_key, traced_in_32_bits
 from ppg_jax.algorithm.initial_state import init, restart_envs
-from ppg_jax.algorithm.metrics import metric_names
-from ppg_jax.algorithm.ppg import PPG, build
+from ppg_jax.algorithm.metrics import LOST, metric_names
+from ppg_jax.algorithm.ppg import PPG, build, replay_difference
 from ppg_jax.algorithm.train import make_train, stored_shapes, train_phases, train_tail
 
 __all__ = [
+    "LOST",
     "PPG",
     "build",
     "check_key",
     "init",
     "make_train",
     "metric_names",
+    "replay_difference",
     "restart_envs",
     "stored_shapes",
     "traced_in_32_bits",

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from ppg_jax.algorithm.descent import descend
 from ppg_jax.algorithm.gradients import LossPair, pair_gradient
-from ppg_jax.algorithm.minibatch import after_burn_in, epoch_indices, take_sequences
+from ppg_jax.algorithm.minibatch import after_burn_in, epoch_indices
 from ppg_jax.algorithm.optimizer import make_adam, scheduled
 from ppg_jax.algorithm.ppg import PPG
 from ppg_jax.algorithm.rollout import estimate_values
@@ -37,7 +37,7 @@ def auxiliary_objective(
     }
 
 
-def old_policies(ppg: PPG, state: TrainState, buffer: AuxBuffer) -> Distribution:
+def old_policies(ppg: PPG, state: TrainState, buffer: Any) -> Distribution:
     """The policy before the auxiliary phase, on all stored observations, by minibatches.
 
     Returns:
@@ -49,7 +49,7 @@ def old_policies(ppg: PPG, state: TrainState, buffer: AuxBuffer) -> Distribution
     unroll = Unroll((POLICY,), burn_in=config.burn_in)
 
     def evaluate(index: chex.Array) -> Distribution:
-        part = take_sequences(buffer, index)
+        part = ppg.storage.sequences(state, buffer, index)
         out = ppg.agent.unroll(state.network, part.inputs, part.memory, unroll)
         policy: Distribution = jax.tree.map(lambda x: jnp.moveaxis(x, 1, 0), out.policy.as_stored())
         return policy
@@ -60,7 +60,7 @@ def old_policies(ppg: PPG, state: TrainState, buffer: AuxBuffer) -> Distribution
 
 
 def aux_phase(
-    ppg: PPG, hparams: Hyperparams, state: TrainState, buffer: AuxBuffer, key: chex.PRNGKey
+    ppg: PPG, hparams: Hyperparams, state: TrainState, buffer: Any, key: chex.PRNGKey
 ) -> tuple[TrainState, Metrics]:
     """The auxiliary epochs. After them ``beta_clone`` is adapted, if the configuration says so.
 
@@ -74,6 +74,7 @@ def aux_phase(
     state, by_epoch = aux_epochs(ppg, hparams, state, buffer, key)
     measured = {name: x[-1] for name, x in by_epoch.items()}
     measured |= _value_loss_change(ppg, before, state, buffer)
+    measured |= ppg.storage.measured(before, buffer)
     if state.beta_scale is not None:
         measured["beta_clone"] = jnp.asarray(hparams.beta_clone)
         scale = adapted_scale(state.beta_scale, measured["clone_kl"], hparams.clone_kl_target)
@@ -82,7 +83,7 @@ def aux_phase(
 
 
 def aux_epochs(
-    ppg: PPG, hparams: Hyperparams, state: TrainState, buffer: AuxBuffer, key: chex.PRNGKey
+    ppg: PPG, hparams: Hyperparams, state: TrainState, buffer: Any, key: chex.PRNGKey
 ) -> tuple[TrainState, Metrics]:
     """``e_aux`` epochs over shuffled (iteration, environment) sequences of N iterations.
 
@@ -105,7 +106,7 @@ def aux_epochs(
         return auxiliary_objective(hparams, out, old, after_burn_in(config, part).value_targets)
 
     def gradient(params: Any, index: chex.Array) -> tuple[Any, Metrics]:
-        part = take_sequences(buffer, index)
+        part = ppg.storage.sequences(state, buffer, index)
         old = jax.tree.map(lambda x: jnp.moveaxis(x[index], 1, 0), old_policy)
         grads, metrics, angle = pair_gradient(
             config.gradient_conflict, agent, lambda p: loss(p, part, old), params
@@ -126,11 +127,9 @@ def aux_epochs(
     return state, by_epoch
 
 
-def _value_loss_change(
-    ppg: PPG, before: TrainState, after: TrainState, buffer: AuxBuffer
-) -> Metrics:
+def _value_loss_change(ppg: PPG, before: TrainState, after: TrainState, buffer: Any) -> Metrics:
     """Halved value error on the phase's newest rollout, before and after the auxiliary phase."""
-    newest = jax.tree.map(lambda x: x[-1], buffer)
+    newest = ppg.storage.newest(before, buffer)
 
     def loss(params: Any) -> chex.Array:
         values, _ = estimate_values(ppg, before.replace(params=params), newest)

@@ -1,6 +1,5 @@
 """The training state before the first step."""
 
-import functools
 from typing import Any
 
 import chex
@@ -12,9 +11,9 @@ from ppg_jax.algorithm.optimizer import init_optimizer
 from ppg_jax.algorithm.ppg import PPG, build
 from ppg_jax.backend import Backend
 from ppg_jax.config import Config
-from ppg_jax.envs import close_envs, random_action, reset_envs, step_envs
+from ppg_jax.envs import close_envs, play_randomly, reset_envs
 from ppg_jax.functional import init_stats
-from ppg_jax.types import EnvsState, RewardScaler, TrainState
+from ppg_jax.types import RewardScaler, TrainState
 
 _RESTART = 0x4E57
 """Number folded into the keys of ``restart_envs``, so that no other draw uses these keys."""
@@ -77,17 +76,6 @@ def _random_obs_stats(ppg: PPG, key: chex.PRNGKey) -> Any:
 
     Without them the first phase's policy would see raw observations, cut to [-10, 10].
     """
-    config, env = ppg.config, ppg.env
-    reset_key, play_key = jax.random.split(key)
-
-    def step(envs: EnvsState, key: chex.PRNGKey) -> tuple[EnvsState, Any]:
-        action_key, env_key = jax.random.split(key)
-        action_keys = jax.random.split(action_key, config.num_envs)
-        draw = functools.partial(random_action, env.action)
-        actions = jax.vmap(draw)(action_keys, envs.obs)
-        return step_envs(ppg.envs, env_key, envs, actions)[0], envs.obs
-
-    envs = reset_envs(ppg.envs, reset_key, config.num_envs)
-    envs, observations = jax.lax.scan(step, envs, jax.random.split(play_key, config.num_steps))
-    close_envs(ppg.envs, envs)
-    return ppg.agent.update_stats(ppg.agent.initial_stats(), observations)
+    played = play_randomly(ppg.envs, key, ppg.config.num_envs, ppg.config.num_steps)
+    close_envs(ppg.envs, played.after)
+    return ppg.agent.update_stats(ppg.agent.initial_stats(), played.obs)

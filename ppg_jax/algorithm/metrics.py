@@ -5,7 +5,10 @@ import jax.numpy as jnp
 
 from ppg_jax.config import Config
 from ppg_jax.functional import explained_variance, missing
-from ppg_jax.types import Batch, EpisodeStats, Metrics
+from ppg_jax.types import Batch, EpisodeStats, Metrics, Rollout
+
+LOST = "aux_storage_lost"
+"""Metric of ``packing_metrics``."""
 
 
 def phase_metrics(config: Config) -> tuple[str, ...]:
@@ -15,6 +18,7 @@ def phase_metrics(config: Config) -> tuple[str, ...]:
     names = ["clone_kl", "aux_value_loss", "aux_phase_value_loss", "aux_grad_norm"]
     names += ["value_loss_before_aux", "value_loss_after_aux"]
     names += ["aux_grad_cosine"] * (config.gradient_conflict != "off")
+    names += ["replay_difference"] * (config.aux_storage == "replay")
     return (*names, *["beta_clone"] * config.adapt_beta_clone)
 
 
@@ -23,6 +27,7 @@ def metric_names(config: Config) -> set[str]:
     names = {"env_steps", "episode_return", "episode_length", "num_episodes", "explained_variance"}
     names |= {"policy_loss", "entropy", "clip_fraction", "approx_kl", "policy_grad_norm"}
     names |= {"value_loss", "value_grad_norm", *phase_metrics(config)}
+    names |= {LOST} if config.aux_storage == "packed" else set()
     one_encoder = config.arch == "shared" and config.e_pi == config.e_v
     return names | ({"grad_cosine"} if one_encoder and config.gradient_conflict != "off" else set())
 
@@ -43,6 +48,13 @@ def rollout_metrics(
         "num_episodes": episodes.count,
         "explained_variance": explained_variance(batch.old_values, batch.value_targets),
     }
+
+
+def packing_metrics(config: Config, rollout: Rollout) -> Metrics:
+    """How many of a rollout's observations packing changed; empty if none may be packed."""
+    if config.aux_storage != "packed":
+        return {}
+    return {LOST: jnp.int32(0) if rollout.lost is None else rollout.lost.sum()}
 
 
 def on_last_iteration(config: Config, measured: Metrics) -> Metrics:

@@ -57,6 +57,11 @@ def take_sequences(buffer: AuxBuffer, index: chex.Array) -> AuxBuffer:
     return _map_steps(buffer, lambda x: x[iteration, steps, env], lambda x: x[iteration, env])
 
 
+def first_sequences(sequences: AuxBuffer, count: int) -> AuxBuffer:
+    """The first few: ``[T, M, ...] -> [T, count, ...]``."""
+    return _map_steps(sequences, lambda x: x[:, :count], lambda x: x[:count])
+
+
 def after_burn_in(config: Config, sequences: Steps) -> Steps:
     """The steps that have a loss: ``[T, M, ...] -> [T - burn_in, M, ...]``."""
     if not config.burn_in:

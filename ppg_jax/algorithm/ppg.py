@@ -4,9 +4,18 @@ import dataclasses
 import functools
 from typing import Any
 
+from ppg_jax.algorithm.aux_storage import (
+    UNPACKED,
+    AuxStorage,
+    Packing,
+    check_replays,
+    difference_of_replay,
+    find_packing,
+    make_storage,
+)
 from ppg_jax.backend import Backend, this_backend
 from ppg_jax.config import Config, check_config, same_environment
-from ppg_jax.envs import AnyEnvironment, Batch, as_batch, make_training_env
+from ppg_jax.envs import AnyEnvironment, Batch, Parallel, as_batch, make_training_env
 from ppg_jax.functional import in_32_bits
 from ppg_jax.networks import Agent, make_agent
 
@@ -20,17 +29,24 @@ class PPG:
       env: one environment that is stepped purely, or a batch of them.
       agent: the networks of ``config.arch``.
       backend: how its programs are built.
+      packing: how observations are packed.
     """
 
     config: Config
     env: AnyEnvironment
     agent: Agent
     backend: Backend
+    packing: Packing = UNPACKED
 
     @functools.cached_property
     def envs(self) -> Batch:
         """Many environments that are stepped together, for ``envs.take_step`` and its like."""
         return as_batch(self.env, resets_some=self.backend.resets_some)
+
+    @functools.cached_property
+    def storage(self) -> AuxStorage:
+        """How the auxiliary phase's data is kept."""
+        return make_storage(self.config, self.envs, self.agent, self.packing)
 
 
 def build(config: Config, backend: Backend | None = None) -> PPG:
@@ -52,4 +68,29 @@ def _build(config: Config, backend: Backend, _: Any) -> PPG:
     with in_32_bits():  # training is traced in 32 bits too
         env = make_training_env(config)
         agent = make_agent(config, env.observation, env.action, backend)
-        return PPG(config, env, agent, backend)
+        ppg = PPG(config, env, agent, backend)
+        if config.aux_storage == "replay":
+            check_replays(env, ppg.envs)
+        elif config.aux_storage == "packed":
+            return dataclasses.replace(ppg, packing=find_packing(env, ppg.envs))
+        return ppg
+
+
+def replay_difference(config: Config, backend: Backend | None = None) -> float:
+    """How far the observations of a replay are from those that were seen first.
+
+    Args:
+      config: what to train; ``aux_storage`` does not matter.
+      backend: as in ``build``.
+
+    Returns:
+      The largest absolute difference in random play; 0 if ``aux_storage: replay`` is exact.
+
+    Raises:
+      ConfigError: the environments cannot be stepped again.
+    """
+    ppg = build(config, backend)
+    check_replays(ppg.env, ppg.envs)
+    assert isinstance(ppg.envs, Parallel)
+    with in_32_bits():
+        return difference_of_replay(config, ppg.envs)

@@ -8,6 +8,7 @@ import chex
 import jax
 import jax.numpy as jnp
 
+from ppg_jax.algorithm.keys import rollout_keys
 from ppg_jax.algorithm.ppg import PPG
 from ppg_jax.config import Hyperparams
 from ppg_jax.envs import draw_randomness, draw_resets, take_step
@@ -47,34 +48,38 @@ def collect(
       episodes: sums over the episodes that ended.
     """
     config, agent, network = ppg.config, ppg.agent, state.network
+    packing, sorts = ppg.packing, state.obs_order is not None
 
     def step(
-        carry: tuple[EnvsState, dict[str, Any]], drawn: tuple[Any, Any]
-    ) -> tuple[tuple[EnvsState, dict[str, Any]], tuple[Any, ...]]:
-        envs, memory = carry
+        carry: tuple[EnvsState, dict[str, Any], Any], drawn: tuple[Any, Any]
+    ) -> tuple[tuple[EnvsState, dict[str, Any], Any], tuple[Any, ...]]:
+        envs, memory, _ = carry
         noise, randomness = drawn
         out = agent.step(network, envs.inputs, memory, (POLICY,))
         actions = out.policy.choose(noise)
         after, result = take_step(ppg.envs, randomness, envs, actions)
-        seen = envs.obs, envs.recalled
-        result = result._replace(begins=None)  # nobody reads it
-        return (after, memory | out.states), (seen, out.policy, actions, result)
+        lost = packing.lost(envs.obs, result.final_obs)
+        seen = envs.obs if sorts else packing.pack(envs.obs), envs.recalled
+        # Nobody reads where the episodes of a task begin.
+        result = result._replace(final_obs=packing.pack(result.final_obs), begins=None)
+        before = envs.env if ppg.storage.keeps_states else None
+        return (after, memory | out.states, before), (seen, out.policy, actions, result, lost)
 
     # Random numbers are drawn for all steps at once, before the loop. Everything else that does not
     # need the loop comes after it. With small networks each operation in the loop costs more than
     # its arithmetic.
-    action_key, env_key = jax.random.split(key)
-    action_keys, env_keys = (jax.random.split(k, config.num_steps) for k in (action_key, env_key))
+    action_keys, env_keys = rollout_keys(key, config.num_steps)
     noise = jax.vmap(lambda k: agent.noise(k, config.num_envs))(action_keys)
     randomness = jax.vmap(lambda k: draw_randomness(ppg.envs, k, config.num_envs))(env_keys)
-    begin = state.envs, state.memory
-    (envs, memory), stored = _scan_steps(ppg, step, begin, (noise, randomness))
-    (obs, recalled), policies, actions, steps = stored
+    before = state.envs.env if ppg.storage.keeps_states else None
+    begin = state.envs, state.memory, before
+    (envs, memory, before), stored = _scan_steps(ppg, step, begin, (noise, randomness))
+    (obs, recalled), policies, actions, steps, lost = stored
     done = steps.terminated | steps.truncated
     seen_obs_stats = state.seen_obs_stats and agent.update_stats(state.seen_obs_stats, obs)
     obs_order, obs = agent.store(network, obs)
     rollout = Rollout(
-        obs=obs,
+        obs=packing.pack(obs),
         starts=jnp.concatenate([state.envs.starts[None], done[:-1]]),
         memory=state.memory,
         actions=actions,
@@ -85,6 +90,8 @@ def collect(
         final_obs=steps.final_obs,
         recalled=recalled,
         final_recalled=steps.final_recalled,
+        lost=lost,
+        before_last=before,
     )
     state = state.replace(
         envs=envs, memory=memory, seen_obs_stats=seen_obs_stats, obs_order=obs_order

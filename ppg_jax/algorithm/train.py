@@ -10,14 +10,20 @@ import jax.numpy as jnp
 from ppg_jax.algorithm.aux_phase import aux_phase
 from ppg_jax.algorithm.checks import check_given, traced_in_32_bits
 from ppg_jax.algorithm.initial_state import init
-from ppg_jax.algorithm.metrics import not_measured, on_last_iteration, rollout_metrics
+from ppg_jax.algorithm.keys import iteration_keys
+from ppg_jax.algorithm.metrics import (
+    not_measured,
+    on_last_iteration,
+    packing_metrics,
+    rollout_metrics,
+)
 from ppg_jax.algorithm.policy_phase import policy_phase
 from ppg_jax.algorithm.ppg import PPG, build
 from ppg_jax.algorithm.rollout import collect, make_batch
 from ppg_jax.backend import Backend
 from ppg_jax.config import Config, Hyperparams, check_config, check_whole
 from ppg_jax.functional import hide_from_compiler
-from ppg_jax.types import AuxBuffer, Metrics, TrainState
+from ppg_jax.types import Metrics, TrainState
 
 
 def phase(ppg: PPG, hparams: Hyperparams, state: TrainState) -> tuple[TrainState, Metrics]:
@@ -37,7 +43,7 @@ def phase(ppg: PPG, hparams: Hyperparams, state: TrainState) -> tuple[TrainState
 
 def iterations(
     ppg: PPG, hparams: Hyperparams, state: TrainState, n: int, *, keep: bool
-) -> tuple[TrainState, Metrics, AuxBuffer | None]:
+) -> tuple[TrainState, Metrics, Any]:
     """``n`` iterations of the policy phase: a rollout each, and the epochs over it.
 
     Observation statistics are brought up to date before the first iteration and frozen for the
@@ -46,31 +52,30 @@ def iterations(
     Returns:
       state: after the last iteration.
       metrics: ``[n]``.
-      buffer: the auxiliary phase's data, stacked over iterations; None unless ``keep``.
+      buffer: the auxiliary phase's data, of ``ppg.storage``; None unless ``keep``.
     """
     state = state.replace(obs_stats=state.seen_obs_stats)
     state = state.replace(obs_order=ppg.agent.initial_order(state.obs_stats))
 
-    def iteration(state: TrainState, _: None) -> tuple[TrainState, tuple[Metrics, Any]]:
+    def iteration(
+        carry: tuple[TrainState, Any], slot: chex.Array
+    ) -> tuple[tuple[TrainState, Any], Metrics]:
+        state, buffer = carry
         rollout_key, shuffle_key, _ = iteration_keys(state.key, state.iteration)
         state, rollout, episodes = collect(ppg, state, rollout_key)
         state, batch = make_batch(ppg, hparams, state, rollout)
         state, metrics = policy_phase(ppg, hparams, state, batch, shuffle_key)
         metrics |= rollout_metrics(ppg.config, state.iteration, episodes, batch)
-        kept = AuxBuffer.of(batch) if keep else None
-        return state.replace(iteration=state.iteration + 1), (metrics, kept)
+        metrics |= packing_metrics(ppg.config, rollout)
+        if keep:
+            buffer = ppg.storage.keep(buffer, slot, rollout, batch)
+        return (state.replace(iteration=state.iteration + 1), buffer), metrics
 
-    state, (metrics, buffer) = jax.lax.scan(iteration, state, None, n)
+    # The buffer is carried and written in place. Stacked by the scan, it would exist twice under
+    # ``vmap``.
+    buffer = ppg.storage.blank(state) if keep else None
+    (state, buffer), metrics = jax.lax.scan(iteration, (state, buffer), jnp.arange(n))
     return state, metrics, buffer
-
-
-def iteration_keys(key: chex.PRNGKey, iteration: chex.Array) -> chex.PRNGKey:
-    """Keys for the rollout, for shuffling, and for the auxiliary phase (in its last iteration).
-
-    They depend on the iteration's number only. So a run in several calls draws the same numbers as
-    a run in one call.
-    """
-    return jax.random.split(jax.random.fold_in(key, iteration), 3)
 
 
 @traced_in_32_bits
@@ -91,11 +96,11 @@ def stored_shapes(config: Config, *, backend: Backend | None = None) -> tuple[Tr
     key = jax.eval_shape(lambda: jax.random.key(0))
     state = jax.eval_shape(lambda key: init(config, key, backend=backend), key)
 
-    def buffer(hparams: Hyperparams, state: TrainState) -> Any:
-        return iterations(ppg, hparams, state, config.n_pi, keep=True)[2]
+    def buffer(state: TrainState) -> Any:
+        order = ppg.agent.initial_order(state.seen_obs_stats)
+        return ppg.storage.blank(state.replace(obs_order=order))
 
-    scalars = jax.tree.map(jnp.float32, config.hparams)
-    return state, jax.eval_shape(buffer, scalars, state) if keep else None
+    return state, jax.eval_shape(buffer, state) if keep else None
 
 
 @traced_in_32_bits

@@ -157,6 +157,14 @@ class Config:
     e_aux: Annotated[Count, Field(ge=0)] = Field(
         6, description="Epochs per auxiliary phase; 0: no auxiliary phase, which is PPO."
     )
+    aux_storage: Literal["auto", "full", "packed", "replay"] = Field(
+        "auto",
+        description="How the auxiliary phase's observations are kept. full: as they are; packed: "
+        "single bits for components that are always 0 or 1, which also makes rollouts smaller; "
+        "replay: not at all, the environments are stepped again when they are read; auto: chosen "
+        "by what fits into memory. The numbers of a run are the same, except with replay where "
+        "environments compute with rounding (physics).",
+    )
     num_minibatches: Annotated[Count, Field(ge=1)] = Field(
         8, description="Minibatches per policy or value epoch."
     )

@@ -37,6 +37,11 @@ def _size_problems(c: Any) -> Iterator[str]:
             f"num_aux_minibatches: {c.num_aux_minibatches} does not divide n_pi x num_envs "
             f"{sequences}; {_divisor_hint(sequences, c.num_aux_minibatches)}"
         )
+    if c.aux_storage == "replay" and not c.e_aux:
+        yield (
+            "aux_storage: replay has no effect without an auxiliary phase; set e_aux to at least "
+            "1, or aux_storage to auto"
+        )
     if c.adapt_beta_clone and not c.e_aux:
         yield (
             "adapt_beta_clone: true needs an auxiliary phase; set e_aux to at least 1, or "

@@ -8,7 +8,8 @@ from ppg_jax.envs.base import AnyEnvironment, Batch, BatchEnvironment, Environme
 from ppg_jax.envs.drawing import animate
 from ppg_jax.envs.make import make_env, make_training_env
 from ppg_jax.envs.outside import OutsideBatch, OutsideEnvs, OutsideStep, outside_error
-from ppg_jax.envs.parallel import as_batch
+from ppg_jax.envs.parallel import Parallel, Randomness, as_batch, choose
+from ppg_jax.envs.random_play import RandomPlay, play_randomly
 from ppg_jax.envs.registry import register_suite, suite_ids, suites
 from ppg_jax.envs.spaces import Box, Dict, Discrete, MultiDiscrete, random_action
 from ppg_jax.envs.suite import BatchStep, Suite, SuiteBatch, SuiteEnvironment, SuiteStep
@@ -43,7 +44,10 @@ __all__ = [
     "OutsideBatch",
     "OutsideEnvs",
     "OutsideStep",
+    "Parallel",
     "PartlyObserved",
+    "RandomPlay",
+    "Randomness",
     "StepResult",
     "Suite",
     "SuiteBatch",
@@ -54,6 +58,7 @@ __all__ = [
     "animate",
     "as_batch",
     "available_envs",
+    "choose",
     "close_envs",
     "draw_randomness",
     "draw_resets",
@@ -61,6 +66,7 @@ __all__ = [
     "make_env",
     "make_training_env",
     "outside_error",
+    "play_randomly",
     "random_action",
     "read_measures",
     "register_suite",

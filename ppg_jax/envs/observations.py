@@ -146,7 +146,19 @@ def _joined(
         raise ConfigError(f"env: {env_name} has empty observations; return at least one number")
     shapes = tuple(part.shape for part in parts)
     scale = observation_scale or 1.0
-    return ObservationSpec(joined.shape, joined.dtype, scale=scale, parts=shapes), store
+    flags = _flags(list(_leaves(tree, obs)))
+    spec = ObservationSpec(joined.shape, joined.dtype, scale=scale, parts=shapes, flags=flags)
+    return spec, store
+
+
+def _flags(leaves: list[tuple[Numbers, Any]]) -> tuple[tuple[bool, int], ...]:
+    """Runs of components: whether they are flags or one-hot categories, and how many."""
+    runs: list[tuple[bool, int]] = []
+    for part, x in leaves:
+        named = _named(part, x)
+        size = sum(part.sizes) if named else math.prod(x.shape)
+        runs.append((named or x.dtype == jnp.bool_, size))
+    return tuple((b, sum(n for _, n in run)) for b, run in groupby(runs, lambda r: r[0]))
 
 
 def _pieces(tree: Any, obs: Any) -> Iterator[chex.Array]:
@@ -195,18 +207,15 @@ def _mixed(
             f"observation_dtype: mixed cannot be used with {env_name}, whose observations are "
             "category numbers; use native"
         )
-    runs: list[tuple[bool, int]] = []
-    for part, x in leaves:
-        named = _named(part, x)
-        size = sum(part.sizes) if named else math.prod(x.shape)
-        runs.append((named or x.dtype == jnp.bool_, size))
-    segments = tuple((b, sum(n for _, n in run)) for b, run in groupby(runs, lambda r: r[0]))
+    segments = _flags(leaves)
     if not any(are_bits for are_bits, _ in segments):
         raise ConfigError(
             f"observation_dtype: mixed cannot be used with {env_name}, which has no flags and no "
             "category numbers; use native, or bool if all its numbers are 0 or 1"
         )
-    return dataclasses.replace(spec, segments=segments), lambda obs: _packed(store(obs), segments)
+    return dataclasses.replace(spec, segments=segments, flags=()), lambda obs: _packed(
+        store(obs), segments
+    )
 
 
 def _packed(obs: chex.Array, segments: tuple[tuple[bool, int], ...]) -> Packed:

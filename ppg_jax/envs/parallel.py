@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from ppg_jax.envs.base import AnyEnvironment, Batch, BatchEnvironment, Environment, StepResult
+from ppg_jax.functional import one_of_split
 
 HEAVY = 4096
 """Size of all states and observations together from which it pays to avoid resets."""
@@ -47,9 +48,25 @@ class Parallel:
 
     def draw(self, key: chex.PRNGKey, num_envs: int) -> Randomness:
         """Draws the randomness of one step."""
-        env = self._env
-        step_keys, reset_keys = jax.random.split(key, (2, num_envs))
-        size = sum(x.size for x in jax.tree.leaves(jax.eval_shape(env.reset, key)))
+        return self._randomness(*jax.random.split(key, (2, num_envs)))
+
+    def draw_some(self, keys: chex.PRNGKey, num_envs: int, index: chex.Array) -> Randomness:
+        """For each of M keys what ``draw(key, num_envs)`` draws for one of the environments.
+
+        Args:
+          keys: random keys, ``[M]``.
+          num_envs: B of ``draw``.
+          index: the environments, int32 ``[M]``.
+        """
+
+        def one(key: chex.PRNGKey, index: chex.Array) -> tuple[chex.PRNGKey, chex.PRNGKey]:
+            return tuple(one_of_split(key, 2 * num_envs, n) for n in (index, num_envs + index))
+
+        return self._randomness(*jax.vmap(one)(keys, index))
+
+    def _randomness(self, step_keys: chex.PRNGKey, reset_keys: chex.PRNGKey) -> Randomness:
+        env, num_envs = self._env, len(step_keys)
+        size = sum(x.size for x in jax.tree.leaves(jax.eval_shape(env.reset, reset_keys[0])))
         fresh = jax.vmap(env.reset)(reset_keys) if num_envs * size < HEAVY else None
         return Randomness(step_keys, reset_keys, fresh)
 

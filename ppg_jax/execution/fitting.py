@@ -14,7 +14,7 @@ from typing import Any
 
 import jax
 
-from ppg_jax.algorithm import build, stored_shapes
+from ppg_jax.algorithm import build, replay_difference, stored_shapes
 from ppg_jax.backend import Backend, backend_for
 from ppg_jax.config import Config, ConfigError
 from ppg_jax.execution.layout import Layout, layouts_here, possible_layouts
@@ -73,7 +73,10 @@ def storages(config: Config) -> tuple[Config, ...]:
 
     They differ in how the auxiliary data are stored.
     """
-    return (config,)
+    if config.aux_storage != "auto":
+        return (config,)
+    names = ("full", "packed", "replay") if config.e_aux else ("full",)
+    return tuple(config.replace(aux_storage=name) for name in names)
 
 
 def plan_training(
@@ -222,12 +225,25 @@ def _possible(configs: Sequence[Config], backend: Backend) -> Iterator[Config]:
     """The configurations that suit the environment; what is wrong with the first is raised."""
     for config in configs:
         try:
-            build(config, backend)
+            suits = _is_exact(config, backend)
         except ConfigError:
             if config is configs[0]:
                 raise
-        else:
+            continue
+        if suits or config is configs[0]:
             yield config
+
+
+def _is_exact(config: Config, backend: Backend) -> bool:
+    """Whether a storage saves memory, and gives the numbers of ``full`` bit for bit.
+
+    Raises:
+      ConfigError: the environment does not allow it.
+    """
+    ppg = build(config, backend)
+    if config.aux_storage == "packed":
+        return ppg.packing.active
+    return config.aux_storage != "replay" or replay_difference(config, backend) == 0.0
 
 
 def _by_shapes(configs: Sequence[Config], layout: Layout) -> Config:

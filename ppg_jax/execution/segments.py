@@ -11,8 +11,8 @@ import chex
 import jax
 import numpy as np
 
-from ppg_jax.algorithm import build, init, restart_envs, train_phases, train_tail
-from ppg_jax.config import Config, Hyperparams
+from ppg_jax.algorithm import LOST, build, init, restart_envs, train_phases, train_tail
+from ppg_jax.config import Config, ConfigError, Hyperparams
 from ppg_jax.envs import close_envs, live_outside
 from ppg_jax.execution.dispatch import (
     explained,
@@ -110,6 +110,9 @@ def train_segments(
     Yields:
       A ``Segment`` after each call of a program that returns metrics. At the end, environments that
       live outside of the program are closed.
+
+    Raises:
+      ConfigError: observations are packed, and an observation would be lost.
     """
     hparams = jax.tree.map(jax.numpy.float32, hparams)
     per_batch = repeat(hparams, layout) if shared else shard(hparams, layout)
@@ -133,10 +136,25 @@ def train_segments(
                 phases += phases_per_call
                 if done[0][1]:
                     metrics = _all_replicas([part for _, part in done], layout)
+                    _check_nothing_lost(metrics)
                     at_end = phases_per_call > 0
                     yield Segment(metrics, phases, at_end, states, compiling, running)
     finally:
         _close(config, states)
+
+
+def _check_nothing_lost(metrics: MetricArrays) -> None:
+    """Checks that packing has changed no observation of a segment.
+
+    Raises:
+      ConfigError: it has.
+    """
+    lost = metrics.get(LOST)
+    if lost is not None and lost.any():
+        raise ConfigError(
+            f"aux_storage: packed would lose {int(lost.sum())} observations of this run, whose "
+            "components were not all 0 or 1 where random play found only these; use full or replay"
+        )
 
 
 def _close(config: Config, states: list[Any]) -> None:

@@ -6,6 +6,7 @@ random permutations. It never imports an environment, a network, flax or a file.
 
 from ppg_jax.functional.bits import pack_bits, unpack_bits
 from ppg_jax.functional.categories import grid_sizes, one_hot
+from ppg_jax.functional.columns import Columns, PackedColumns, as_bits, unpack_all
 from ppg_jax.functional.distributions import (
     Categorical,
     DiagGaussian,
@@ -19,7 +20,7 @@ from ppg_jax.functional.hidden_constants import hide_from_compiler
 from ppg_jax.functional.losses import explained_variance, normalize_advantages, squared_error
 from ppg_jax.functional.missing import marked_as_nan, missing
 from ppg_jax.functional.precision import in_32_bits
-from ppg_jax.functional.random import permutations
+from ppg_jax.functional.random import one_of_split, permutations
 from ppg_jax.functional.running_stats import (
     RunningStats,
     discounted_sums,
@@ -32,12 +33,15 @@ from ppg_jax.functional.words import from_words, to_words
 
 __all__ = [
     "Categorical",
+    "Columns",
     "DiagGaussian",
     "Distribution",
     "MultiCategorical",
+    "PackedColumns",
     "RunningStats",
     "TanhGaussian",
     "adapted_scale",
+    "as_bits",
     "balanced_weights",
     "cosine",
     "discounted_sums",
@@ -52,6 +56,7 @@ __all__ = [
     "missing",
     "normalize_advantages",
     "one_hot",
+    "one_of_split",
     "pack_bits",
     "permutations",
     "project",
@@ -59,6 +64,7 @@ __all__ = [
     "squared_error",
     "standardize",
     "to_words",
+    "unpack_all",
     "unpack_bits",
     "update_stats",
 ]

@@ -1,4 +1,4 @@
-"""Random permutations by plain sorts."""
+"""Random permutations by plain sorts, and single keys of a split."""
 
 import math
 
@@ -6,6 +6,7 @@ import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.extend.random import threefry_2x32
 
 
 def permutations(key: chex.PRNGKey, num_items: int, count: int) -> chex.Array:
@@ -44,3 +45,24 @@ def permutations(key: chex.PRNGKey, num_items: int, count: int) -> chex.Array:
     for shuffle in later:
         order = jnp.take_along_axis(order, shuffle, axis=1)
     return order
+
+
+def one_of_split(key: chex.PRNGKey, count: int, index: chex.Array) -> chex.PRNGKey:
+    """``jax.random.split(key, count)[index]``, without the other keys where that is possible.
+
+    With JAX's usual keys (threefry, ``jax_threefry_partitionable``) each key of a split is a hash
+    of its number. For all others everything is split.
+
+    Args:
+      key: random key.
+      count: number of keys of the split.
+      index: number of the key that is wanted, int32 scalar below ``count``.
+    """
+    usual = str(jax.random.key_impl(key)) == "threefry2x32"
+    if not (usual and jax.config.jax_threefry_partitionable):  # type: ignore[attr-defined]
+        return jax.random.split(key, count)[index]
+    typed = jnp.issubdtype(key.dtype, jax.dtypes.prng_key)
+    words = jax.random.key_data(key) if typed else key
+    number = jnp.stack([jnp.uint32(0), jnp.asarray(index).astype(jnp.uint32)])
+    hashed = threefry_2x32(words, number)
+    return jax.random.wrap_key_data(hashed, impl="threefry2x32") if typed else hashed

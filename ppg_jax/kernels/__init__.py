@@ -16,6 +16,7 @@ from ppg_jax.kernels.skip_zeros import (
     live_product,
     none_live,
     sort_components,
+    sorted_by,
 )
 
 __all__ = [
@@ -33,4 +34,5 @@ __all__ = [
     "narrow_product",
     "none_live",
     "sort_components",
+    "sorted_by",
 ]

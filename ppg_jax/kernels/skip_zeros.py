@@ -75,8 +75,13 @@ def sort_components(live: LiveComponents, obs: chex.Array) -> tuple[LiveComponen
     order = jnp.argsort(jnp.where(known, live.rank, number + behind)).astype(jnp.int32)
     rank = jnp.zeros_like(order).at[order].set(number)
     live = LiveComponents(order, rank, (known | found).sum(dtype=jnp.int32))
-    places = jnp.broadcast_to(order, obs.shape)
-    return live, jnp.take_along_axis(obs, places, axis=-1, mode="promise_in_bounds")
+    return live, sorted_by(live, obs)
+
+
+def sorted_by(live: LiveComponents, obs: chex.Array) -> chex.Array:
+    """Observations ``[T, B, F]`` in an order."""
+    places = jnp.broadcast_to(live.order, obs.shape)
+    return jnp.take_along_axis(obs, places, axis=-1, mode="promise_in_bounds")
 
 
 @sort_components.def_vmap

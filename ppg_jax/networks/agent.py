@@ -12,6 +12,7 @@ from flax import struct
 
 from ppg_jax.backend import PLAIN, Backend
 from ppg_jax.config import Config, ConfigError, NetworkConfig
+from ppg_jax.functional import unpack_all
 from ppg_jax.kernels import (
     MIN_COMPONENTS,
     LiveComponents,
@@ -20,6 +21,7 @@ from ppg_jax.kernels import (
     live_product,
     none_live,
     sort_components,
+    sorted_by,
 )
 from ppg_jax.networks import reading
 from ppg_jax.networks.architecture import ARCHITECTURES, Architecture
@@ -161,7 +163,7 @@ class Agent:
 
     def update_stats(self, stats: Any, obs: Any) -> Any:
         """Statistics that include stored observations ``[..., *shape]`` too."""
-        return reading.update_stats(self.observation, stats, obs)
+        return reading.update_stats(self.observation, stats, unpack_all(obs))
 
     def unroll(
         self, network: NetworkState, inputs: Inputs, memory: dict[str, Any], how: Unroll
@@ -178,6 +180,7 @@ class Agent:
         Returns:
           The wanted outputs of ``T - how.burn_in`` steps, and states of the networks that ran.
         """
+        inputs = inputs.replace(obs=unpack_all(inputs.obs))
         if not isinstance(inputs.obs, SortedObservations):
             # Raw: in its own order, whatever the order of stored observations is.
             network = network.replace(obs_order=None)
@@ -339,6 +342,13 @@ class Agent:
             return None, obs
         order, components = sort_components(network.obs_order, obs.reshape(*obs.shape[:2], -1))
         return order, SortedObservations(components)
+
+    def restore(self, network: NetworkState, obs: chex.Array) -> Any:
+        """Raw observations ``[T, M, ...]`` that were stored in this phase, in their stored form."""
+        if network.obs_order is None:
+            return obs
+        components = obs.reshape(*obs.shape[:2], -1)
+        return SortedObservations(sorted_by(network.obs_order, components))
 
     def step(
         self,

@@ -8,7 +8,7 @@ from pathlib import Path
 import chex
 import jax
 
-from ppg_jax.algorithm import build
+from ppg_jax.algorithm import build, replay_difference
 from ppg_jax.config import Config, with_environment
 from ppg_jax.execution import (
     Layout,
@@ -98,6 +98,7 @@ def train_from(
                 f"warning: {config.num_iterations} iterations are fewer than one phase (n_pi "
                 f"{config.n_pi}): no auxiliary phase will run"
             )
+        _note_storage(config, display)
         segment = _train_until_stopped(plan, start, recorder, stop)
         metrics = recorder.metrics
         result = Result(
@@ -156,6 +157,21 @@ def _headline(config: Config, layout: Layout) -> str:
         f"{config.num_iterations} iterations of {config.steps_per_iteration:,} steps; compiling "
         f"for {device.device_kind}"
     )
+
+
+def _note_storage(config: Config, display: Display) -> None:
+    """Says what to expect of ``aux_storage``, if that is not what its name promises."""
+    if config.aux_storage == "packed" and not build(config).packing.active:
+        display.note(
+            f"warning: aux_storage packed packs nothing: no component of {config.env_name}'s "
+            "observations is always 0 or 1 in random play, or they are packed already"
+        )
+    if config.aux_storage == "replay" and (difference := replay_difference(config)):
+        display.note(
+            f"warning: aux_storage replay is not exact: {config.env_name} computes other "
+            f"observations in another program, by up to {difference:.2g} in random play; the "
+            "metric replay_difference measures it"
+        )
 
 
 def _warn(result: Result) -> None:

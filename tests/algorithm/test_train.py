@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from ppg_jax.algorithm import train
+from ppg_jax.algorithm.aux_storage.stored import Stored
 from ppg_jax.algorithm.initial_state import init
 from ppg_jax.algorithm.metrics import phase_metrics
 from ppg_jax.algorithm.ppg import build
@@ -322,7 +323,7 @@ def test_rollout_shuffling_and_auxiliary_phase_draw_from_keys_of_their_own(monke
     spy("aux_phase", lambda ppg, hparams, state, buffer, key: (state, {}))
     monkeypatch.setattr(train, "make_batch", lambda ppg, hparams, state, rollout: (state, None))
     monkeypatch.setattr(train, "rollout_metrics", lambda *_: {})
-    monkeypatch.setattr(train.AuxBuffer, "of", lambda batch: jnp.zeros(()))
+    monkeypatch.setattr(Stored, "keep", lambda self, buffer, *_: buffer)
     state = jax.jit(init, static_argnums=0)(config, KEY)
     with jax.disable_jit():
         for _ in range(2):
