@@ -3,8 +3,8 @@
     python benchmarks/storage.py minatar/breakout cartpole --n-pi 4
 
 ``speed`` is how many times as fast a phase is as with the first storage, a median over rounds that
-run every program in turn. One seed on one device. ``buffer_bytes`` is the auxiliary buffer alone, and
-``memory_mib`` the whole program by XLA's own account.
+run every program in turn. One seed on one device. ``buffer_bytes`` is the auxiliary buffer alone,
+and ``memory_mib`` the whole program by XLA's own account.
 """
 
 import statistics
