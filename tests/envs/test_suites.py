@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ppg_jax.config import ConfigError, FrozenMapping
+from ppg_jax.algorithm import build, replay_difference
+from ppg_jax.config import Config, ConfigError, FrozenMapping
 from ppg_jax.envs import (
     animate,
     close_envs,
@@ -285,6 +286,23 @@ def test_unknown_names_are_refused(env_id):
         make_env(env_id, env_kwargs=FrozenMapping({"no_such_thing": 3}))
     with pytest.raises(ConfigError, match=r"max_steps_in_episode: 0 is invalid"):
         make_env(env_id, FrozenMapping({"max_steps_in_episode": 0}))
+
+
+@pytest.mark.parametrize(
+    ("env_id", "kwargs", "packed"),
+    [
+        ("navix/Navix-Empty-5x5-v0", {"observation": "rgb_first_person"}, None),
+        # 1,323 flags of the map, and 22 numbers.
+        ("craftax/Craftax-Classic-Symbolic-v1", {}, 166 + 22 * 4),
+    ],
+)
+def test_games_are_packed_and_replayed_exactly(env_id, kwargs, packed):
+    if not installed(env_id):
+        pytest.skip(f"{env_id} is not installed")
+    config = Config(env=env_id, env_kwargs=kwargs, num_envs=8, num_steps=32, num_aux_minibatches=64)
+    assert replay_difference(config) == 0
+    if packed is not None:
+        assert build(config.replace(aux_storage="packed")).packing.policy.nbytes == packed
 
 
 def test_an_unknown_suite_is_refused():
