@@ -24,10 +24,12 @@ class Unit(NamedTuple):
     Attributes:
       functions: names of the Python functions that scan, as far as there are several.
       per_scan: how many a whole scan has; a loop may do several in one iteration.
+      within: name of a function that calls the one that scans; empty: any.
     """
 
     functions: tuple[str, ...]
     per_scan: int
+    within: str = ""
 
 
 class _Found(NamedTuple):
@@ -105,23 +107,24 @@ def _per_unit(hlo: Hlo, program: Loop, name: str, unit: Unit) -> dict[str, Any]:
 def _loops_of(hlo: Hlo, program: Loop, unit: Unit) -> list[_Found]:
     """Those that a unit's function runs itself, or at least those that run below it."""
     for depth in (1, None):
-        if found := list(_search(hlo, program, set(unit.functions), depth)):
+        if found := list(_search(hlo, program, unit, depth)):
             return found
     return []
 
 
 def _search(
-    hlo: Hlo, around: Loop, functions: set[str], depth: int | None, begun: int = 1
+    hlo: Hlo, around: Loop, unit: Unit, depth: int | None, begun: int = 1
 ) -> Iterator[_Found]:
-    """Loops with a function among the last ``depth`` calls (None: all) that led to them."""
+    """Loops with the unit's function among the last ``depth`` calls (None: all) to them."""
     for loop in around.inner:
         stack = hlo.stack(loop.instruction)
         called = {frame.function for frame in (stack[-depth:] if depth else stack)}
+        inside = not unit.within or unit.within in {frame.function for frame in stack}
         draws = loop.instruction and _RANDOM.search(loop.instruction.op_name)
-        if functions & called and not draws:
+        if inside and called.intersection(unit.functions) and not draws:
             yield _Found(loop, around, begun)
         else:
-            yield from _search(hlo, loop, functions, depth, begun * (loop.trips or 1))
+            yield from _search(hlo, loop, unit, depth, begun * (loop.trips or 1))
 
 
 def _by_purpose(hlo: Hlo, launched: list[tuple[Launch, int]], among: float) -> dict[str, Any]:

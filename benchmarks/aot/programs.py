@@ -61,12 +61,14 @@ def _ours(config: Any, platform: str) -> Program:
     train = ppg_jax.make_train(config, backend=backend)
     epochs = config.e_pi if config.e_pi == config.e_v else config.e_pi + config.e_v
     units = {
-        "rollout_step": Unit(("collect",), config.num_steps),
-        "policy_minibatch": Unit(("policy_phase",), epochs * config.num_minibatches),
+        "rollout_step": Unit(("_scan_steps",), config.num_steps, within="collect"),
+        "policy_minibatch": Unit(
+            ("descend",), epochs * config.num_minibatches, within="policy_phase"
+        ),
     }
     if config.e_aux and config.num_phases:
         per_scan = config.e_aux * config.num_aux_minibatches
-        units["aux_minibatch"] = Unit(("aux_epochs",), per_scan)
+        units["aux_minibatch"] = Unit(("descend",), per_scan, within="aux_epochs")
     steps = config.num_iterations * config.steps_per_iteration
     return Program(train, units, steps, must_hold(config, backend))
 
