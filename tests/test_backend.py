@@ -15,8 +15,8 @@ from ppg_jax.execution.layout import Layout, lay_out
 from ppg_jax.execution.segments import train_segments
 
 SMALL = {
-    "num_envs": 8, "num_steps": 16, "num_minibatches": 4, "n_pi": 2, "e_aux": 2,
-    "num_aux_minibatches": 4, "total_timesteps": 5 * 8 * 16,
+    "num_envs": 4, "num_steps": 4, "num_minibatches": 2, "n_pi": 2, "e_aux": 1,
+    "num_aux_minibatches": 2, "total_timesteps": 2 * 4 * 4,
 }  # fmt: skip
 CONFIGS = {
     "mlp": {

@@ -46,11 +46,11 @@ def old_policies(ppg: PPG, state: TrainState, buffer: Any) -> Distribution:
     config = ppg.config
     sequences = config.n_pi * config.num_envs
     order = jnp.arange(sequences).reshape(config.num_aux_minibatches, -1)
-    unroll = Unroll((POLICY,), burn_in=config.burn_in)
+    unroll, network = Unroll((POLICY,), burn_in=config.burn_in), ppg.agent.cast(state.network)
 
     def evaluate(index: chex.Array) -> Distribution:
         part = ppg.storage.sequences(state, buffer, index)
-        out = ppg.agent.unroll(state.network, part.inputs, part.memory, unroll)
+        out = ppg.agent.unroll(network, part.inputs, part.memory, unroll)
         policy: Distribution = jax.tree.map(lambda x: jnp.moveaxis(x, 1, 0), out.policy.as_stored())
         return policy
 

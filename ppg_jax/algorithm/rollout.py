@@ -47,7 +47,7 @@ def collect(
       rollout: T steps of B environments.
       episodes: sums over the episodes that ended.
     """
-    config, agent, network = ppg.config, ppg.agent, state.network
+    config, agent, network = ppg.config, ppg.agent, ppg.agent.cast(state.network)
     packing, sorts = ppg.packing, state.obs_order is not None
 
     def step(
@@ -145,11 +145,11 @@ def estimate_values(
       Values ``[T, B]``, and the memories of the networks that ran after every step, leaves
       ``[T, B, ...]``.
     """
-    num_steps = ppg.config.num_steps
+    num_steps, network = ppg.config.num_steps, ppg.agent.cast(state.network)
     blocks = math.gcd(num_steps, ppg.config.num_minibatches)
 
     def block(memory: dict[str, Any], inputs: Inputs) -> tuple[dict[str, Any], tuple[Any, Any]]:
-        out = ppg.agent.unroll(state.network, inputs, memory, Unroll((VALUE,)))
+        out = ppg.agent.unroll(network, inputs, memory, Unroll((VALUE,)))
         return out.last_memory(memory), (out.values, out.states)
 
     def cut(x: chex.Array) -> chex.Array:
@@ -184,6 +184,7 @@ def successor_values(
     """
     missing = (rollout.truncated & ~rollout.terminated).at[-1].set(True)
     final = rollout.final_obs, rollout.final_recalled, memories
+    network = ppg.agent.cast(state.network)
     successors = jnp.concatenate([values[1:], jnp.zeros_like(values[:1])])
 
     def evaluate(final: tuple[Any, Any, Any]) -> chex.Array:
@@ -191,7 +192,7 @@ def successor_values(
         obs, recalled, memory = final
         num, agent = len(jax.tree.leaves(obs)[0]), ppg.agent
         inputs, unused = Inputs(obs, jnp.zeros(num, jnp.bool_), recalled), agent.initial_memory(num)
-        values: chex.Array = agent.step(state.network, inputs, unused | memory, (VALUE,)).values
+        values: chex.Array = agent.step(network, inputs, unused | memory, (VALUE,)).values
         return values
 
     if ppg.backend.known_loops:

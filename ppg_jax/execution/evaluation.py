@@ -137,6 +137,7 @@ def play_tasks(
     ppg = build(config, backend)
     env, agent, network = ppg.env, ppg.agent, NetworkState(params, obs_stats)
     _check_params(agent, params)
+    network = agent.cast(network)
     limit = _step_limit(env)
     if max_steps is not None:
         limit = check_whole("max_steps", max_steps, 1, MOST_STEPS)

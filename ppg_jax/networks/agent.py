@@ -38,6 +38,7 @@ from ppg_jax.networks.network import (
     make_policy,
     previous_step,
 )
+from ppg_jax.networks.own_module import is_own
 from ppg_jax.networks.resolve import resolve_network, resolve_value_network
 from ppg_jax.types import (
     ActionSpec,
@@ -349,6 +350,21 @@ class Agent:
             return obs
         components = obs.reshape(*obs.shape[:2], -1)
         return SortedObservations(sorted_by(network.obs_order, components))
+
+    def cast(self, network: NetworkState) -> NetworkState:
+        """The encoders' parameters in the dtype in which they compute, as loops should read them.
+
+        Inside a loop they would be cast again at every step. The numbers are the same. Not for
+        gradients, which need the parameters in float32.
+        """
+        dtype = jnp.dtype(self.network.compute_dtype)
+        if dtype == jnp.float32 or is_own(self.network.encoder):
+            return network
+        params = {
+            name: net | {"encoder": jax.tree.map(lambda x: x.astype(dtype), net["encoder"])}
+            for name, net in network.params.items()
+        }
+        return network.replace(params=params)
 
     def step(
         self,
