@@ -305,7 +305,7 @@ def test_it_compiles_for_this_machine(driver, tmp_path):
     (row,) = report["results"]
     assert (row["program"], row["seeds_in_program"], row["fits"]) == ("tiny", 2, True)
     begun = {x["loop"]: x["begun"] * x["trips"] for x in row["loops"] if x["trips"]}
-    assert (begun["collect"], begun["policy_phase"]) == (4 * 8, 4 * 2 * 2)
+    assert (begun["_scan_steps"], begun["descend"]) == (4 * 8, 4 * 2 * 2)
     for name in ("rollout_step", "policy_minibatch"):
         assert row[name]["launches"] == sum(row[name]["by_purpose"].values()) > 0
         assert row[name]["units_per_iteration"] == 1

@@ -1,7 +1,5 @@
 """The program of a GPU or a TPU is built, and run, on the CPU of the tests."""
 
-import dataclasses
-
 import chex
 import jax
 import jax.numpy as jnp
@@ -25,11 +23,19 @@ CONFIGS = {
         "network": {"encoder": "mlp", "hidden_sizes": [16]},
     },
     "cnn": {"env": "Breakout-MinAtar", "network": {"encoder": "cnn"}},
-    "shared": {"env": "CartPole-v1", "arch": "shared", "e_pi": 2, "normalize_observations": True},
-    "apart": {"env": "CartPole-v1", "e_v": 2, "normalize_advantages": "minibatch"},
-    "memory": {"env": "CartPole-v1", "network": {"memory": "gru", "memory_size": 8}},
-    "continuous": {"env": "Pendulum-v1"},
-    "conflict": {"env": "CartPole-v1", "arch": "shared", "gradient_conflict": "project"},
+    "shared": {
+        "env": "CartPole-v1",
+        "arch": "shared",
+        "e_pi": 1,
+        "normalize_observations": True,
+        "gradient_conflict": "project",
+    },
+    "memory": {
+        "env": "Pendulum-v1",
+        "e_v": 2,
+        "normalize_advantages": "minibatch",
+        "network": {"memory": "gru", "memory_size": 8, "hidden_sizes": [16]},
+    },
 }
 
 
@@ -56,7 +62,7 @@ def test_this_backend_is_that_of_the_device(monkeypatch):
         assert this_backend() == CPU
 
 
-@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize("name", ["mlp", "shared", "memory"])
 def test_the_program_of_an_accelerator_trains_the_same(name):
     config, key = config_of(name), jax.random.key(3)
     ran = {}
@@ -84,12 +90,9 @@ def test_programs_differ():
 def test_a_whole_run_by_the_program_of_a_gpu():
     config, keys = config_of("shared"), jax.random.split(jax.random.key(0), 3)
     hparams = jax.tree.map(jnp.float32, config.hparams)
-    usual = lay_out(config, 3)
-    layouts = [usual, Layout("vmap", 1, 3, 3, backend=GPU), dataclasses.replace(usual, backend=TPU)]
     ended = []
-    for layout in layouts:
+    for layout in (lay_out(config, 3), Layout("vmap", 1, 3, 3, backend=GPU)):
         *_, last = train_segments(config, layout, hparams, keys, shared=True)
         ended.append(last.metrics)
-        assert set(last.metrics) == set(ended[0])
-    for other in ended[1:]:
-        np.testing.assert_allclose(other["value_loss"], ended[0]["value_loss"], rtol=0.05)
+    assert set(ended[0]) == set(ended[1])
+    np.testing.assert_allclose(ended[0]["value_loss"], ended[1]["value_loss"], rtol=1e-3)
