@@ -15,7 +15,15 @@ PURPOSES = (
 _COPIED = re.compile(r"(^|_)(wrapped_copy|copy|pad|wrapped_transpose|slice)(_fusion)?(\.\d+)?$")
 _STORED = re.compile(r"dynamic[_-]update[_-]slice")
 _COPIES = ("kCopy", "copy", "copy-start", "slice-start", "pad", "transpose")
-_NORMS = ("_sum_of_squares", "global_norm", "tree_norm", "tree_sum", "clip_by_global_norm")
+_NORMS = (
+    "norms",
+    "_sum_in_two_steps",
+    "_sum_of_squares",
+    "global_norm",
+    "tree_norm",
+    "tree_sum",
+    "clip_by_global_norm",
+)
 _OPTIMIZER = ("/optax/", "/algorithm/optimizer.py")
 _ENVIRONMENT = (
     "/ppg_jax/envs/", "/gymnax/", "/brax/", "/craftax/", "/jumanji/", "/navix/", "/pgx/",

@@ -293,7 +293,7 @@ def test_what_was_tried_is_not_compiled_again(devices, shared, monkeypatch, comp
 
 def test_a_run_takes_the_largest_chunk_that_fits(accelerator, compiled, capsys):
     """By programs that are compiled for real, once each."""
-    config = resolve(CONFIG.replace(env=probes.ConstantReward(), seeds=4))
+    config = resolve(CONFIG.replace(env=probes.ConstantReward(), seeds=4, aux_storage="full"))
     all_four = possible_layouts(config, 4, backend=ACCELERATOR)[0]
     size = needed_bytes(config, all_four, Training(4))
     state, stored = replica_bytes(config, ACCELERATOR)
