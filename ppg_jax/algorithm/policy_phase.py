@@ -23,7 +23,8 @@ def policy_objective(
     hparams: Hyperparams, out: AgentOutput, batch: Batch
 ) -> tuple[chex.Array, Metrics]:
     """``L_pi``: surrogate loss minus entropy bonus, and its metrics."""
-    log_probs, entropy = out.policy.log_prob(batch.actions), out.policy.entropy().mean()
+    policy = out.policy.as_stored()  # normalised once, for both
+    log_probs, entropy = policy.log_prob(batch.actions), policy.entropy().mean()
     surrogate = losses.policy_loss(
         log_probs, batch.old_log_probs, batch.advantages, hparams.clip_eps, hparams.kl_penalty
     )

@@ -17,6 +17,7 @@ from ppg_jax.functional import (
     from_words,
     generalized_advantages,
     normalize_advantages,
+    number_of_operations,
     scale_rewards,
     to_words,
     update_stats,
@@ -99,6 +100,10 @@ def collect(
     return state, rollout, jax.tree.map(lambda x: x.sum(0), steps.episodes)
 
 
+MOST_OPERATIONS = 4_000
+"""Limit of the operations of all steps in an iteration: more take too long to compile."""
+
+
 def _scan_steps(
     ppg: PPG, step: Callable[..., Any], begin: Any, drawn: tuple[Any, Any]
 ) -> tuple[Any, Any]:
@@ -107,7 +112,12 @@ def _scan_steps(
     Then resets of several steps are computed together, and what the steps return is stored once,
     in few arrays. So there are fewer operations for each step.
     """
-    at_once = most_at_once(ppg.config.num_steps, ppg.backend.steps_at_once)
+    if ppg.backend.steps_at_once == 1:
+        return jax.lax.scan(step, begin, drawn)
+    one = jax.tree.map(lambda x: x[0], drawn)
+    traced, (_, like) = jax.make_jaxpr(step, return_shape=True)(begin, one)
+    most = MOST_OPERATIONS // number_of_operations(traced)
+    at_once = most_at_once(ppg.config.num_steps, min(most, ppg.backend.steps_at_once))
     if at_once == 1:
         return jax.lax.scan(step, begin, drawn)
 
@@ -117,7 +127,6 @@ def _scan_steps(
         carry, stored = jax.lax.scan(step, carry, drawn, unroll=True)
         return carry, to_words(stored, lead=2)
 
-    _, like = jax.eval_shape(step, begin, jax.tree.map(lambda x: x[0], drawn))
     drawn = jax.tree.map(lambda x: x.reshape(-1, at_once, *x.shape[1:]), drawn)
     after, stored = jax.lax.scan(some_steps, begin, drawn)
     stored = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), stored)
@@ -125,8 +134,8 @@ def _scan_steps(
 
 
 def most_at_once(num_steps: int, wanted: int) -> int:
-    """The largest divisor of ``num_steps`` that is at most ``wanted``."""
-    return max(n for n in range(1, wanted + 1) if num_steps % n == 0)
+    """The largest divisor of ``num_steps`` that is at most ``wanted``, at least 1."""
+    return max(n for n in range(1, max(1, wanted) + 1) if num_steps % n == 0)
 
 
 def estimate_values(

@@ -20,6 +20,7 @@ from ppg_jax.functional.hidden_constants import hide_from_compiler
 from ppg_jax.functional.losses import explained_variance, normalize_advantages, squared_error
 from ppg_jax.functional.missing import marked_as_nan, missing
 from ppg_jax.functional.precision import in_32_bits
+from ppg_jax.functional.program_size import number_of_operations
 from ppg_jax.functional.random import one_of_split, permutations
 from ppg_jax.functional.running_stats import (
     RunningStats,
@@ -55,6 +56,7 @@ __all__ = [
     "marked_as_nan",
     "missing",
     "normalize_advantages",
+    "number_of_operations",
     "one_hot",
     "one_of_split",
     "pack_bits",

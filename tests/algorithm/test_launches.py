@@ -7,6 +7,7 @@ iteration returns. Everything else is elementwise, and XLA computes it on the wa
 
 import jax
 import pytest
+from jax.extend.core import ClosedJaxpr, Jaxpr
 
 import ppg_jax
 from ppg_jax.backend import CPU, GPU
@@ -33,8 +34,14 @@ def bodies(jaxpr):
     """All equations of a program, those of inner loops and calls too."""
     for eqn in jaxpr.eqns:
         yield eqn
-        for inner in jax.core.jaxprs_in_params(eqn.params):
+        for inner in inside(eqn):
             yield from bodies(inner)
+
+
+def inside(eqn):
+    """The programs that an equation calls."""
+    values = [v if isinstance(v, tuple | list) else [v] for v in eqn.params.values()]
+    return [x for value in values for x in value if isinstance(x, ClosedJaxpr | Jaxpr)]
 
 
 def launches(loop):
@@ -48,7 +55,7 @@ def operations(jaxpr):
     """Operations that are not elementwise. A loop that is fully unrolled is no loop."""
     number = 0
     for eqn in jaxpr.eqns:
-        inner = sum(operations(x) for x in jax.core.jaxprs_in_params(eqn.params))
+        inner = sum(map(operations, inside(eqn)))
         unrolled = eqn.primitive.name == "scan" and eqn.params["unroll"] >= eqn.params["length"]
         times = eqn.params["length"] if unrolled else 1
         number += times * inner + (not unrolled and eqn.primitive.name.startswith(LAUNCHED))
