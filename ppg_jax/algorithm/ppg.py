@@ -13,7 +13,7 @@ from ppg_jax.algorithm.aux_storage import (
     find_packing,
     make_storage,
 )
-from ppg_jax.backend import Backend, this_backend
+from ppg_jax.backend import PLAIN, Backend, this_backend
 from ppg_jax.config import Config, check_config, same_environment
 from ppg_jax.envs import AnyEnvironment, Batch, Parallel, as_batch, make_training_env
 from ppg_jax.functional import in_32_bits
@@ -35,7 +35,7 @@ class PPG:
     config: Config
     env: AnyEnvironment
     agent: Agent
-    backend: Backend
+    backend: Backend = PLAIN
     packing: Packing = UNPACKED
 
     @functools.cached_property
@@ -46,7 +46,8 @@ class PPG:
     @functools.cached_property
     def storage(self) -> AuxStorage:
         """How the auxiliary phase's data is kept."""
-        return make_storage(self.config, self.envs, self.agent, self.packing)
+        envs = self.envs if self.config.aux_storage == "replay" else None
+        return make_storage(self.config, envs, self.agent, self.packing)
 
 
 def build(config: Config, backend: Backend | None = None) -> PPG:

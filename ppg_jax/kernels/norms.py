@@ -12,7 +12,7 @@ LANES = 16
 """Number of sums in the first step. With more than 32, XLA on CPU compiles a slower loop."""
 
 
-def global_norm(tree: Any, *, split: bool) -> chex.Array:
+def global_norm(tree: Any, *, split: bool = False) -> chex.Array:
     """Euclidean norm over all leaves, scalar; ``optax.tree.norm`` to rounding.
 
     Args:

@@ -410,7 +410,10 @@ def _without_heads(params: dict[str, Any]) -> dict[str, Any]:
 
 
 def make_agent(
-    config: Config, observation: ObservationSpec, action: ActionSpec, backend: Backend
+    config: Config,
+    observation: ObservationSpec,
+    action: ActionSpec,
+    backend: Backend = PLAIN,
 ) -> Agent:
     """The agent of a configuration, for an environment's observations and actions.
 

@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 import jax.numpy as jnp
 
-from ppg_jax.backend import Backend
+from ppg_jax.backend import PLAIN, Backend
 from ppg_jax.config import ConfigError, NetworkConfig
 from ppg_jax.functional import grid_sizes
 from ppg_jax.networks.encoders import NATURE_LAYERS, map_index
@@ -27,7 +27,7 @@ UNPADDED = ("cnn", "grid", "map")
 
 
 def resolve_network(
-    config: NetworkConfig, observation: ObservationSpec, backend: Backend
+    config: NetworkConfig, observation: ObservationSpec, backend: Backend = PLAIN
 ) -> NetworkConfig:
     """The same network configuration with every default and ``auto`` replaced by its value.
 

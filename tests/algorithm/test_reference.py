@@ -14,7 +14,7 @@ from ppg_jax.algorithm.optimizer import init_optimizer
 from ppg_jax.algorithm.policy_phase import policy_phase
 from ppg_jax.algorithm.ppg import PPG
 from ppg_jax.algorithm.rollout import make_batch, normalize_rewards
-from ppg_jax.backend import CPU
+from ppg_jax.backend import CPU, GPU
 from ppg_jax.config.config import Config
 from ppg_jax.config.network import NetworkConfig
 from ppg_jax.functional.running_stats import init_stats
@@ -87,12 +87,13 @@ def phase(request):
     return data, make_config(json.loads(str(data["meta"])))
 
 
-def make_ppg(config):
+def make_ppg(config, backend=CPU):
     """What plays without an environment: the rollouts are given."""
     observation = ObservationSpec((6,), jnp.float32)
-    network = resolve_network(config.network, observation, CPU)
-    agent = Agent(config.arch, network, observation, ActionSpec("discrete", (5,)), True)
-    return PPG(config, None, agent)
+    network = resolve_network(config.network, observation, backend)
+    action = ActionSpec("discrete", (5,))
+    agent = Agent(config.arch, network, observation, action, True, backend=backend)
+    return PPG(config, None, agent, backend)
 
 
 def make_state(ppg, params):
@@ -132,10 +133,13 @@ def make_rollout(data, k, ppg, state):
     )
 
 
-def test_whole_phase(phase):
+@pytest.mark.parametrize("backend", [CPU, GPU], ids=["cpu", "gpu"])
+def test_whole_phase(phase, backend):
     data, config = phase
-    ppg, hparams = make_ppg(config), config.hparams
-    raw_ppg = make_ppg(config.replace(normalize_advantages="off"))
+    if backend is GPU and config.arch != "dual":
+        pytest.skip("one architecture by the program of an accelerator is enough")
+    ppg, hparams = make_ppg(config, backend), config.hparams
+    raw_ppg = make_ppg(config.replace(normalize_advantages="off"), backend)
     state = make_state(ppg, load_params(data, "params_before"))
     records = []
     for k in range(config.n_pi):

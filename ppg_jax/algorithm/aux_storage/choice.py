@@ -49,8 +49,8 @@ class AuxStorage(Protocol):
         """Metrics of a phase, scalars; mostly none."""
 
 
-def make_storage(config: Config, envs: Batch, agent: Agent, packing: Packing) -> AuxStorage:
-    """The storage of ``config.aux_storage``; ``auto`` is ``full``."""
+def make_storage(config: Config, envs: Batch | None, agent: Agent, packing: Packing) -> AuxStorage:
+    """The storage of ``config.aux_storage``; ``auto`` is ``full``. ``envs``: for a replay."""
     if config.aux_storage != "replay":
         return Stored(config, agent, packing)
     assert isinstance(envs, Parallel)
