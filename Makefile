@@ -9,7 +9,7 @@ PYTEST := $(BIN)/python -m pytest -n 2 --dist worksteal
 QUICK := --xla_backend_extra_options=xla_cpu_disable_new_fusion_emitters \
 	--xla_cpu_parallel_codegen_split_count=1
 
-.PHONY: train test test-fast test-suites lint docs bench clean
+.PHONY: train test test-long test-fast test-suites lint docs bench clean
 
 train: $(VENV)/.installed
 	$(BIN)/ppg-jax train $(CONFIG) $(ARGS)
@@ -17,13 +17,17 @@ train: $(VENV)/.installed
 # XLA's older emitters compile in half the time, but round the same training differently in another
 # program. Tests that compare such programs are marked "bits" and run apart, compiled as users do.
 test: $(VENV)/.installed-dev
-	XLA_FLAGS="$(XLA_FLAGS) $(QUICK)" $(PYTEST) -m "not bits"
-	$(PYTEST) -m bits
+	XLA_FLAGS="$(XLA_FLAGS) $(QUICK)" $(PYTEST) -m "not bits and not long"
+	$(PYTEST) -m "bits and not long"
+
+# What takes half a minute and more for each test, so that make test stays under 15 minutes.
+test-long: $(VENV)/.installed-dev
+	$(PYTEST) -m long
 
 # For the inner loop: the pure layers, without what takes long.
 FAST := functional config kernels networks envs algorithm report test_layering.py
 test-fast: $(VENV)/.installed-dev
-	XLA_FLAGS="$(XLA_FLAGS) $(QUICK)" $(PYTEST) -m "not bits and not slow" $(FAST:%=tests/%)
+	XLA_FLAGS="$(XLA_FLAGS) $(QUICK)" $(PYTEST) -m "not bits and not slow and not long" $(FAST:%=tests/%)
 
 # Every suite of environments, and the configurations for them, in a virtual environment of its own
 # (2.9 GB). After the installation it takes 5 minutes on two cores.

@@ -62,7 +62,7 @@ def test_this_backend_is_that_of_the_device(monkeypatch):
         assert this_backend() == CPU
 
 
-@pytest.mark.parametrize("name", ["mlp", "shared", "memory"])
+@pytest.mark.parametrize("name", ["mlp", pytest.param("shared", marks=pytest.mark.long), "memory"])
 def test_the_program_of_an_accelerator_trains_the_same(name):
     config, key = config_of(name), jax.random.key(3)
     ran = {}

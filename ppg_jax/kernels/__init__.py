@@ -1,4 +1,8 @@
-"""Faster versions of plain operations, mostly for XLA on CPU.
+"""Faster versions of plain operations, each for some backends (``ppg_jax.backend``).
+
+For CPU only: convolutions as patches (``convolution``), narrow heads (``matmul.narrow_product``),
+norms in two steps (``norms``) and products that skip what is never set (``skip_zeros``). For
+accelerators only: a tree as one vector (``flat_tree``).
 
 Each one gives the numbers of the plain operation, to rounding. Its test compares it with that
 operation. Code that gains less than 3% does not stay here (``benchmarks/levers.py``). A kernel

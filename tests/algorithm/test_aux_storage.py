@@ -26,15 +26,22 @@ from tests.envs.test_outside import Numbers
 from tests.probes import Probe
 
 CASES = {
-    "breakout": {"env": "Breakout-MinAtar", "observation_dtype": "bool"},
+    # An MLP, whose observations are sorted on a CPU.
+    "breakout": {
+        "env": "Breakout-MinAtar", "observation_dtype": "bool",
+        "network": {"encoder": "mlp", "hidden_sizes": (8,)},
+    },
     # Every wrapper, a memory, and everything that is recalled.
     "cartpole": {
         "num_levels": 3, "episodes_per_task": 2, "hide_components": (1,), "drop_observations": 0.2,
         "network": {"hidden_sizes": (8,), "memory": "gru", "memory_size": 8,
                     "recall": ("action", "reward", "done")},
-        "env_params": {"max_steps_in_episode": 5},
+        "env_params": {"max_steps_in_episode": 3},
     },
-    "breakout on gpu": {"env": "Breakout-MinAtar", "arch": "single"},
+    "breakout on gpu": {
+        "env": "Breakout-MinAtar", "arch": "single",
+        "network": {"encoder": "mlp", "hidden_sizes": (8,)},
+    },
     "pendulum": {"env": "Pendulum-v1"},
 }  # fmt: skip
 """What is trained, by name."""
@@ -42,8 +49,8 @@ CASES = {
 
 def small(**changes):
     fields = {
-        "num_envs": 4, "num_steps": 8, "num_minibatches": 2, "n_pi": 2, "num_aux_minibatches": 2,
-        "e_aux": 2, "total_timesteps": 2 * 32, "network": {"hidden_sizes": (8,)},
+        "num_envs": 4, "num_steps": 4, "num_minibatches": 2, "n_pi": 2, "num_aux_minibatches": 2,
+        "e_aux": 1, "total_timesteps": 2 * 16, "network": {"hidden_sizes": (8,)},
     }  # fmt: skip
     return Config(**(fields | changes))
 
@@ -71,8 +78,8 @@ def leaves(tree):
     [
         ("breakout", "packed"),
         ("breakout", "replay"),
-        ("cartpole", "replay"),
-        ("breakout on gpu", "packed"),
+        pytest.param("cartpole", "replay", marks=pytest.mark.long),
+        pytest.param("breakout on gpu", "packed", marks=pytest.mark.long),
     ],
 )
 def test_the_run_is_that_of_full(case, storage):

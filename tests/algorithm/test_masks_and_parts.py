@@ -81,6 +81,7 @@ def test_illegal_actions_are_never_taken_in_training(sizes, changes):
     assert (returns[np.isfinite(returns)] == 8).all()
 
 
+@pytest.mark.long
 def test_illegal_actions_are_never_taken_in_evaluation_and_by_a_saved_policy(tmp_path):
     env = Masked((3, 4))
     config = Config(**SMALL, env=env)
@@ -113,6 +114,7 @@ class Grid(Masked):
         return SuiteStep(obs, after, jnp.float32(action == state["colour"]), False)
 
 
+@pytest.mark.long
 def test_grids_of_categories_are_embedded_and_learned():
     changes = {"network": {"channels": [16], "hidden_sizes": [32]}, "total_timesteps": 16_384}
     state, metrics = train(env=Grid(), num_steps=32, hparams={"learning_rate": 5e-3}, **changes)
