@@ -493,6 +493,7 @@ def gpu(script, monkeypatch, tmp_path):
     return made
 
 
+@pytest.mark.long
 def test_gpu_parts_run(script, tmp_path):
     """In processes of their own, as they are."""
     out = tmp_path / "out.json"

@@ -252,16 +252,25 @@ def _by_shapes(configs: Sequence[Config], layout: Layout) -> Config:
     If there is none, the one with the least data.
     """
     memory = machine_bytes()
-    if memory is None or len(configs) == 1:
+    at_once = layout.batch_size * layout.workers
+    if memory is None or len(configs) == 1 or _roughly(configs[0]) * at_once <= memory // 8:
         return configs[0]
     best, least = configs[0], math.inf
     for config in _possible(configs, layout.backend):
-        size = replica_bytes(config, layout.backend)[1] * layout.batch_size * layout.workers
+        size = replica_bytes(config, layout.backend)[1] * at_once
         if size < least:
             best, least = config, size
         if size <= memory // 2:
             break
     return best
+
+
+def _roughly(config: Config) -> int:
+    """About how many bytes the auxiliary data of one replica take in full, without tracing."""
+    seen = build(config).env.observation
+    parts = [part for part in (seen, seen.value) if part is not None]
+    each = sum(math.prod(part.shape) * jax.numpy.dtype(part.dtype).itemsize for part in parts)
+    return config.n_pi * config.steps_per_iteration * (each + 64)
 
 
 def _nothing_fits(layout: Layout, least: float, limit: int) -> ConfigError:

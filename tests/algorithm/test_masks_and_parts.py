@@ -73,7 +73,11 @@ def train(**changes):
 
 @pytest.mark.parametrize(
     ("sizes", "changes"),
-    [((5,), {}), ((3, 4), {}), ((3, 4), {"network": {"memory": "gru"}, "burn_in": 4})],
+    [
+        ((5,), {}),
+        ((3, 4), {}),
+        pytest.param((3, 4), {"network": {"memory": "gru"}, "burn_in": 4}, marks=pytest.mark.long),
+    ],
 )
 def test_illegal_actions_are_never_taken_in_training(sizes, changes):
     _, metrics = train(env=Masked(sizes), **changes)
@@ -128,6 +132,7 @@ def test_grids_of_categories_are_embedded_and_learned():
         train(env=Grid(), network={"encoder": "map"})
 
 
+@pytest.mark.long
 def test_bits_give_the_same_training():
     (mixed, _), (native, _) = (train(observation_dtype=d) for d in ("mixed", "native"))
     for a, b in zip(jax.tree.leaves(mixed.params), jax.tree.leaves(native.params), strict=True):
