@@ -233,7 +233,10 @@ def test_the_page_of_metrics_names_them_all():
     config = ppg_jax.Config(
         arch="shared", gradient_conflict="measure", adapt_beta_clone=True, total_timesteps=300_000
     )
-    _, metrics = jax.eval_shape(ppg_jax.make_train(config), jax.random.key(0))
+    metrics = set()
+    for storage in ("packed", "replay"):
+        train = ppg_jax.make_train(config.replace(aux_storage=storage))
+        metrics |= set(jax.eval_shape(train, jax.random.key(0))[1])
     assert sorted(named) == sorted(metrics)
 
 
