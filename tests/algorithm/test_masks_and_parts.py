@@ -148,6 +148,7 @@ def test_what_is_hidden_from_the_policy_is_not_hidden_from_the_value_function():
         assert (seen.value == 1).all()
 
 
+@pytest.mark.long
 def test_the_value_network_reads_more_and_the_map_has_convolutions():
     state, _ = train(
         value_observation_key="all",
@@ -184,6 +185,7 @@ class Flat(nn.Module):
         return x.sum()
 
 
+@pytest.mark.long
 def test_an_encoder_of_ones_own(tmp_path):
     own = f"{__name__}:Own"
     for encoder, kwargs in ((own, {"width": 5}), (Own, {"width": 5}), (Own(5), {})):
