@@ -27,8 +27,8 @@ from ppg_jax.config.fields import ConfigError
 from ppg_jax.config.yaml_files import load_config
 from ppg_jax.envs import parallel
 from ppg_jax.execution.layout import choose_layout
-from ppg_jax.networks.agent import Agent, Unroll
 from ppg_jax.networks.network import VALUE
+from ppg_jax.networks.trunks import Trunks, Unroll
 from ppg_jax.types import TrainState
 
 
@@ -65,7 +65,7 @@ def plain_permutations(key: Any, num_items: int, count: int) -> Any:
     return jax.lax.map(lambda k: jax.random.permutation(k, num_items), keys)
 
 
-def products_apart(agent: Agent, network: Any, seen: dict[str, Any], beside: Any) -> Any:
+def products_apart(trunks: Trunks, network: Any, seen: dict[str, Any], beside: Any) -> Any:
     """``_first_products`` without a product: each network computes its own."""
     return {name: {} for name in seen}
 
@@ -142,7 +142,7 @@ LEVERS: dict[str, Callable[[Config], Undone]] = {
     "norms of large leaves in two sums": without(split_norms=False),
     "convolutions as patches": without(convolutions="lax"),
     "first layers of both networks as one product": lambda c: Undone(
-        c, [(Agent, "_first_products", products_apart)]
+        c, [(Trunks, "_first_products", products_apart)]
     ),
     "skipping what observations never set": without(skip_zeros=False),
     "GAE by an unrolled loop, not an associative scan": lambda c: Undone(

@@ -28,10 +28,9 @@ class ObservationSpec:
       categories: number of categories of each component, if the components are category numbers.
         The encoder reads these one-hot. None: the components are amounts.
       parts: shapes of the parts that were joined to one vector, in order; (): a single array.
-      segments: if observations are stored as ``Packed``, runs of components: whether they are bits,
-        and how many. (): observations are stored as an array.
-      flags: runs of components of an array: whether they are flags or one-hot categories, so always
-        0 or 1, and how many. (): unknown, unless the dtype is bool.
+      flags: runs of components: whether they are flags or one-hot categories, so always 0 or 1, and
+        how many. (): unknown, unless the dtype is bool.
+      packed: whether observations are stored with flags as bits (``functional.PackedColumns``).
       value: what the value network reads instead; None: the same.
     """
 
@@ -40,8 +39,8 @@ class ObservationSpec:
     scale: float = 1.0
     categories: tuple[int, ...] | None = None
     parts: tuple[tuple[int, ...], ...] = ()
-    segments: tuple[tuple[bool, int], ...] = ()
     flags: tuple[tuple[bool, int], ...] = ()
+    packed: bool = False
     value: "ObservationSpec | None" = None
 
 
@@ -63,27 +62,13 @@ class ActionSpec:
     squashed: bool = False
 
 
-class Packed(struct.PyTreeNode):
-    """Observations whose components are stored as bits where they are 0 or 1.
-
-    ``ObservationSpec.segments`` tells which component is where.
-
-    Attributes:
-      bits: uint8 ``[..., ceil(number of bits / 8)]``, of ``pack_bits``.
-      numbers: all other components, float32 ``[..., n]``; None if there are none.
-    """
-
-    bits: chex.Array
-    numbers: chex.Array | None = None
-
-
 class Observation(struct.PyTreeNode):
     """An observation with more than what every network reads.
 
-    Observations are plain arrays (or ``Packed``) where an environment has neither.
+    Observations are plain arrays (or ``PackedColumns``) where an environment has neither.
 
     Attributes:
-      policy: what the policy network reads, as an array or ``Packed``.
+      policy: what the policy network reads, as an array or ``PackedColumns``.
       value: what the value network reads instead; None: the same.
       legal: which actions are legal, as bits: uint8 ``[..., ceil(sum(sizes) / 8)]``; None: all.
     """
@@ -144,7 +129,7 @@ class Inputs(struct.PyTreeNode):
     """All inputs of the networks at a step, leaves ``[..., B, ...]``.
 
     Attributes:
-      obs: observations as they are stored: an array, ``Packed`` or ``Observation``.
+      obs: observations as they are stored: an array, ``PackedColumns`` or ``Observation``.
       starts: True where the observation begins an episode, so memories are reset; bool
         ``[..., B]``.
       recalled: previous step, or None.

@@ -14,7 +14,11 @@ from ppg_jax.algorithm.aux_storage import (
     make_storage,
 )
 from ppg_jax.backend import PLAIN, Backend, this_backend
-from ppg_jax.config import Config, check_config, same_environment
+from ppg_jax.config import (
+    Config,
+    check_config,
+    same_environment,
+)
 from ppg_jax.envs import AnyEnvironment, Batch, Parallel, as_batch, make_training_env
 from ppg_jax.functional import in_32_bits
 from ppg_jax.networks import Agent, make_agent
@@ -65,7 +69,7 @@ def build(config: Config, backend: Backend | None = None) -> PPG:
 
 
 @functools.lru_cache(maxsize=64)
-def _build(config: Config, backend: Backend, _: Any) -> PPG:
+def _build(config: Config, backend: Backend, same: Any) -> PPG:
     with in_32_bits():  # training is traced in 32 bits too
         env = make_training_env(config)
         agent = make_agent(config, env.observation, env.action, backend)
@@ -73,7 +77,7 @@ def _build(config: Config, backend: Backend, _: Any) -> PPG:
         if config.aux_storage == "replay":
             check_replays(env, ppg.envs)
         elif config.aux_storage == "packed":
-            return dataclasses.replace(ppg, packing=find_packing(env, ppg.envs))
+            return dataclasses.replace(ppg, packing=_packing(_played(config), backend, same))
         return ppg
 
 
@@ -90,8 +94,31 @@ def replay_difference(config: Config, backend: Backend | None = None) -> float:
     Raises:
       ConfigError: the environments cannot be stepped again.
     """
-    ppg = build(config, backend)
-    check_replays(ppg.env, ppg.envs)
-    assert isinstance(ppg.envs, Parallel)
+    check_config(config)
+    return _difference(_played(config), backend or this_backend(), same_environment(config))
+
+
+def _played(config: Config) -> Config:
+    """The configuration without what random play does not depend on.
+
+    A run builds several configurations of the same environment; it is played only once.
+    """
+    other = {"network": {}, "burn_in": 0, "bptt_steps": None, "aux_storage": "full"}
+    runs = {"strategy": "auto", "chunk_size": None, "devices": None, "seed": 0, "seeds": 1}
+    return config.replace(observation_scale=None, hparams={}, **other, **runs)
+
+
+@functools.lru_cache(maxsize=16)
+def _packing(played: Config, backend: Backend, _: Any) -> Packing:
+    env = make_training_env(played)
+    return find_packing(env, as_batch(env, resets_some=backend.resets_some))
+
+
+@functools.lru_cache(maxsize=16)
+def _difference(played: Config, backend: Backend, _: Any) -> float:
+    env = make_training_env(played)
+    envs = as_batch(env, resets_some=backend.resets_some)
+    check_replays(env, envs)
+    assert isinstance(envs, Parallel)
     with in_32_bits():
-        return difference_of_replay(config, ppg.envs)
+        return difference_of_replay(played, envs)

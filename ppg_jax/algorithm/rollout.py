@@ -17,9 +17,9 @@ from ppg_jax.functional import (
     from_words,
     generalized_advantages,
     normalize_advantages,
-    number_of_operations,
     scale_rewards,
     to_words,
+    trace,
     update_stats,
 )
 from ppg_jax.networks import POLICY, POLICY_NET, VALUE, Unroll
@@ -114,23 +114,22 @@ def _scan_steps(
     """
     if ppg.backend.steps_at_once == 1:
         return jax.lax.scan(step, begin, drawn)
-    one = jax.tree.map(lambda x: x[0], drawn)
-    traced, (_, like) = jax.make_jaxpr(step, return_shape=True)(begin, one)
-    most = MOST_OPERATIONS // number_of_operations(traced)
-    at_once = most_at_once(ppg.config.num_steps, min(most, ppg.backend.steps_at_once))
-    if at_once == 1:
-        return jax.lax.scan(step, begin, drawn)
+    noise, randomness = jax.tree.map(lambda x: x[0], drawn)
+    resets = trace(lambda randomness: draw_resets(ppg.envs, randomness), randomness)
+    one = trace(step, begin, (noise, resets.result))
+    most = min(ppg.backend.steps_at_once, MOST_OPERATIONS // one.operations)
+    at_once = most_at_once(ppg.config.num_steps, most)
 
     def some_steps(carry: Any, drawn: tuple[Any, Any]) -> tuple[Any, Any]:
         noise, randomness = drawn
-        drawn = noise, draw_resets(ppg.envs, randomness)
-        carry, stored = jax.lax.scan(step, carry, drawn, unroll=True)
+        drawn = noise, jax.vmap(resets.call)(randomness)
+        carry, stored = jax.lax.scan(one.call, carry, drawn, unroll=True)
         return carry, to_words(stored, lead=2)
 
     drawn = jax.tree.map(lambda x: x.reshape(-1, at_once, *x.shape[1:]), drawn)
     after, stored = jax.lax.scan(some_steps, begin, drawn)
     stored = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), stored)
-    return after, from_words(stored, like, lead=2)
+    return after, from_words(stored, one.result[1], lead=2)
 
 
 def most_at_once(num_steps: int, wanted: int) -> int:

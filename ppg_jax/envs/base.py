@@ -93,7 +93,7 @@ class Batch(Protocol):
         """The randomness of one step, as far as it does not depend on states or actions."""
 
     def draw_resets(self, randomness: Any) -> Any:
-        """The randomness of some steps ``[n, ...]``, with their resets computed together."""
+        """The randomness of a step, with what it needs to begin new episodes."""
 
     def step_batch(
         self, randomness: Any, state: Any, actions: chex.Array

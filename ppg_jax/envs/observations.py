@@ -13,11 +13,11 @@ import numpy as np
 
 from ppg_jax.config import ConfigError, reason
 from ppg_jax.envs.spaces import Numbers, read_space
-from ppg_jax.functional import one_hot, pack_bits
-from ppg_jax.types import ObservationSpec, Packed
+from ppg_jax.functional import Columns, one_hot
+from ppg_jax.types import ObservationSpec
 
 Store = Callable[[Any], Any]
-"""Converts an observation of the environment to what is stored: an array, or ``Packed``."""
+"""Converts an observation of the environment to what is stored: an array, or ``PackedColumns``."""
 BYTES = 255.0
 
 
@@ -207,24 +207,14 @@ def _mixed(
             f"observation_dtype: mixed cannot be used with {env_name}, whose observations are "
             "category numbers; use native"
         )
-    segments = _flags(leaves)
-    if not any(are_bits for are_bits, _ in segments):
+    flags = _flags(leaves)
+    which, sizes = zip(*flags, strict=True)
+    if not any(which):
         raise ConfigError(
             f"observation_dtype: mixed cannot be used with {env_name}, which has no flags and no "
             "category numbers; use native, or bool if all its numbers are 0 or 1"
         )
-    return dataclasses.replace(spec, segments=segments, flags=()), lambda obs: _packed(
-        store(obs), segments
-    )
-
-
-def _packed(obs: chex.Array, segments: tuple[tuple[bool, int], ...]) -> Packed:
-    """Packs one observation. ``networks.reading`` does the reverse."""
-    ends = np.cumsum([n for _, n in segments])[:-1]
-    pieces = jnp.split(obs.reshape(-1), ends)
-    flags = [x != 0 for x, (are_bits, _) in zip(pieces, segments, strict=True) if are_bits]
-    rest = [x for x, (are_bits, _) in zip(pieces, segments, strict=True) if not are_bits]
-    return Packed(
-        bits=pack_bits(jnp.concatenate(flags)),
-        numbers=jnp.concatenate(rest).astype(jnp.float32) if rest else None,
-    )
+    binary = tuple(np.repeat(which, sizes).tolist())
+    columns = Columns(spec.shape, jnp.dtype(spec.dtype).name, binary)
+    spec = dataclasses.replace(spec, flags=flags, packed=True)
+    return spec, lambda obs: columns.pack(store(obs))

@@ -71,11 +71,10 @@ class Parallel:
         return Randomness(step_keys, reset_keys, fresh)
 
     def draw_resets(self, randomness: Randomness) -> Randomness:
-        """The randomness of some steps ``[n, B]``, with a reset of every environment for each."""
+        """The randomness of a step, with a reset of every environment."""
         if randomness.fresh is not None:
             return randomness
-        fresh = jax.vmap(jax.vmap(self._env.reset))(randomness.reset)
-        return randomness._replace(fresh=fresh)
+        return randomness._replace(fresh=jax.vmap(self._env.reset)(randomness.reset))
 
     def step_batch(
         self, randomness: Randomness, state: Any, actions: chex.Array

@@ -88,9 +88,9 @@ def draw_randomness(env: AnyEnvironment | Batch, key: chex.PRNGKey, num_envs: in
 
 
 def draw_resets(env: AnyEnvironment | Batch, randomness: Any) -> Any:
-    """The randomness of some steps ``[n, ...]``, with their resets where that pays.
+    """The randomness of a step, with a reset of every environment.
 
-    Resets do not depend on states, so the resets of several steps can be computed together.
+    Resets do not depend on states, so those of several steps can be computed together (``vmap``).
     """
     return as_batch(env).draw_resets(randomness)
 

@@ -20,7 +20,6 @@ from ppg_jax.functional.hidden_constants import hide_from_compiler
 from ppg_jax.functional.losses import explained_variance, normalize_advantages, squared_error
 from ppg_jax.functional.missing import marked_as_nan, missing
 from ppg_jax.functional.precision import in_32_bits
-from ppg_jax.functional.program_size import number_of_operations
 from ppg_jax.functional.random import one_of_split, permutations
 from ppg_jax.functional.running_stats import (
     RunningStats,
@@ -30,6 +29,7 @@ from ppg_jax.functional.running_stats import (
     standardize,
     update_stats,
 )
+from ppg_jax.functional.traced import trace
 from ppg_jax.functional.words import from_words, to_words
 
 __all__ = [
@@ -56,7 +56,6 @@ __all__ = [
     "marked_as_nan",
     "missing",
     "normalize_advantages",
-    "number_of_operations",
     "one_hot",
     "one_of_split",
     "pack_bits",
@@ -66,6 +65,7 @@ __all__ = [
     "squared_error",
     "standardize",
     "to_words",
+    "trace",
     "unpack_all",
     "unpack_bits",
     "update_stats",

@@ -17,16 +17,13 @@ from ppg_jax.kernels import (
     MIN_COMPONENTS,
     LiveComponents,
     SortedObservations,
-    joined_products,
-    live_product,
     none_live,
     sort_components,
     sorted_by,
 )
 from ppg_jax.networks import reading
 from ppg_jax.networks.architecture import ARCHITECTURES, Architecture
-from ppg_jax.networks.encoders import flat
-from ppg_jax.networks.memory import MEMORIES, last_state, unroll_memory
+from ppg_jax.networks.memory import MEMORIES, last_state
 from ppg_jax.networks.network import (
     AUX_VALUE,
     POLICY,
@@ -40,6 +37,7 @@ from ppg_jax.networks.network import (
 )
 from ppg_jax.networks.own_module import is_own
 from ppg_jax.networks.resolve import resolve_network, resolve_value_network
+from ppg_jax.networks.trunks import Trunks, Unroll
 from ppg_jax.types import (
     ActionSpec,
     Inputs,
@@ -48,23 +46,6 @@ from ppg_jax.types import (
     legal_actions,
     no_step,
 )
-
-
-@dataclasses.dataclass(frozen=True)
-class Unroll:
-    """How networks are unrolled over a sequence.
-
-    Attributes:
-      heads: wanted heads, some of ``POLICY``, ``VALUE``, ``AUX_VALUE``.
-      detach_value: whether the value head's gradient stops before a shared encoder.
-      burn_in: number of first steps that only update memories; they have no outputs.
-      bptt_steps: length of backpropagation through memories (``unroll_memory``).
-    """
-
-    heads: tuple[str, ...]
-    detach_value: bool = False
-    burn_in: int = 0
-    bptt_steps: int | None = None
 
 
 class AgentOutput(struct.PyTreeNode):
@@ -121,6 +102,10 @@ class Agent:
             networks[VALUE_NET] = Network(network, spec, policy, (VALUE,))
         return networks
 
+    @functools.cached_property
+    def _trunks(self) -> Trunks:
+        return Trunks(self._networks, self.action, self.backend.joins_networks)
+
     def reads(self, name: str) -> tuple[NetworkConfig, ObservationSpec]:
         """The resolved configuration of a network, and what it reads."""
         value = self.observation.value
@@ -164,7 +149,7 @@ class Agent:
 
     def update_stats(self, stats: Any, obs: Any) -> Any:
         """Statistics that include stored observations ``[..., *shape]`` too."""
-        return reading.update_stats(self.observation, stats, unpack_all(obs))
+        return reading.update_stats(self.observation, stats, obs)
 
     def unroll(
         self, network: NetworkState, inputs: Inputs, memory: dict[str, Any], how: Unroll
@@ -193,123 +178,13 @@ class Agent:
             if (heads := tuple(head for head in one.heads if head in how.heads))
         }
         legal = legal if legal is None else legal[how.burn_in :]
-        summaries, states = self._summaries(network, inputs, memory, list(running), how)
+        summaries, states = self._trunks.run(network, inputs, memory, list(running), how)
         for name, heads in running.items():
             variables = {"params": network.params[name]}
             apply = functools.partial(self._networks[name].apply, variables, method="decide")
             given: Any = apply(summaries[name], heads, legal, how.detach_value)
             outputs |= given
         return AgentOutput(outputs.get(POLICY), outputs.get(VALUE), outputs.get(AUX_VALUE), states)
-
-    def _summaries(
-        self,
-        network: NetworkState,
-        inputs: Inputs,
-        memory: dict[str, Any],
-        names: list[str],
-        how: Unroll,
-    ) -> tuple[dict[str, chex.Array], dict[str, Any]]:
-        """What the heads of some networks read, ``[T, B, F]``, and the states of their memories."""
-        beside = previous_step(self.action, inputs.recalled)
-        seen = self._seen(network, inputs.obs, names)
-        one = functools.partial(self._summary, beside=beside, starts=inputs.starts, how=how)
-        if self._alike(names):
-            params, states = (
-                jax.tree.map(lambda *x: jnp.stack(x), *(tree[name] for name in names))
-                for tree in (_without_heads(network.params), memory)
-            )
-            same = functools.partial(one, self._networks[names[0]], seen=seen[names[0]], product={})
-            both = jax.vmap(lambda p, s: same(params=p, state=s))(params, states)
-            made = {n: jax.tree.map(lambda x, i=i: x[i], both) for i, n in enumerate(names)}
-        else:
-            products = self._first_products(network, seen, beside)
-            made = {
-                name: one(
-                    self._networks[name],
-                    params=network.params[name],
-                    state=memory[name],
-                    seen=seen[name],
-                    product=products[name],
-                )
-                for name in names
-            }
-        return {n: made[n][0] for n in names}, {n: made[n][1] for n in names}
-
-    def _alike(self, names: list[str]) -> bool:
-        """Whether networks are to run as one, vmapped over their parameters.
-
-        That halves the number of operations, if they have the same layers and read the same. Not
-        with convolutions: these would become grouped convolutions, which are slow.
-        """
-        joins = self.backend.joins_networks and self.network.encoder == "mlp"
-        return joins and len(names) > 1 and self.observation.value is None
-
-    def _summary(
-        self,
-        module: Network,
-        *,
-        params: Any,
-        state: Any,
-        seen: chex.Array,
-        product: dict[str, chex.Array],
-        beside: chex.Array | None,
-        starts: chex.Array,
-        how: Unroll,
-    ) -> tuple[chex.Array, Any]:
-        """Encoder and memory of one network, as ``unroll_memory`` returns it."""
-        apply = functools.partial(module.apply, {"params": params})
-        remember: Any = functools.partial(apply, method="remember")
-        features = apply(seen, beside, product, method="encode")
-        unrolled: tuple[chex.Array, Any] = unroll_memory(
-            remember, features, starts, state, burn_in=how.burn_in, bptt_steps=how.bptt_steps
-        )
-        return unrolled
-
-    def _seen(self, network: NetworkState, obs: Any, names: list[str]) -> dict[str, chex.Array]:
-        """What the encoders of some networks read; the same array where they read the same."""
-        if isinstance(obs, SortedObservations):
-            return dict.fromkeys(names, obs.components)
-
-        def see(name: str) -> chex.Array:
-            config, spec = self.reads(name)
-            value = name == VALUE_NET
-            part, stats = (reading.part_of(x, value) for x in (obs, network.obs_stats))
-            return reading.read(config, spec, part, stats)
-
-        if self.observation.value is None:
-            return dict.fromkeys(names, see(names[0]))
-        return {name: see(name) for name in names}
-
-    def _first_products(
-        self, network: NetworkState, seen: dict[str, chex.Array], beside: chex.Array | None
-    ) -> dict[str, dict[str, chex.Array]]:
-        """For each network's encoder the product of its first layer, if it is computed here.
-
-        If two MLPs read the same observations, their first layers are one matrix product. They are
-        mostly the largest layers. If the components are sorted, the product skips zeros.
-        """
-        order, names = network.obs_order, list(seen)
-        x = seen[names[0]]
-        joined = len(names) > 1 and self.observation.value is None
-        if self.network.encoder != "mlp" or (not joined and order is None):
-            return {name: {} for name in names}
-        dtype = self.network.compute_dtype
-        x = x.reshape(math.prod(x.shape[:2]), -1)
-        if beside is not None:
-            beside = beside.reshape(len(x), -1).astype(dtype)
-
-        def multiply(kernel: chex.Array) -> chex.Array:
-            kernel = kernel.astype(dtype)
-            if order is None:
-                return flat(x.astype(dtype), beside) @ kernel
-            product = live_product(order, x, kernel[: x.shape[1]])
-            return product if beside is None else product + beside @ kernel[x.shape[1] :]
-
-        kernels = [network.params[name]["encoder"]["dense_0"]["kernel"] for name in names]
-        products = joined_products(multiply, kernels)
-        return {
-            name: {"first_product": product} for name, product in zip(names, products, strict=True)
-        }
 
     def initial_order(self, obs_stats: Any) -> LiveComponents | None:
         """The order of components when a phase begins; None if observations are not sorted.
@@ -322,7 +197,7 @@ class Agent:
             self.backend.skip_zeros
             and self.network.encoder == "mlp"
             and self.observation.dtype == jnp.bool_
-            and not (self.observation.segments or self.observation.value or self.action.masked)
+            and not (self.observation.packed or self.observation.value or self.action.masked)
             and components >= MIN_COMPONENTS
             and obs_stats is None
         )
@@ -401,12 +276,6 @@ class Agent:
             return {POLICY_NET: tree[POLICY_NET]}, {VALUE_NET: tree[VALUE_NET]}
         rest = {k: v for k, v in tree[POLICY_NET].items() if k != VALUE}
         return {POLICY_NET: rest}, {POLICY_NET: {VALUE: tree[POLICY_NET][VALUE]}}
-
-
-def _without_heads(params: dict[str, Any]) -> dict[str, Any]:
-    """The parameters of encoders and memories, by the name of the network."""
-    parts = ("encoder", "memory")
-    return {name: {k: net[k] for k in parts if k in net} for name, net in params.items()}
 
 
 def make_agent(

@@ -6,11 +6,11 @@ import chex
 import jax.numpy as jnp
 
 from ppg_jax.config import NetworkConfig
-from ppg_jax.functional import RunningStats, init_stats, one_hot, standardize, unpack_bits
+from ppg_jax.functional import RunningStats, init_stats, one_hot, standardize, unpack_all
 from ppg_jax.functional import update_stats as update
 from ppg_jax.networks.own_module import is_own
 from ppg_jax.networks.resolve import turned
-from ppg_jax.types import Observation, ObservationSpec, Packed
+from ppg_jax.types import Observation, ObservationSpec
 
 
 def part_of(obs: Any, value: bool) -> Any:
@@ -18,22 +18,6 @@ def part_of(obs: Any, value: bool) -> Any:
     if not isinstance(obs, Observation):
         return obs
     return obs.value if value and obs.value is not None else obs.policy
-
-
-def unpacked(spec: ObservationSpec, obs: Any) -> chex.Array:
-    """Observations as one array ``[..., *spec.shape]``, also if they are stored as ``Packed``."""
-    if not isinstance(obs, Packed):
-        return obs
-    flags = unpack_bits(obs.bits, sum(n for are_bits, n in spec.segments if are_bits))
-    if obs.numbers is not None:
-        flags = flags.astype(jnp.float32)
-    sources, taken, pieces = {True: flags, False: obs.numbers}, {True: 0, False: 0}, []
-    for are_bits, n in spec.segments:
-        start = taken[are_bits]
-        pieces.append(sources[are_bits][..., start : start + n])
-        taken[are_bits] += n
-    joined = jnp.concatenate(pieces, axis=-1)
-    return joined.reshape(*joined.shape[:-1], *spec.shape)
 
 
 def read(
@@ -44,10 +28,10 @@ def read(
     Args:
       network: configuration of the network.
       spec: what the observations are.
-      obs: stored observations, ``[..., *spec.shape]`` or ``Packed``.
+      obs: stored observations, ``[..., *spec.shape]``, also packed.
       stats: statistics that standardise them, or None.
     """
-    obs = unpacked(spec, obs)
+    obs = unpack_all(obs)
     if spec.categories is not None:
         if is_own(network.encoder):
             return obs.astype(jnp.int32)
@@ -68,8 +52,9 @@ def initial_stats(spec: ObservationSpec) -> Any:
 
 def update_stats(spec: ObservationSpec, stats: Any, obs: Any) -> Any:
     """Merges observations ``[..., *shape]`` into the statistics."""
-    policy = unpacked(spec, part_of(obs, value=False))
+    obs = unpack_all(obs)
+    policy = part_of(obs, value=False)
     if spec.value is None:
         return update(stats, policy)
-    value = unpacked(spec.value, part_of(obs, value=True))
+    value = part_of(obs, value=True)
     return Observation(update(stats.policy, policy), update(stats.value, value))

@@ -108,7 +108,7 @@ def find_packing(env: AnyEnvironment, envs: Batch) -> Packing:
 
 
 def _columns(spec: ObservationSpec, played: chex.Array | None) -> Columns | None:
-    if spec.segments:
+    if spec.packed:
         return None
     binary = _known(spec)
     if played is not None and not _known_are_enough(spec):
@@ -128,7 +128,7 @@ def _known(spec: ObservationSpec) -> np.ndarray[Any, Any]:
 
 def _known_are_enough(spec: ObservationSpec) -> bool:
     """Whether packing the other columns too would gain less than half of what remains."""
-    if spec.segments:
+    if spec.packed:
         return True
     binary = _known(spec)
     others = (~binary).sum() * jnp.dtype(spec.dtype).itemsize

@@ -40,7 +40,7 @@ class PartlyObserved(Wrapper):
     ) -> None:
         super().__init__(env)
         self._drop = drop_observations
-        if env.observation.segments:
+        if env.observation.packed:
             raise ConfigError(
                 "observation_dtype: mixed cannot be used with hide_components and "
                 "drop_observations; use native"
