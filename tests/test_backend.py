@@ -1,5 +1,7 @@
 """The program of a GPU or a TPU is built, and run, on the CPU of the tests."""
 
+import dataclasses
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -9,6 +11,7 @@ import pytest
 import ppg_jax
 from ppg_jax.algorithm import build
 from ppg_jax.backend import CPU, GPU, TPU, backend_for, this_backend
+from ppg_jax.envs import parallel
 from ppg_jax.execution.layout import Layout, lay_out
 from ppg_jax.execution.segments import train_segments
 
@@ -21,6 +24,7 @@ CONFIGS = {
         "env": "Breakout-MinAtar",
         "observation_dtype": "bool",
         "network": {"encoder": "mlp", "hidden_sizes": [16]},
+        "env_params": {"max_steps_in_episode": 3},  # new episodes, and values of final observations
     },
     "cnn": {"env": "Breakout-MinAtar", "network": {"encoder": "cnn"}},
     "shared": {
@@ -63,7 +67,8 @@ def test_this_backend_is_that_of_the_device(monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["mlp", pytest.param("shared", marks=pytest.mark.long), "memory"])
-def test_the_program_of_an_accelerator_trains_the_same(name):
+def test_the_program_of_an_accelerator_trains_the_same(name, monkeypatch):
+    monkeypatch.setattr(parallel, "HEAVY", 1)  # environments count as large: resets differ too
     config, key = config_of(name), jax.random.key(3)
     ran = {}
     for backend in (CPU, GPU):
@@ -96,3 +101,14 @@ def test_a_whole_run_by_the_program_of_a_gpu():
         ended.append(last.metrics)
     assert set(ended[0]) == set(ended[1])
     np.testing.assert_allclose(ended[0]["value_loss"], ended[1]["value_loss"], rtol=1e-3)
+
+
+def test_compiler_options_reach_the_compiler():
+    config = config_of("shared")
+    backend = dataclasses.replace(CPU, compiler_options=(("xla_no_such_option", "1"),))
+    layout = dataclasses.replace(lay_out(config, 1), backend=backend)
+    keys, hparams = jax.random.split(jax.random.key(0), 1), jax.tree.map(float, config.hparams)
+    with pytest.raises(Exception, match="xla_no_such_option"):
+        next(train_segments(config, layout, hparams, keys, shared=True))
+    options = dict(this_backend().compiler_options)
+    assert set(options) == {"xla_backend_optimization_level"}

@@ -521,7 +521,7 @@ def test_a_gpu_part_alone(script, monkeypatch):
 
 
 def test_learning_on_a_gpu_ends_before_it_is_killed(script, monkeypatch):
-    import gpu
+    import gpu_parts
     import numpy as np
     import report
 
@@ -530,21 +530,21 @@ def test_learning_on_a_gpu_ends_before_it_is_killed(script, monkeypatch):
             time.sleep(60)
         return SimpleNamespace(finished=False, final_returns=np.array([1.0, 2.0]))
 
-    monkeypatch.setattr(gpu, "run", stopped)
-    monkeypatch.setattr(gpu, "summarize", lambda name, result: {"mean": 1.5})
-    (part,) = (part for part in gpu.parts(True) if part.name.startswith("learning"))
+    monkeypatch.setattr(gpu_parts, "run", stopped)
+    monkeypatch.setattr(gpu_parts, "summarize", lambda name, result: {"mean": 1.5})
+    (part,) = (part for part in gpu_parts.parts(True) if part.name.startswith("learning"))
     row = part.measure(2.0)
     assert (row["mean"], row["failed"]) == (1.5, "not at its end after 2 s")
 
 
 def test_every_gpu_part_has_a_valid_configuration(script, monkeypatch):
-    import gpu
+    import gpu_parts
 
     seen = []
-    monkeypatch.setattr(gpu.throughput, "measure", lambda c, *_, **__: seen.append(c))
-    monkeypatch.setattr(gpu, "learning", lambda c, _: seen.append(c))
-    monkeypatch.setattr(gpu, "repetition", lambda c, _: seen.append(c))
-    every = gpu.parts(False)
+    monkeypatch.setattr(gpu_parts.throughput, "measure", lambda c, *_, **__: seen.append(c))
+    monkeypatch.setattr(gpu_parts, "learning", lambda c, _: seen.append(c))
+    monkeypatch.setattr(gpu_parts, "repetition", lambda c, _: seen.append(c))
+    every = gpu_parts.parts(False)
     assert len({part.name for part in every}) == len(every)
     for part in every:
         part.measure(1.0)

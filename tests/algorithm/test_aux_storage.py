@@ -10,6 +10,7 @@ import pytest
 from gymnax.environments import spaces
 
 import ppg_jax
+from ppg_jax import algorithm
 from ppg_jax.algorithm import init, metric_names, replay_difference
 from ppg_jax.algorithm.aux_storage.packing import Packing, _columns
 from ppg_jax.algorithm.aux_storage.replayed import largest_difference
@@ -111,6 +112,24 @@ def test_the_difference_of_a_replay():
     a, b = jnp.array([[1.0, jnp.nan]]), jnp.array([[0.5, jnp.nan]])
     assert largest_difference(a, b) == 0.5
     assert np.isnan(largest_difference(a, jnp.ones((1, 2))))
+
+
+def test_an_environment_is_played_once_for_all_configurations_of_a_run(monkeypatch):
+    calls = []
+    monkeypatch.setattr(
+        algorithm.ppg, "find_packing", lambda *_: calls.append("packing") or Packing()
+    )
+    monkeypatch.setattr(
+        algorithm.ppg, "difference_of_replay", lambda *_: calls.append("replay") or 0.5
+    )
+    config = small(env=RareHalf(), aux_storage="packed")
+    several = [config, config.replace(seeds=3, strategy="map"), config.replace(network={})]
+    for one in several:
+        build(one)
+        assert replay_difference(one) == 0.5
+    assert sorted(calls) == ["packing", "replay"]
+    build(config.replace(hide_components=(0,)))
+    assert sorted(calls) == ["packing", "packing", "replay"]
 
 
 @pytest.mark.parametrize("storage", ["packed", "replay"])

@@ -10,7 +10,10 @@ import pytest
 from jax.extend.core import ClosedJaxpr, Jaxpr
 
 import ppg_jax
+from ppg_jax import functional
+from ppg_jax.algorithm import rollout
 from ppg_jax.backend import CPU, GPU
+from ppg_jax.networks import Agent
 
 STEPS, MINIBATCHES, AUX_MINIBATCHES = 24, 5, 7
 SIZES = {
@@ -46,7 +49,8 @@ def inside(eqn):
 
 def launches(loop):
     """Launches of one iteration of a scan: operations, and arrays that are returned changed."""
-    body = loop.params["jaxpr"].jaxpr
+    body = loop.params["jaxpr"]
+    body = getattr(body, "jaxpr", body)  # JAX 0.9 closes it over constants
     given = set(body.invars)
     return len({v for v in body.outvars if v not in given}) + operations(body)
 
@@ -92,3 +96,44 @@ def test_every_loop_has_a_known_length():
     assert "scan" in loops
     assert "while" not in loops
     assert "while" in {eqn.primitive.name for eqn in bodies(program(CARTPOLE, CPU))}
+
+
+def test_large_programs_have_few_steps_in_an_iteration(monkeypatch):
+    def rollout_lengths():
+        loops = [e for e in bodies(program(CARTPOLE, GPU)) if e.primitive.name == "scan"]
+        return {e.params["length"] for e in loops if e.params["length"] in (1, 2, 3, 8, 12)}
+
+    assert {STEPS // 8, 8} <= rollout_lengths()
+    one = trace_of_a_step(monkeypatch)
+    monkeypatch.setattr(rollout, "MOST_OPERATIONS", 2 * one)
+    assert {STEPS // 2, 2} <= rollout_lengths()
+
+
+def trace_of_a_step(monkeypatch):
+    """Number of operations of a step of the rollout."""
+    found = []
+
+    def trace(*args):
+        found.append(functional.trace(*args))
+        return found[-1]
+
+    monkeypatch.setattr(rollout, "trace", trace)
+    program(CARTPOLE, GPU)
+    return found[1].operations  # the first one is that of resets
+
+
+def test_bfloat16_is_cast_before_loops_without_gradients(monkeypatch):
+    """Encoders' parameters: in a loop the cast would be a launch at every step."""
+    seen, unroll = [], Agent.unroll
+
+    def watched(self, network, inputs, memory, how):
+        leaves = jax.tree.leaves([net["encoder"] for net in network.params.values()])
+        seen.append((how.heads, {x.dtype.name for x in leaves}))
+        return unroll(self, network, inputs, memory, how)
+
+    monkeypatch.setattr(Agent, "unroll", watched)
+    program(CARTPOLE | {"network": MLP | {"compute_dtype": "bfloat16"}}, GPU)
+    alone = [dtypes for heads, dtypes in seen if len(heads) == 1]
+    assert len(alone) >= 5  # rollout, values, successors, old policies, values after the phase
+    assert all(dtypes == {"bfloat16"} for dtypes in alone)
+    assert all(dtypes == {"float32"} for heads, dtypes in seen if len(heads) > 1)
