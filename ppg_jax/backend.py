@@ -35,6 +35,8 @@ class Backend:
         (``algorithm.rollout``).
       flat_updates: whether Adam runs over one vector of all parameters (``algorithm.optimizer``).
       joins_networks: whether networks with the same layers run as one (``networks.agent``).
+      learns_in_turn: whether networks that do not run as one learn one after the other, which needs
+        less memory (``algorithm.gradients``).
       known_loops: whether all loops have a number of iterations that the compiler knows. Otherwise
         the host waits for the device (``algorithm.rollout.successor_values``).
       unroll: number of steps in an iteration of loops over single numbers, such as advantages.
@@ -53,6 +55,7 @@ class Backend:
     steps_at_once: int = 1
     flat_updates: bool = False
     joins_networks: bool = False
+    learns_in_turn: bool = False
     known_loops: bool = False
     unroll: int = 8
     # All
@@ -78,6 +81,7 @@ GPU = Backend(
     steps_at_once=8,
     flat_updates=True,
     joins_networks=True,
+    learns_in_turn=True,
     known_loops=True,
     unroll=32,
 )

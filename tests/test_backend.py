@@ -9,11 +9,14 @@ import numpy as np
 import pytest
 
 import ppg_jax
-from ppg_jax.algorithm import build
+from ppg_jax.algorithm import build, init
+from ppg_jax.algorithm.gradients import pair_gradient
 from ppg_jax.backend import CPU, GPU, TPU, backend_for, this_backend
 from ppg_jax.envs import parallel
 from ppg_jax.execution.layout import Layout, lay_out
 from ppg_jax.execution.segments import train_segments
+from ppg_jax.networks import AUX_VALUE, POLICY, VALUE, Unroll
+from ppg_jax.types import Inputs, NetworkState
 
 SMALL = {
     "num_envs": 4, "num_steps": 4, "num_minibatches": 2, "n_pi": 2, "e_aux": 1,
@@ -90,6 +93,52 @@ def test_programs_differ():
     assert build(config, GPU).agent.initial_order(None) is None
     convolutions = [build(config_of("cnn"), b).agent.network.conv for b in (CPU, GPU)]
     assert convolutions == ["patches", "lax"]
+
+
+def test_networks_that_do_not_run_as_one_learn_in_turn():
+    """The same gradient and metrics; a barrier keeps the second network for later.
+
+    How much memory that saves, only the compiler for a GPU can tell (benchmarks/accelerators.py).
+    """
+    config = config_of("cnn")
+    state = jax.eval_shape(lambda key: init(config, key), jax.random.key(0))
+    found = []
+    for learns_in_turn in (False, True):
+        agent = build(config, dataclasses.replace(GPU, learns_in_turn=learns_in_turn)).agent
+
+        def losses(params, heads, agent=agent):
+            inputs = Inputs(jnp.ones((2, 4, 10, 10, 4), jnp.bool_), jnp.zeros((2, 4), jnp.bool_))
+            out = agent.unroll(NetworkState(params), inputs, agent.initial_memory(4), Unroll(heads))
+            values = {k: x for k, x in (("v", out.values), ("a", out.aux_values)) if x is not None}
+            metrics = {name: (x**2).mean() for name, x in values.items()}
+            policy = jnp.float32(0.0) if out.policy is None else out.policy.entropy().mean()
+            return (policy, sum(metrics.values())), metrics
+
+        def gradient(params, agent=agent, losses=losses):
+            return pair_gradient("off", agent, losses, params, (POLICY, VALUE, AUX_VALUE))
+
+        traced = str(jax.make_jaxpr(gradient)(state.params))
+        assert ("optimization_barrier" in traced) == learns_in_turn
+        found.append(jax.jit(gradient)(agent.init(jax.random.key(0))))
+    chex.assert_trees_all_close(*found, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "turns"),
+    [
+        ("cnn", {}, 2),
+        ("cnn", {"arch": "detach"}, 1),  # a shared encoder
+        ("mlp", {}, 1),  # both networks run as one
+    ],
+)
+def test_which_networks_learn_in_turn(name, changes, turns):
+    agent = build(config_of(name, **changes), GPU).agent
+    heads = (POLICY, VALUE, AUX_VALUE)
+    groups = agent.turns(heads)
+    assert len(groups) == turns
+    assert sorted(head for _, some in groups for head in some) == sorted(heads)
+    assert agent.turns((POLICY,)) == [(list(agent.init(jax.random.key(0))), (POLICY,))]
+    assert len(build(config_of(name, **changes), CPU).agent.turns(heads)) == 1
 
 
 def test_a_whole_run_by_the_program_of_a_gpu():

@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -229,18 +230,19 @@ def test_every_lever_can_be_undone(script, tiny):
     import jax
     import levers
 
+    from ppg_jax.backend import CPU
     from ppg_jax.config.yaml_files import load_config
 
     config = load_config(tiny, env="Breakout-MinAtar", observation_dtype="bool")
     for name, undo in levers.LEVERS.items():
-        changed, changes, _ = undo(config)
-        for module, attribute, value in changes:
+        undone = undo(config)
+        for module, attribute, value in undone.changes:
             assert getattr(module, attribute) is not value, name
-        with levers.changed(changes):
-            state = jax.eval_shape(lambda k, c=changed: levers.train.init(c, k), jax.random.key(0))
-            jax.eval_shape(
-                lambda s, c=changed: levers.train.train_phases(c, c.hparams, s, 1), state
-            )
+        for field, value in undone.backend.items():
+            assert getattr(CPU, field) != value, name
+        train = levers.train.make_train(undone.config, backend=replace(CPU, **undone.backend))
+        with levers.changed(undone.changes):
+            jax.eval_shape(train, jax.random.key(0))
 
 
 def test_overhead(script, ppo):

@@ -1,6 +1,7 @@
 """The auxiliary phase: distils values into the policy network and keeps the policy the same."""
 
 import dataclasses
+import functools
 from typing import Any
 
 import chex
@@ -8,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from ppg_jax.algorithm.descent import descend
-from ppg_jax.algorithm.gradients import LossPair, pair_gradient
+from ppg_jax.algorithm.gradients import Heads, LossPair, pair_gradient
 from ppg_jax.algorithm.minibatch import after_burn_in, epoch_indices
 from ppg_jax.algorithm.optimizer import make_adam, scheduled
 from ppg_jax.algorithm.ppg import PPG
@@ -24,17 +25,20 @@ def auxiliary_objective(
 ) -> tuple[LossPair, Metrics]:
     """``L_joint + L_value`` (arXiv:2009.04416, eq. 3 and the value function's loss).
 
+    Outputs that are None add nothing.
+
     Returns:
       A pair: the cloning KL's loss, and the sum of both value losses. And metrics, unweighted.
     """
-    clone_kl = old_policy.kl(out.policy).mean()
-    aux_value_loss = 0.5 * squared_error(out.aux_values, value_targets)
-    value_loss = 0.5 * squared_error(out.values, value_targets)
-    return (hparams.beta_clone * clone_kl, aux_value_loss + value_loss), {
-        "clone_kl": clone_kl,
-        "aux_value_loss": aux_value_loss,
-        "aux_phase_value_loss": value_loss,
-    }
+    measured = Metrics()
+    if out.policy is not None:
+        measured["clone_kl"] = old_policy.kl(out.policy).mean()
+    for name, values in (("aux_value_loss", out.aux_values), ("aux_phase_value_loss", out.values)):
+        if values is not None:
+            measured[name] = 0.5 * squared_error(values, value_targets)
+    errors = [loss for name, loss in measured.items() if name != "clone_kl"]
+    clone_loss = hparams.beta_clone * measured.get("clone_kl", jnp.float32(0.0))
+    return (clone_loss, sum(errors, jnp.float32(0.0))), measured
 
 
 def old_policies(ppg: PPG, state: TrainState, buffer: Any) -> Distribution:
@@ -98,19 +102,21 @@ def aux_epochs(
     )
     old_policy = old_policies(ppg, state, buffer)
     detach = agent.architecture.detach_aux_phase
-    unroll = Unroll((POLICY, VALUE, AUX_VALUE), detach, config.burn_in, config.bptt_steps)
 
-    def loss(params: Any, part: AuxBuffer, old: Distribution) -> tuple[LossPair, Metrics]:
+    def loss(
+        params: Any, heads: Heads, part: AuxBuffer, old: Distribution
+    ) -> tuple[LossPair, Metrics]:
         network = state.network.replace(params=params)
+        unroll = Unroll(heads, detach, config.burn_in, config.bptt_steps)
         out = agent.unroll(network, part.inputs, part.memory, unroll)
         return auxiliary_objective(hparams, out, old, after_burn_in(config, part).value_targets)
 
     def gradient(params: Any, index: chex.Array) -> tuple[Any, Metrics]:
         part = ppg.storage.sequences(state, buffer, index)
         old = jax.tree.map(lambda x: jnp.moveaxis(x[index], 1, 0), old_policy)
-        grads, metrics, angle = pair_gradient(
-            config.gradient_conflict, agent, lambda p: loss(p, part, old), params
-        )
+        pair = functools.partial(loss, part=part, old=old)
+        heads = POLICY, VALUE, AUX_VALUE
+        grads, metrics, angle = pair_gradient(config.gradient_conflict, agent, pair, params, heads)
         return grads, metrics | {f"aux_{name}": x for name, x in angle.items()}
 
     indices = epoch_indices(

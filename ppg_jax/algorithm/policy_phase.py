@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from ppg_jax.algorithm.descent import Gradient, descend
-from ppg_jax.algorithm.gradients import LossPair, pair_gradient
+from ppg_jax.algorithm.gradients import Heads, LossPair, pair_gradient
 from ppg_jax.algorithm.minibatch import after_burn_in, epoch_indices, take_envs, take_samples
 from ppg_jax.algorithm.optimizer import make_adam, scheduled
 from ppg_jax.algorithm.ppg import PPG
@@ -48,6 +48,20 @@ def value_objective(
     return loss, {"value_loss": loss}
 
 
+def losses_of(hparams: Hyperparams, out: AgentOutput, batch: Batch) -> tuple[LossPair, Metrics]:
+    """The policy loss and the value loss, and their metrics.
+
+    A loss whose outputs are None is 0.
+    """
+    policy_loss, value_loss, metrics = jnp.float32(0.0), jnp.float32(0.0), Metrics()
+    if out.policy is not None:
+        policy_loss, metrics = policy_objective(hparams, out, batch)
+    if out.values is not None:
+        value_loss, measured = value_objective(hparams, out, batch)
+        metrics |= measured
+    return (policy_loss, value_loss), metrics
+
+
 @dataclasses.dataclass(frozen=True)
 class Objective:
     """The losses of a group of epochs.
@@ -57,19 +71,8 @@ class Objective:
       optimizer: the name of its optimizer state.
     """
 
-    heads: tuple[str, ...]
+    heads: Heads
     optimizer: str
-
-    def losses(
-        self, hparams: Hyperparams, out: AgentOutput, batch: Batch
-    ) -> tuple[LossPair, Metrics]:
-        """The policy loss and the value loss; 0 for a loss that these epochs do not have."""
-        pair, metrics = {POLICY: jnp.float32(0.0), VALUE: jnp.float32(0.0)}, Metrics()
-        for head, objective in ((POLICY, policy_objective), (VALUE, value_objective)):
-            if head in self.heads:
-                pair[head], measured = objective(hparams, out, batch)
-                metrics |= measured
-        return (pair[POLICY], pair[VALUE]), metrics
 
 
 JOINT_EPOCHS = Objective((POLICY, VALUE), "policy")
@@ -131,19 +134,20 @@ def minibatch_gradient(
     # In all other cases no encoder gets both gradients in this phase.
     both = objective is JOINT_EPOCHS and not (agent.architecture.value_net or detach)
     conflict = config.gradient_conflict if both else "off"
-    unroll = Unroll(objective.heads, detach, config.burn_in, config.bptt_steps)
 
-    def loss(params: Any, minibatch: Batch) -> tuple[LossPair, Metrics]:
+    def loss(params: Any, heads: Heads, minibatch: Batch) -> tuple[LossPair, Metrics]:
         network = state.network.replace(params=params)
+        unroll = Unroll(heads, detach, config.burn_in, config.bptt_steps)
         out = agent.unroll(network, minibatch.inputs, minibatch.memory, unroll)
-        return objective.losses(hparams, out, after_burn_in(config, minibatch))
+        return losses_of(hparams, out, after_burn_in(config, minibatch))
 
     def gradient(params: Any, index: chex.Array) -> tuple[Any, Metrics]:
         minibatch = take(batch, index)
         if config.normalize_advantages == "minibatch":
             advantages = losses.normalize_advantages(minibatch.advantages)
             minibatch = minibatch.replace(advantages=advantages)
-        grads, metrics, angle = pair_gradient(conflict, agent, lambda p: loss(p, minibatch), params)
+        pair = functools.partial(loss, minibatch=minibatch)
+        grads, metrics, angle = pair_gradient(conflict, agent, pair, params, objective.heads)
         return grads, metrics | angle
 
     return gradient

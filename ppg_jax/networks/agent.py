@@ -186,6 +186,21 @@ class Agent:
             outputs |= given
         return AgentOutput(outputs.get(POLICY), outputs.get(VALUE), outputs.get(AUX_VALUE), states)
 
+    def turns(self, heads: tuple[str, ...]) -> list[tuple[list[str], tuple[str, ...]]]:
+        """Groups of networks that learn one group after the other, each with its heads.
+
+        Mostly there is one group. On accelerators, networks that cannot run as one learn in turn,
+        so that the activations of only one need memory.
+        """
+        names = list(self._networks)
+        own = {
+            name: tuple(h for h in heads if h in one.heads) for name, one in self._networks.items()
+        }
+        together = not self.backend.learns_in_turn or self._trunks.are_alike(names)
+        if together or not all(own.values()):
+            return [(names, heads)]
+        return [([name], own[name]) for name in names]
+
     def initial_order(self, obs_stats: Any) -> LiveComponents | None:
         """The order of components when a phase begins; None if observations are not sorted.
 

@@ -80,7 +80,7 @@ class Trunks:
             before = features, inputs.starts, state
             return unroll_memory(remember, *before, burn_in=how.burn_in, bptt_steps=how.bptt_steps)
 
-        if self._are_alike(names):
+        if self.are_alike(names):
             params, states = (_stacked(tree, names) for tree in (_bodies(network.params), memory))
             # Their layers are the same, so it does not matter which of them is applied.
             together = jax.vmap(lambda p, s: one(names[0], p, s, {}))(params, states)
@@ -90,10 +90,7 @@ class Trunks:
             made = {n: one(n, network.params[n], memory[n], products[n]) for n in names}
         return {n: made[n][0] for n in names}, {n: made[n][1] for n in names}
 
-    def _read_the_same(self) -> bool:
-        return self.networks[POLICY_NET].observation.value is None
-
-    def _are_alike(self, names: list[str]) -> bool:
+    def are_alike(self, names: list[str]) -> bool:
         """Whether networks are to run as one, vmapped over their parameters.
 
         That halves the number of operations, if they have the same layers and read the same. Not
@@ -101,6 +98,9 @@ class Trunks:
         """
         mlp = self.networks[POLICY_NET].config.encoder == "mlp"
         return self.join and mlp and len(names) > 1 and self._read_the_same()
+
+    def _read_the_same(self) -> bool:
+        return self.networks[POLICY_NET].observation.value is None
 
     def _seen(self, network: NetworkState, obs: Any, names: list[str]) -> dict[str, chex.Array]:
         """What the encoders of some networks read; the same array where they read the same."""

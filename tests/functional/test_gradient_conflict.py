@@ -11,6 +11,7 @@ from ppg_jax.algorithm.ppg import build
 from ppg_jax.algorithm.train import make_train, train_phases
 from ppg_jax.config.config import Config
 from ppg_jax.functional.gradient_conflict import adapted_scale, balanced_weights, cosine, project
+from ppg_jax.networks.network import POLICY, VALUE
 
 pytestmark = pytest.mark.slow
 
@@ -74,13 +75,13 @@ def gradients(conflict):
     def dot(a, b):
         return sum(jnp.vdot(x, y) for x, y in zip(*map(jax.tree.leaves, (a, b)), strict=True))
 
-    def loss(params):
+    def loss(params, _):
         part = jax.tree.map(jnp.ravel, agent.shared_part(params))
         head = params["policy_net"]["policy_head"]["dense"]["bias"].sum()
         ones = jax.tree.map(jnp.ones_like, part)
         return (dot(part, ones) + 2.0 * head, 3.0 * dot(part, signs) + head), {}
 
-    grads, _, metrics = pair_gradient(conflict, agent, loss, params)
+    grads, _, metrics = pair_gradient(conflict, agent, loss, params, (POLICY, VALUE))
     flat = jnp.concatenate([x.ravel() for x in jax.tree.leaves(agent.shared_part(grads))])
     ones = jnp.ones_like(flat)
     value = 3.0 * jnp.concatenate([x.ravel() for x in jax.tree.leaves(signs)])

@@ -13,7 +13,7 @@ from ppg_jax.algorithm.ppg import build
 from ppg_jax.algorithm.train import make_train
 from ppg_jax.config.yaml_files import load_config
 from ppg_jax.kernels.skip_zeros import WIDTHS, live_product, none_live, sort_components
-from ppg_jax.networks import agent as agent_module
+from ppg_jax.networks import trunks
 from ppg_jax.networks.agent import Agent, Unroll
 from ppg_jax.networks.network import POLICY, VALUE
 from ppg_jax.types import Inputs, NetworkState, Recalled
@@ -152,7 +152,7 @@ def test_a_whole_run_is_the_same_to_rounding(monkeypatch):
         widths.append(kernel.shape[1])
         return live_product(live, x, kernel)
 
-    monkeypatch.setattr(agent_module, "live_product", spy)
+    monkeypatch.setattr(trunks, "live_product", spy)
     state, metrics = jax.jit(make_train(config))(jax.random.key(0))
     # Values, both networks learning, old policies, both networks learning, values again.
     assert widths == [64, 128, 64, 128, 64]
