@@ -69,7 +69,9 @@ def test_this_backend_is_that_of_the_device(monkeypatch):
         assert this_backend() == CPU
 
 
-@pytest.mark.parametrize("name", ["mlp", pytest.param("shared", marks=pytest.mark.long), "memory"])
+@pytest.mark.parametrize(
+    "name", ["mlp", *(pytest.param(name, marks=pytest.mark.long) for name in ("shared", "memory"))]
+)
 def test_the_program_of_an_accelerator_trains_the_same(name, monkeypatch):
     monkeypatch.setattr(parallel, "HEAVY", 1)  # environments count as large: resets differ too
     config, key = config_of(name), jax.random.key(3)

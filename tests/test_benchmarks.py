@@ -140,6 +140,7 @@ def test_a_bad_configuration_is_one_line(script):
     assert done.stderr.startswith("error: config: 'nowhere'")
 
 
+@pytest.mark.long
 def test_compile_time(script, ppo):
     done, report = script("compile_time.py", ppo, "--repeats", 1, "--seeds", 3)
     assert done.returncode == 0, done.stderr
@@ -198,6 +199,7 @@ def test_limit_counts_the_width_that_runs(script):
     assert first == {((16, least), (least, 128)), ((least, 16), (16, 128))}
 
 
+@pytest.mark.long
 def test_hang_counts_what_does_not_come_back(script, ppo):
     args = ["--strategies", "auto", "--repeats", 1, "--seeds", 2, "--timesteps", 128]
     done, report = script("hang.py", ppo, *args)
@@ -251,6 +253,7 @@ def test_overhead(script, ppo):
     assert report["results"]["command_line_over_bare"] > 0
 
 
+@pytest.mark.long
 def test_faults(script, monkeypatch):
     """Killed once while starting: it begins anew, and comes to the same."""
     import faults
@@ -277,6 +280,7 @@ def test_the_comparison_with_rejax_is_of_the_same_training(script):
         assert ppo.steps_per_iteration == ppg.steps_per_iteration == case["num_envs"] * 128
 
 
+@pytest.mark.long
 def test_memories(script, tiny):
     done, report = script(
         "memories.py", tiny, "--memories", "gru", "--seeds", 2, "--ppo", "--total-timesteps", 64
@@ -290,6 +294,7 @@ def test_memories(script, tiny):
     assert low <= gap["ppg_minus_ppo"]["mean"] <= high
 
 
+@pytest.mark.long
 def test_tasks(script, tmp_path):
     path = tmp_path / "bandit.yaml"
     path.write_text(
@@ -351,6 +356,7 @@ def test_memory_speed(traced):
     assert all(row["env_steps_per_second"] > 0 for row in report["results"])
 
 
+@pytest.mark.long
 def test_suites(script, tmp_path):
     pytest.importorskip("pgx")
     path = tmp_path / "game.yaml"
@@ -452,6 +458,7 @@ def test_a_run_that_was_interrupted_ends_the_script(script):
         report.whole(SimpleNamespace(finished=False))
 
 
+@pytest.mark.long
 def test_attacks(script, monkeypatch):
     from attacks import victim
 
@@ -509,6 +516,7 @@ def test_gpu_parts_run(script, tmp_path):
     assert (report["platform"], report["complete"]) == ("cpu", False)
 
 
+@pytest.mark.long
 def test_a_gpu_part_alone(script, monkeypatch):
     monkeypatch.setenv("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     name = "learning minatar/breakout 2"

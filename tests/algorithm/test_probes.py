@@ -70,6 +70,7 @@ def test_continuous_actions():
     assert metrics["episode_return"][-1] > -0.1
 
 
+@pytest.mark.long
 def test_byte_images_through_the_cnn():
     ask, _ = solve(probes.BytePicture(), network={"encoder": "cnn", "hidden_sizes": (16,)})
     bright = jnp.full((6, 6, 1), 255, jnp.uint8)

@@ -39,10 +39,10 @@ def shell(line):
 @pytest.mark.parametrize(
     ("line", "said"),
     [
-        ("{} | head -1 > /dev/null", ""),
+        pytest.param("{} | head -1 > /dev/null", "", marks=pytest.mark.long),
         ("{} > /dev/full", "warning: standard output cannot be written: No space left"),
         ("{} >&-", "warning: standard output cannot be written: it is closed"),
-        ("{} >&- 2>&-", ""),
+        pytest.param("{} >&- 2>&-", "", marks=pytest.mark.long),
     ],
 )
 def test_a_run_goes_on_when_nothing_can_be_shown(tmp_path, line, said):

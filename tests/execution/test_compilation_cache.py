@@ -108,6 +108,7 @@ print(jax.config.jax_compilation_cache_dir)
 """
 
 
+@pytest.mark.long
 def test_runs_keep_compiled_programs_and_make_cores_devices(tmp_path, monkeypatch):
     """The command line's are found by another process, whose own are kept too: those of its runs.
 

@@ -165,7 +165,7 @@ def test_a_whole_run_is_the_same_to_rounding(monkeypatch):
     np.testing.assert_allclose(ours, theirs, rtol=1e-3, atol=1e-4)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_seed_does_not_depend_on_its_neighbours():
     config = BREAKOUT.replace(n_pi=1, e_aux=1, total_timesteps=128)
     train = jax.jit(jax.vmap(make_train(config)))

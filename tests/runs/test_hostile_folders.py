@@ -150,7 +150,7 @@ def test_files_are_written_whole_and_links_replaced(tmp_path):
         read_plain(file, 3)
 
 
-@pytest.mark.parametrize("how", ["_full_disk", "_unwritable"])
+@pytest.mark.parametrize("how", ["_full_disk", pytest.param("_unwritable", marks=pytest.mark.long)])
 def test_a_disk_that_takes_no_more(hostile, tmp_path, how):
     import yaml
 

@@ -322,6 +322,7 @@ def test_evaluations_that_cannot_be_read_are_not_overwritten(whole, tmp_path):  
         assert contents(folder) == before
 
 
+@pytest.mark.long
 def test_two_processes_train_into_one_folder_at_once(tmp_path):
     """The command line, twice in the same moment: one trains, the other says so."""
     args = [sys.executable, "-m", "ppg_jax", "train", "cartpole", "--total-timesteps", "8192"]
