@@ -39,6 +39,8 @@ class Backend:
         less memory (``algorithm.gradients``).
       known_loops: whether all loops have a number of iterations that the compiler knows. Otherwise
         the host waits for the device (``algorithm.rollout.successor_values``).
+      flat_storage: whether stored observations have one axis for all their components
+        (``algorithm.aux_storage``); only for TPUs, which pad short axes.
       unroll: number of steps in an iteration of loops over single numbers, such as advantages.
       compiler_options: options of XLA, as pairs of name and value.
     """
@@ -57,6 +59,7 @@ class Backend:
     joins_networks: bool = False
     learns_in_turn: bool = False
     known_loops: bool = False
+    flat_storage: bool = False
     unroll: int = 8
     # All
     compiler_options: tuple[tuple[str, str], ...] = ()
@@ -85,7 +88,7 @@ GPU = Backend(
     known_loops=True,
     unroll=32,
 )
-TPU = dataclasses.replace(GPU, platform="tpu")
+TPU = dataclasses.replace(GPU, platform="tpu", flat_storage=True)
 
 _BY_PLATFORM = {"cpu": CPU, "gpu": GPU, "cuda": GPU, "rocm": GPU, "tpu": TPU}
 

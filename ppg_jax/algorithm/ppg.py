@@ -73,11 +73,14 @@ def _build(config: Config, backend: Backend, same: Any) -> PPG:
     with in_32_bits():  # training is traced in 32 bits too
         env = make_training_env(config)
         agent = make_agent(config, env.observation, env.action, backend)
-        ppg = PPG(config, env, agent, backend)
+        packing = UNPACKED
+        if config.aux_storage == "packed":
+            packing = _packing(_played(config), backend, same)
+        if backend.flat_storage:
+            packing = packing.flattened(env.observation)
+        ppg = PPG(config, env, agent, backend, packing)
         if config.aux_storage == "replay":
             check_replays(env, ppg.envs)
-        elif config.aux_storage == "packed":
-            return dataclasses.replace(ppg, packing=_packing(_played(config), backend, same))
         return ppg
 
 

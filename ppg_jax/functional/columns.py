@@ -1,4 +1,4 @@
-"""Arrays whose columns are partly 0 or 1, with these as single bits, and nothing lost."""
+"""Arrays with one axis for all their columns; those that are 0 or 1 may be single bits."""
 
 import dataclasses
 import functools
@@ -27,6 +27,11 @@ class Columns:
     dtype: str
     binary: tuple[bool, ...]
 
+    @classmethod
+    def flat(cls, shape: tuple[int, ...], dtype: Any) -> "Columns":
+        """No bits: arrays are only flattened."""
+        return cls(shape, jnp.dtype(dtype).name, (False,) * math.prod(shape))
+
     def __post_init__(self) -> None:
         assert len(self.binary) == math.prod(self.shape)
 
@@ -52,6 +57,8 @@ class Columns:
     def pack(self, x: chex.Array) -> "PackedColumns":
         """Packs ``[..., *shape]``. What ``lost`` counts is not kept."""
         flat = self._flat(x)
+        if not self.count:
+            return PackedColumns(None, flat, self)
         mask = np.array(self.binary)
         rest = None if mask.all() else _taken(flat, np.flatnonzero(~mask))
         flags = _taken(flat, np.flatnonzero(mask))
@@ -61,6 +68,9 @@ class Columns:
 
     def unpack(self, packed: "PackedColumns") -> chex.Array:
         """What was packed, ``[..., *shape]``, bit for bit."""
+        if packed.bits is None:
+            assert packed.rest is not None
+            return packed.rest.reshape(*packed.rest.shape[:-1], *self.shape)
         flags = unpack_bits(packed.bits, self.count).astype(self.dtype)
         if packed.rest is not None:
             mask = np.array(self.binary)
@@ -93,12 +103,12 @@ class PackedColumns:
     """Arrays as ``Columns.pack`` leaves them.
 
     Attributes:
-      bits: the binary columns, uint8 ``[..., ceil(n / 8)]``.
+      bits: the binary columns, uint8 ``[..., ceil(n / 8)]``; None if there are none.
       rest: all other columns in their own dtype, ``[..., k]``; None if there are none.
       columns: which is which.
     """
 
-    bits: chex.Array
+    bits: chex.Array | None
     rest: chex.Array | None
     columns: Columns
 

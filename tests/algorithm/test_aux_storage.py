@@ -1,6 +1,7 @@
 """Storages of the auxiliary phase's data: the same run from packed and from replayed buffers."""
 
 import functools
+from dataclasses import replace
 from types import SimpleNamespace
 
 import jax
@@ -186,6 +187,49 @@ def test_every_form_of_observations_is_packed():
 def found(spec, *played):
     columns = _columns(spec, jnp.array(played, spec.dtype))
     return None if columns is None else [int(x) for x in columns.binary]
+
+
+def test_observations_are_flattened_for_a_tpu():
+    """Those of a rollout, in all storages; what the networks read is the same."""
+    for storage, obs_bytes in (
+        ("full", 4 * 4 * 400),
+        ("packed", 4 * 4 * 50),
+        ("replay", 4 * 4 * 400),
+    ):
+        config = small(**CASES["breakout"], aux_storage=storage)
+        tpu = build(config, backend_for("tpu"))
+        state = jax.eval_shape(lambda c=config: init(c, jax.random.key(0)))
+        ran = jax.eval_shape(lambda s, p=tpu: algorithm.rollout.collect(p, s, s.key)[1], state)
+        assert all(leaf.ndim == 3 for leaf in jax.tree.leaves((ran.obs, ran.final_obs)))
+        assert (
+            sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(ran.obs)) == obs_bytes
+        )
+    jax.eval_shape(make_train(config, backend=backend_for("tpu")), jax.random.key(0))
+    config = small(**CASES["breakout"])
+    state = jax.jit(init, static_argnums=0)(config, jax.random.key(0))
+    seen = []
+    for backend in (backend_for("tpu"), backend_for("gpu")):
+        ppg = build(config, backend)
+        rollout = jax.jit(lambda s, p=ppg: algorithm.rollout.collect(p, s, s.key)[1])(state)
+        seen.append(unpack_all((rollout.obs, rollout.final_obs)))
+    assert np.any(seen[0][0])
+    jax.tree.map(np.testing.assert_array_equal, *seen)
+
+
+def test_what_has_one_axis_stays_as_it_is():
+    packing = build(small(**CASES["cartpole"]), backend_for("tpu")).packing
+    assert packing == Packing()
+
+
+def test_a_flat_part_beside_packed_ones_loses_nothing():
+    spec = ObservationSpec((2, 3), jnp.float32)
+    packing = Packing(value=Columns((3,), "float32", (True, False, True)))
+    both = packing.flattened(replace(spec, value=ObservationSpec((3,), jnp.float32)))
+    obs = Observation(jnp.ones((5, 2, 3)) / 3, value=jnp.eye(5, 3))
+    jax.tree.map(np.testing.assert_array_equal, unpack_all(both.pack(obs)), obs)
+    assert both.active
+    assert not Packing().flattened(spec).active
+    np.testing.assert_array_equal(both.lost(obs), np.zeros(5))
 
 
 def test_columns_are_found():

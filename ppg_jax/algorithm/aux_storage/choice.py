@@ -54,7 +54,7 @@ def make_storage(config: Config, envs: Batch | None, agent: Agent, packing: Pack
     if config.aux_storage != "replay":
         return Stored(config, agent, packing)
     assert isinstance(envs, Parallel)
-    return Replayed(config, agent, envs)
+    return Replayed(config, agent, envs, packing)
 
 
 def check_replays(env: AnyEnvironment, envs: Batch) -> None:

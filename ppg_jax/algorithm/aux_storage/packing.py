@@ -21,7 +21,7 @@ observations together may have; with large ones fewer environments play."""
 
 @dataclasses.dataclass(frozen=True)
 class Packing:
-    """How observations are packed. A part without columns stays as it is.
+    """How stored observations are packed. A part without columns stays as it is.
 
     Attributes:
       policy: columns of what the policy network reads.
@@ -33,8 +33,17 @@ class Packing:
 
     @property
     def active(self) -> bool:
-        """Whether anything is packed."""
-        return self.policy is not None or self.value is not None
+        """Whether anything is packed as bits."""
+        return any(columns is not None and columns.count for columns in (self.policy, self.value))
+
+    def flattened(self, spec: ObservationSpec) -> "Packing":
+        """Also observations of several axes that are not packed have one axis.
+
+        A TPU pads the last axes of an array to 8 times 128 or more, which is most of the memory of
+        small ones.
+        """
+        value = None if spec.value is None else _flattened(self.value, spec.value)
+        return Packing(_flattened(self.policy, spec), value)
 
     def pack(self, obs: Any) -> Any:
         """Packs observations ``[..., *shape]``, sorted ones too. Packed ones stay as they are."""
@@ -63,7 +72,7 @@ class Packing:
         for obs in observations:
             whole = obs if isinstance(obs, Observation) else Observation(obs)
             parts = ((self.policy, whole.policy), (self.value, whole.value))
-            lost = [columns.lost(x) for columns, x in parts if columns is not None]
+            lost = [columns.lost(x) for columns, x in parts if columns and columns.count]
             total = total + jnp.stack(lost).any(0).astype(jnp.int32)
         counts: chex.Array = total
         return counts
@@ -75,6 +84,12 @@ UNPACKED = Packing()
 
 def _packed(columns: Columns | None, x: Any) -> Any:
     return x if columns is None or isinstance(x, PackedColumns) else columns.pack(x)
+
+
+def _flattened(columns: Columns | None, spec: ObservationSpec) -> Columns | None:
+    if columns is not None or spec.packed or len(spec.shape) < 2:
+        return columns
+    return Columns.flat(spec.shape, spec.dtype)
 
 
 def find_packing(env: AnyEnvironment, envs: Batch) -> Packing:

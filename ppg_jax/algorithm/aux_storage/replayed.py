@@ -8,11 +8,13 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
+from ppg_jax.algorithm.aux_storage.packing import Packing
 from ppg_jax.algorithm.aux_storage.stored import put
 from ppg_jax.algorithm.keys import env_keys, iteration_keys
 from ppg_jax.algorithm.minibatch import first_sequences
 from ppg_jax.config import Config
 from ppg_jax.envs import Parallel, Randomness, choose, take_step
+from ppg_jax.functional import unpack_all
 from ppg_jax.networks import Agent
 from ppg_jax.types import AuxBuffer, Batch, EnvsState, Metrics, Rollout, TrainState
 
@@ -59,11 +61,13 @@ class Replayed:
       config: sizes.
       agent: brings observations into their stored form.
       envs: the environments.
+      packing: packs observations of rollouts.
     """
 
     config: Config
     agent: Agent
     envs: Parallel
+    packing: Packing
 
     keeps_states = True
 
@@ -80,7 +84,11 @@ class Replayed:
         def repeated(n: int, tree: Any) -> Any:  # random keys too, of which there are no zeros
             return jax.tree.map(lambda x: jnp.broadcast_to(x[None], (n, *x.shape)), tree)
 
-        _, obs = jax.eval_shape(self.agent.store, state.network, repeated(c.num_steps, envs.obs))
+        def rollout_obs(network: Any, obs: Any) -> Any:
+            _, stored = self.agent.store(network, repeated(c.num_steps, obs))
+            return self.packing.pack(stored)
+
+        obs = jax.eval_shape(rollout_obs, state.network, envs.obs)
         some = (c.num_steps, self._sampled)
         action, steps = self.envs.action, (c.n_pi, c.num_steps, c.num_envs)
         several = action.sizes if action.kind == "continuous" else (len(action.sizes),)
@@ -193,7 +201,7 @@ class Replayed:
         c = self.config
         index = (c.n_pi - 1) * c.num_envs + jnp.arange(self._sampled)
         again = self.sequences(state, buffer, index)
-        return {"replay_difference": largest_difference(buffer.sample, again.obs)}
+        return {"replay_difference": largest_difference(unpack_all(buffer.sample), again.obs)}
 
 
 def widened(index: chex.Array) -> chex.Array:
