@@ -100,7 +100,7 @@ def collect(
     return state, rollout, jax.tree.map(lambda x: x.sum(0), steps.episodes)
 
 
-MOST_OPERATIONS = 4_000
+MOST_OPERATIONS = 1_500
 """Limit of the operations of all steps in an iteration: more take too long to compile."""
 
 
