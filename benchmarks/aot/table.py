@@ -23,7 +23,7 @@ def _cells(row: Mapping[str, Any]) -> list[str]:
         peak += " (too large)"
     seconds = row.get("compile_seconds")
     return [
-        f"`{row['program']}`",
+        " ".join([f"`{row['program']}`", *_changes(row.get("changes") or {})]),
         row["target"],
         f"{row['seeds']:,}",
         _number(seconds) if seconds else row.get("error", ""),
@@ -32,6 +32,17 @@ def _cells(row: Mapping[str, Any]) -> list[str]:
         *launches,
         f"{row['launches_per_env_step']:.3g}" if "launches_per_env_step" in row else "",
     ]
+
+
+def _changes(changes: Mapping[str, Any], path: str = "") -> list[str]:
+    """Changed fields as ``--set`` takes them."""
+    cells: list[str] = []
+    for name, value in changes.items():
+        if isinstance(value, Mapping):
+            cells += _changes(value, f"{path}{name}.")
+        else:
+            cells.append(f"`{path}{name}={value}`")
+    return cells
 
 
 def _number(x: float) -> str:
