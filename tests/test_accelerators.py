@@ -325,11 +325,11 @@ def test_a_table(benchmarks, capsys, tmp_path):
          "peak_mib": 1234.5, "must_hold_mib": 7.25, "rollout_step": unit,
          "policy_minibatch": {"launches": 56.5}, "launches_per_env_step": 0.02681},
         {"program": "a", "target": "v5e", "seeds": 128, "compile_seconds": 9.0, "fits": False,
-         "peak_mib": 2048.0, "changes": {"n_pi": 2, "hparams": {"gamma": 1}}},
+         "peak_mib": 2048.0, "changes": {"n_pi": 2, "a": {"b": 1}}},
     ]  # fmt: skip
     path = tmp_path / "x.json"
     path.write_text(json.dumps({"results": rows}))
     assert accelerators.main(["--table", str(path)]) == 0
     *_, first, second = capsys.readouterr().out.splitlines()
     assert first == "| `a` | h100 | 1,024 | 30.3 | 1,234 | 7.2 | 21 | 56.5 |  | 0.0268 |"
-    assert second == "| `a` `n_pi=2` `hparams.gamma=1` | v5e | 128 | 9 | 2,048 (too large) |  |  |  |  |  |"
+    assert second == "| `a` `n_pi=2` `a.b=1` | v5e | 128 | 9 | 2,048 (too large) |  |  |  |  |  |"
