@@ -78,7 +78,7 @@ def aux_phase(
     state, by_epoch = aux_epochs(ppg, hparams, state, buffer, key)
     measured = {name: x[-1] for name, x in by_epoch.items()}
     measured |= _value_loss_change(ppg, before, state, buffer)
-    measured |= ppg.storage.measured(before, buffer)
+    measured |= ppg.pool.max(ppg.storage.measured(before, buffer))
     if state.beta_scale is not None:
         measured["beta_clone"] = jnp.asarray(hparams.beta_clone)
         scale = adapted_scale(state.beta_scale, measured["clone_kl"], hparams.clone_kl_target)
@@ -116,7 +116,7 @@ def aux_epochs(
         old = jax.tree.map(lambda x: jnp.moveaxis(x[index], 1, 0), old_policy)
         pair = functools.partial(loss, part=part, old=old)
         heads = POLICY, VALUE, AUX_VALUE
-        grads, metrics, angle = pair_gradient(config.gradient_conflict, agent, pair, params, heads)
+        grads, metrics, angle = pair_gradient(config.gradient_conflict, ppg, pair, params, heads)
         return grads, metrics | {f"aux_{name}": x for name, x in angle.items()}
 
     indices = epoch_indices(
@@ -142,4 +142,5 @@ def _value_loss_change(ppg: PPG, before: TrainState, after: TrainState, buffer: 
         return 0.5 * squared_error(values, newest.value_targets)
 
     both = jax.lax.map(loss, jax.tree.map(lambda *x: jnp.stack(x), before.params, after.params))
+    both = ppg.pool.mean(both)
     return {"value_loss_before_aux": both[0], "value_loss_after_aux": both[1]}

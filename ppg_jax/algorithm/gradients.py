@@ -7,6 +7,7 @@ import chex
 import jax
 import jax.numpy as jnp
 
+from ppg_jax.algorithm.ppg import PPG
 from ppg_jax.functional import balanced_weights, cosine, project
 from ppg_jax.networks import Agent
 from ppg_jax.types import Metrics
@@ -19,7 +20,7 @@ Heads = tuple[str, ...]
 
 def pair_gradient(
     conflict: str,
-    agent: Agent,
+    ppg: PPG,
     loss_fn: Callable[[Any, Heads], tuple[LossPair, Metrics]],
     params: Any,
     heads: Heads,
@@ -32,7 +33,7 @@ def pair_gradient(
     Args:
       conflict: ``off``, ``measure``, ``project`` (``functional.project``, each gradient by the
         other) or ``balance`` (``functional.balanced_weights``).
-      agent: says which parameters are shared.
+      ppg: its networks say which parameters are shared. Losses are means over its ``pool``.
       loss_fn: maps parameters and heads to both losses and metrics. What other heads are needed
         for is left out.
       params: of all networks.
@@ -42,11 +43,13 @@ def pair_gradient(
       The gradient, the metrics of ``loss_fn``, and ``grad_cosine``: the cosine of the two gradients
       before they were changed (no entry if ``conflict`` is off).
     """
+    agent, pool = ppg.agent, ppg.pool
     if conflict == "off":
-        return *_sum_gradient(agent, loss_fn, params, heads), {}
+        return *pool.mean(_sum_gradient(agent, loss_fn, params, heads)), {}
     _, pull, metrics = jax.vjp(lambda p: loss_fn(p, heads), params, has_aux=True)
     one, zero = jnp.float32(1.0), jnp.float32(0.0)
     (policy,), (value,) = pull((one, zero)), pull((zero, one))
+    policy, value, metrics = pool.mean((policy, value, metrics))
     a, b = agent.shared_part(policy), agent.shared_part(value)
     grads = _add(policy, value)
     if conflict == "project":

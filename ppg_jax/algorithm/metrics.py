@@ -3,6 +3,7 @@
 import chex
 import jax.numpy as jnp
 
+from ppg_jax.algorithm.ppg import PPG
 from ppg_jax.config import Config
 from ppg_jax.functional import explained_variance, missing
 from ppg_jax.types import Batch, EpisodeStats, Metrics, Rollout
@@ -33,28 +34,30 @@ def metric_names(config: Config) -> set[str]:
 
 
 def rollout_metrics(
-    config: Config, iteration: chex.Array, episodes: EpisodeStats, batch: Batch
+    ppg: PPG, iteration: chex.Array, episodes: EpisodeStats, batch: Batch
 ) -> Metrics:
     """Raw returns and lengths of the episodes that ended (NaN if none), and explained variance."""
+    episodes = ppg.pool.sum(episodes)
     count = jnp.maximum(episodes.count, 1).astype(jnp.float32)
 
     def mean(total: chex.Array) -> chex.Array:
         return jnp.where(episodes.count > 0, total / count, missing())
 
     return {
-        "env_steps": (iteration + 1) * config.steps_per_iteration,
+        "env_steps": (iteration + 1) * ppg.pool.size * ppg.config.steps_per_iteration,
         "episode_return": mean(episodes.return_sum),
         "episode_length": mean(episodes.length_sum.astype(jnp.float32)),
         "num_episodes": episodes.count,
-        "explained_variance": explained_variance(batch.old_values, batch.value_targets),
+        "explained_variance": explained_variance(batch.old_values, batch.value_targets, ppg.pool),
     }
 
 
-def packing_metrics(config: Config, rollout: Rollout) -> Metrics:
+def packing_metrics(ppg: PPG, rollout: Rollout) -> Metrics:
     """How many of a rollout's observations packing changed; empty if none may be packed."""
-    if config.aux_storage != "packed":
+    if ppg.config.aux_storage != "packed":
         return {}
-    return {LOST: jnp.int32(0) if rollout.lost is None else rollout.lost.sum()}
+    lost = jnp.int32(0) if rollout.lost is None else rollout.lost.sum()
+    return {LOST: ppg.pool.sum(lost)}
 
 
 def on_last_iteration(config: Config, measured: Metrics) -> Metrics:

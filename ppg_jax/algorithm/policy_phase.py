@@ -144,10 +144,10 @@ def minibatch_gradient(
     def gradient(params: Any, index: chex.Array) -> tuple[Any, Metrics]:
         minibatch = take(batch, index)
         if config.normalize_advantages == "minibatch":
-            advantages = losses.normalize_advantages(minibatch.advantages)
+            advantages = losses.normalize_advantages(minibatch.advantages, ppg.pool)
             minibatch = minibatch.replace(advantages=advantages)
         pair = functools.partial(loss, minibatch=minibatch)
-        grads, metrics, angle = pair_gradient(conflict, agent, pair, params, objective.heads)
+        grads, metrics, angle = pair_gradient(conflict, ppg, pair, params, objective.heads)
         return grads, metrics | angle
 
     return gradient

@@ -16,11 +16,12 @@ from ppg_jax.algorithm.aux_storage import (
 from ppg_jax.backend import PLAIN, Backend, this_backend
 from ppg_jax.config import (
     Config,
+    ConfigError,
     check_config,
     same_environment,
 )
 from ppg_jax.envs import AnyEnvironment, Batch, Parallel, as_batch, make_training_env
-from ppg_jax.functional import in_32_bits
+from ppg_jax.functional import ALONE, Pool, in_32_bits
 from ppg_jax.networks import Agent, make_agent
 
 
@@ -34,6 +35,7 @@ class PPG:
       agent: the networks of ``config.arch``.
       backend: how its programs are built.
       packing: how observations are packed.
+      pool: the groups of environments that learn together.
     """
 
     config: Config
@@ -41,6 +43,7 @@ class PPG:
     agent: Agent
     backend: Backend = PLAIN
     packing: Packing = UNPACKED
+    pool: Pool = ALONE
 
     @functools.cached_property
     def envs(self) -> Batch:
@@ -70,6 +73,8 @@ def build(config: Config, backend: Backend | None = None) -> PPG:
 
 @functools.lru_cache(maxsize=64)
 def _build(config: Config, backend: Backend, same: Any) -> PPG:
+    if config.groups > 1:  # the order of components would be another one in each group
+        backend = dataclasses.replace(backend, skip_zeros=False)
     with in_32_bits():  # training is traced in 32 bits too
         env = make_training_env(config)
         agent = make_agent(config, env.observation, env.action, backend)
@@ -79,6 +84,11 @@ def _build(config: Config, backend: Backend, same: Any) -> PPG:
         if backend.flat_storage:
             packing = packing.flattened(env.observation)
         ppg = PPG(config, env, agent, backend, packing)
+        if config.groups > 1 and not isinstance(ppg.envs, Parallel):
+            raise ConfigError(
+                f"env_groups: {config.groups} cannot be used with {env.name}, whose environments "
+                "are stepped together; use 1, and devices_per_seed 1"
+            )
         if config.aux_storage == "replay":
             check_replays(env, ppg.envs)
         return ppg
@@ -108,6 +118,7 @@ def _played(config: Config) -> Config:
     """
     other = {"network": {}, "burn_in": 0, "bptt_steps": None, "aux_storage": "full"}
     runs = {"strategy": "auto", "chunk_size": None, "devices": None, "seed": 0, "seeds": 1}
+    runs |= {"env_groups": None, "devices_per_seed": None}
     return config.replace(observation_scale=None, hparams={}, **other, **runs)
 
 

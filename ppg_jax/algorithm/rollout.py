@@ -77,7 +77,9 @@ def collect(
     (envs, memory, before), stored = _scan_steps(ppg, step, begin, (noise, randomness))
     (obs, recalled), policies, actions, steps, lost = stored
     done = steps.terminated | steps.truncated
-    seen_obs_stats = state.seen_obs_stats and agent.update_stats(state.seen_obs_stats, obs)
+    seen_obs_stats = state.seen_obs_stats
+    if seen_obs_stats is not None:
+        seen_obs_stats = agent.update_stats(seen_obs_stats, obs, ppg.pool)
     obs_order, obs = agent.store(network, obs)
     rollout = Rollout(
         obs=packing.pack(obs),
@@ -244,17 +246,16 @@ def _where_missing(
 
 
 def normalize_rewards(
-    scaler: RewardScaler, rollout: Rollout, gamma: chex.Numeric, *, unroll: int = 8
+    ppg: PPG, scaler: RewardScaler, rollout: Rollout, gamma: chex.Numeric
 ) -> tuple[RewardScaler, chex.Array]:
     """Scales a rollout's rewards by statistics that already include this rollout.
-
-    ``unroll`` is that of ``functional.discounted_sums``.
 
     Returns:
       The scaler after the rollout, and rewards ``[T, B]``.
     """
-    sums = discounted_sums(rollout.rewards, rollout.starts, scaler.sums, gamma, unroll=unroll)
-    stats = update_stats(scaler.stats, sums.reshape(-1))
+    given = rollout.rewards, rollout.starts, scaler.sums
+    sums = discounted_sums(*given, gamma, unroll=ppg.backend.unroll)
+    stats = update_stats(scaler.stats, sums.reshape(-1), ppg.pool)
     return RewardScaler(stats=stats, sums=sums[-1]), scale_rewards(stats, rollout.rewards)
 
 
@@ -269,9 +270,7 @@ def make_batch(
     """
     scaler, rewards = state.reward_scaler, rollout.rewards
     if scaler is not None:
-        scaler, rewards = normalize_rewards(
-            scaler, rollout, hparams.reward_norm_gamma, unroll=ppg.backend.unroll
-        )
+        scaler, rewards = normalize_rewards(ppg, scaler, rollout, hparams.reward_norm_gamma)
     values, memories = estimate_values(ppg, state, rollout)
     advantages, value_targets = generalized_advantages(
         rewards,
@@ -284,7 +283,7 @@ def make_batch(
         unroll=ppg.backend.unroll,
     )
     if ppg.config.normalize_advantages == "batch":
-        advantages = normalize_advantages(advantages)
+        advantages = normalize_advantages(advantages, ppg.pool)
     batch = Batch(
         obs=rollout.obs,
         starts=rollout.starts,

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 
 from ppg_jax.algorithm.aux_phase import aux_phase
 from ppg_jax.algorithm.checks import check_given, traced_in_32_bits
+from ppg_jax.algorithm.groups import in_groups
 from ppg_jax.algorithm.initial_state import init
 from ppg_jax.algorithm.keys import iteration_keys
 from ppg_jax.algorithm.metrics import (
@@ -65,8 +66,8 @@ def iterations(
         state, rollout, episodes = collect(ppg, state, rollout_key)
         state, batch = make_batch(ppg, hparams, state, rollout)
         state, metrics = policy_phase(ppg, hparams, state, batch, shuffle_key)
-        metrics |= rollout_metrics(ppg.config, state.iteration, episodes, batch)
-        metrics |= packing_metrics(ppg.config, rollout)
+        metrics |= rollout_metrics(ppg, state.iteration, episodes, batch)
+        metrics |= packing_metrics(ppg, rollout)
         if keep:
             buffer = ppg.storage.keep(buffer, slot, rollout, batch)
         return (state.replace(iteration=state.iteration + 1), buffer), metrics
@@ -111,6 +112,7 @@ def train_phases(
     n: int,
     *,
     backend: Backend | None = None,
+    env_axis: str | None = None,
 ) -> tuple[TrainState, Metrics]:
     """Trains for ``n`` whole phases: ``n_pi`` iterations each, and an auxiliary phase.
 
@@ -123,6 +125,8 @@ def train_phases(
       state: of ``init`` or of an earlier call.
       n: phases, at least 1.
       backend: how the program is built; None: as for the device that JAX computes on.
+      env_axis: name of the mesh axis over which the groups of environments are spread
+        (``jax.shard_map``); None: all are here. ``state`` has the environments of this device.
 
     Returns:
       The state after them, and metrics ``[n * n_pi]``.
@@ -130,13 +134,22 @@ def train_phases(
     check_given(hparams, state)
     n = check_whole("n", n, 1)
     ppg, hparams = build(config, backend), hide_from_compiler(hparams, state.key)
-    state, metrics = jax.lax.scan(lambda s, _: phase(ppg, hparams, s), state, None, n)
-    return state, jax.tree.map(lambda x: x.reshape(n * config.n_pi), metrics)
+
+    def phases(ppg: PPG, state: TrainState) -> tuple[TrainState, Metrics]:
+        state, metrics = jax.lax.scan(lambda s, _: phase(ppg, hparams, s), state, None, n)
+        return state, jax.tree.map(lambda x: x.reshape(n * config.n_pi), metrics)
+
+    return in_groups(ppg, phases, state, env_axis)
 
 
 @traced_in_32_bits
 def train_tail(
-    config: Config, hparams: Hyperparams, state: TrainState, *, backend: Backend | None = None
+    config: Config,
+    hparams: Hyperparams,
+    state: TrainState,
+    *,
+    backend: Backend | None = None,
+    env_axis: str | None = None,
 ) -> tuple[TrainState, Metrics]:
     """Trains for the iterations after the last whole phase. They have no auxiliary phase.
 
@@ -145,6 +158,7 @@ def train_tail(
       hparams: scalars.
       state: after ``num_phases`` phases.
       backend: as in ``train_phases``.
+      env_axis: as in ``train_phases``.
 
     Returns:
       The final state, and metrics ``[num_tail_iterations]``.
@@ -152,8 +166,12 @@ def train_tail(
     check_given(hparams, state)
     ppg, hparams = build(config, backend), hide_from_compiler(hparams, state.key)
     tail = config.num_tail_iterations
-    state, metrics, _ = iterations(ppg, hparams, state, tail, keep=False)
-    return state.replace(obs_order=None), metrics | not_measured(config, tail)
+
+    def last(ppg: PPG, state: TrainState) -> tuple[TrainState, Metrics]:
+        state, metrics, _ = iterations(ppg, hparams, state, tail, keep=False)
+        return state.replace(obs_order=None), metrics | not_measured(config, tail)
+
+    return in_groups(ppg, last, state, env_axis)
 
 
 def make_train(

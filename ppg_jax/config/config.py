@@ -130,6 +130,16 @@ class Config:
         description="Number of devices (on CPU: cores) that share the seeds; default as many as "
         "shorten the run.",
     )
+    devices_per_seed: Annotated[Count, Field(ge=1)] | None = Field(
+        None,
+        description="Number of devices that share the environments of one seed; default 1, and "
+        "more where there are more devices than seeds and it pays.",
+    )
+    env_groups: Annotated[Count, Field(ge=1)] | None = Field(
+        None,
+        description="Groups of a seed's environments. Each draws its own random numbers, and every "
+        "minibatch has equally many samples of each. Default: devices_per_seed.",
+    )
     total_timesteps: Annotated[Count, Field(ge=1), AfterValidator(_countable)] = Field(
         1_000_000, description="Environment steps per seed, rounded down to whole iterations."
     )
@@ -235,6 +245,11 @@ class Config:
         for problem in problems(self):
             raise ValueError(problem)
         return self
+
+    @property
+    def groups(self) -> int:
+        """Number of groups of a seed's environments."""
+        return self.env_groups or self.devices_per_seed or 1
 
     @property
     def steps_per_iteration(self) -> int:

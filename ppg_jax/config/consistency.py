@@ -11,6 +11,7 @@ def problems(config: Any) -> Iterator[str]:
     Each field of ``config`` has already been checked on its own.
     """
     yield from _size_problems(config)
+    yield from _group_problems(config)
     yield from _memory_problems(config)
 
 
@@ -74,6 +75,35 @@ def _size_problems(c: Any) -> Iterator[str]:
             f"total_timesteps: {c.total_timesteps} is less than one iteration of num_envs x "
             f"num_steps {c.steps_per_iteration}; use at least that many"
         )
+
+
+def _group_problems(c: Any) -> Iterator[str]:
+    """Yields a message for each conflict of sizes with the groups of environments."""
+    groups, name = c.groups, "env_groups" if c.env_groups else "devices_per_seed"
+    if groups == 1:
+        return
+    if groups % (c.devices_per_seed or 1):
+        yield (
+            f"env_groups: {groups} cannot be shared by devices_per_seed {c.devices_per_seed}; use "
+            "a multiple of it"
+        )
+    if c.num_envs % groups:
+        yield f"{name}: {groups} does not divide num_envs {c.num_envs}; use a divisor of it"
+        return
+    items, what = c.num_envs, "num_envs"
+    if c.minibatch_by == "sample":
+        items, what = c.steps_per_iteration, "num_envs x num_steps"
+    sizes = [("num_minibatches", c.num_minibatches, items, what)]
+    if c.e_aux > 0:
+        sizes.append(
+            ("num_aux_minibatches", c.num_aux_minibatches, c.n_pi * c.num_envs, "n_pi x num_envs")
+        )
+    for field, wanted, total, what in sizes:
+        if total % wanted == 0 and (total // groups) % wanted:
+            yield (
+                f"{name}: {groups} groups cannot share the {field} {wanted} of {what} {total} "
+                f"equally; use fewer groups, or as {field} a divisor of {total // groups}"
+            )
 
 
 def _memory_problems(c: Any) -> Iterator[str]:

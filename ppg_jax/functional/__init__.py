@@ -19,6 +19,7 @@ from ppg_jax.functional.gradient_conflict import adapted_scale, balanced_weights
 from ppg_jax.functional.hidden_constants import hide_from_compiler
 from ppg_jax.functional.losses import explained_variance, normalize_advantages, squared_error
 from ppg_jax.functional.missing import marked_as_nan, missing
+from ppg_jax.functional.pool import ALONE, Pool
 from ppg_jax.functional.precision import in_32_bits
 from ppg_jax.functional.random import one_of_split, permutations
 from ppg_jax.functional.running_stats import (
@@ -33,12 +34,14 @@ from ppg_jax.functional.traced import trace
 from ppg_jax.functional.words import from_words, to_words
 
 __all__ = [
+    "ALONE",
     "Categorical",
     "Columns",
     "DiagGaussian",
     "Distribution",
     "MultiCategorical",
     "PackedColumns",
+    "Pool",
     "RunningStats",
     "TanhGaussian",
     "adapted_scale",

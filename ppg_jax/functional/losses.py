@@ -4,11 +4,13 @@ import chex
 import jax.numpy as jnp
 
 from ppg_jax.functional.missing import missing
+from ppg_jax.functional.pool import ALONE, Pool
 
 
-def normalize_advantages(advantages: chex.Array) -> chex.Array:
-    """``(A - mean) / (population std + 1e-8)`` over every axis."""
-    return (advantages - advantages.mean()) / (advantages.std() + 1e-8)
+def normalize_advantages(advantages: chex.Array, pool: Pool = ALONE) -> chex.Array:
+    """``(A - mean) / (population std + 1e-8)`` over every axis, and over the groups of ``pool``."""
+    mean, var = pool.moments(advantages)
+    return (advantages - mean) / (jnp.sqrt(var) + 1e-8)
 
 
 def policy_loss(
@@ -92,12 +94,14 @@ def approximate_kl(log_probs: chex.Array, old_log_probs: chex.Array) -> chex.Arr
     return (jnp.expm1(log_ratio) - log_ratio).mean()
 
 
-def explained_variance(values: chex.Array, value_targets: chex.Array) -> chex.Array:
+def explained_variance(
+    values: chex.Array, value_targets: chex.Array, pool: Pool = ALONE
+) -> chex.Array:
     """``1 - Var(target - V) / Var(target)``: 1 is perfect, 0 is no better than a constant.
 
-    It is ``missing()`` (usually NaN) if all targets are equal.
+    It is ``missing()`` (usually NaN) if all targets are equal. ``pool`` has all groups of samples.
     """
-    variance = value_targets.var()
-    residual = (value_targets - values).var()
+    _, variance = pool.moments(value_targets)
+    _, residual = pool.moments(value_targets - values)
     varies = variance > 0
     return jnp.where(varies, 1.0 - residual / jnp.where(varies, variance, 1.0), missing())

@@ -6,6 +6,8 @@ import chex
 import jax
 import jax.numpy as jnp
 
+from ppg_jax.functional.pool import ALONE, Pool
+
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
@@ -32,23 +34,24 @@ def init_stats(shape: tuple[int, ...] = ()) -> RunningStats:
     )
 
 
-def update_stats(stats: RunningStats, batch: chex.Array) -> RunningStats:
+def update_stats(stats: RunningStats, batch: chex.Array, pool: Pool = ALONE) -> RunningStats:
     """Merge a batch into the statistics (Chan et al. 1979, parallel variance).
 
     Args:
       stats: statistics of shape ``[...]``.
       batch: samples, ``[batch axes..., ...]``: every leading axis beyond the statistics' own
         is a batch axis.
+      pool: all groups that have such a batch.
 
     Returns:
-      Statistics of both together.
+      Statistics of everything together.
     """
     axes = tuple(range(batch.ndim - stats.mean.ndim))
     batch = batch.astype(jnp.float32)
-    batch_count = 1
+    batch_count = pool.size
     for axis in axes:
         batch_count *= batch.shape[axis]
-    batch_mean, batch_var = batch.mean(axes), batch.var(axes)
+    batch_mean, batch_var = pool.moments(batch, axes)
     count = stats.count + batch_count
     delta = batch_mean - stats.mean
     mean = stats.mean + delta * (batch_count / count)

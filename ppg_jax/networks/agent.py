@@ -12,7 +12,7 @@ from flax import struct
 
 from ppg_jax.backend import PLAIN, Backend
 from ppg_jax.config import Config, ConfigError, NetworkConfig
-from ppg_jax.functional import unpack_all
+from ppg_jax.functional import ALONE, Pool, unpack_all
 from ppg_jax.kernels import (
     MIN_COMPONENTS,
     LiveComponents,
@@ -147,9 +147,9 @@ class Agent:
         """Statistics of observations before any data."""
         return reading.initial_stats(self.observation)
 
-    def update_stats(self, stats: Any, obs: Any) -> Any:
-        """Statistics that include stored observations ``[..., *shape]`` too."""
-        return reading.update_stats(self.observation, stats, obs)
+    def update_stats(self, stats: Any, obs: Any, pool: Pool = ALONE) -> Any:
+        """Statistics that include stored observations ``[..., *shape]`` of a pool's groups too."""
+        return reading.update_stats(self.observation, stats, obs, pool)
 
     def unroll(
         self, network: NetworkState, inputs: Inputs, memory: dict[str, Any], how: Unroll

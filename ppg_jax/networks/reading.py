@@ -6,7 +6,15 @@ import chex
 import jax.numpy as jnp
 
 from ppg_jax.config import NetworkConfig
-from ppg_jax.functional import RunningStats, init_stats, one_hot, standardize, unpack_all
+from ppg_jax.functional import (
+    ALONE,
+    Pool,
+    RunningStats,
+    init_stats,
+    one_hot,
+    standardize,
+    unpack_all,
+)
 from ppg_jax.functional import update_stats as update
 from ppg_jax.networks.own_module import is_own
 from ppg_jax.networks.resolve import turned
@@ -50,11 +58,12 @@ def initial_stats(spec: ObservationSpec) -> Any:
     return stats if spec.value is None else Observation(stats, init_stats(spec.value.shape))
 
 
-def update_stats(spec: ObservationSpec, stats: Any, obs: Any) -> Any:
-    """Merges observations ``[..., *shape]`` into the statistics."""
+def update_stats(spec: ObservationSpec, stats: Any, obs: Any, pool: Pool = ALONE) -> Any:
+    """Merges observations ``[..., *shape]`` of all groups of ``pool`` into the statistics."""
     obs = unpack_all(obs)
     policy = part_of(obs, value=False)
     if spec.value is None:
-        return update(stats, policy)
+        return update(stats, policy, pool)
     value = part_of(obs, value=True)
-    return Observation(update(stats.policy, policy), update(stats.value, value))
+    parts = (stats.policy, policy), (stats.value, value)
+    return Observation(*(update(*part, pool) for part in parts))
