@@ -5,16 +5,25 @@ and vmapped. Nothing here prints, reads a clock or a file, or asks which device 
 """
 
 from ppg_jax.algorithm.checks import check_key, traced_in_32_bits
+from ppg_jax.algorithm.groups import by_environment
 from ppg_jax.algorithm.initial_state import init, restart_envs
 from ppg_jax.algorithm.metrics import LOST, metric_names
 from ppg_jax.algorithm.ppg import PPG, build, replay_difference
-from ppg_jax.algorithm.train import make_train, stored_shapes, train_phases, train_tail
+from ppg_jax.algorithm.train import (
+    gradient_operations,
+    make_train,
+    stored_shapes,
+    train_phases,
+    train_tail,
+)
 
 __all__ = [
     "LOST",
     "PPG",
     "build",
+    "by_environment",
     "check_key",
+    "gradient_operations",
     "init",
     "make_train",
     "metric_names",

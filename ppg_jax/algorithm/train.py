@@ -24,6 +24,7 @@ from ppg_jax.algorithm.rollout import collect, make_batch
 from ppg_jax.backend import Backend
 from ppg_jax.config import Config, Hyperparams, check_config, check_whole
 from ppg_jax.functional import hide_from_compiler
+from ppg_jax.networks import POLICY, VALUE, Unroll
 from ppg_jax.types import Metrics, TrainState
 
 
@@ -102,6 +103,30 @@ def stored_shapes(config: Config, *, backend: Backend | None = None) -> tuple[Tr
         return ppg.storage.blank(state.replace(obs_order=order))
 
     return state, jax.eval_shape(buffer, state) if keep else None
+
+
+@traced_in_32_bits
+def gradient_operations(config: Config, backend: Backend | None = None) -> float:
+    """About how many floating-point operations the gradient of a policy minibatch takes.
+
+    Args:
+      config: what to train.
+      backend: as in ``stored_shapes``.
+
+    Raises:
+      ConfigError: the environment or the networks cannot be made.
+    """
+    ppg, steps = build(config, backend), config.steps_per_iteration // config.num_minibatches
+
+    def forward(state: TrainState) -> Any:
+        inputs = jax.tree.map(lambda x: x[None], state.envs.inputs)
+        return ppg.agent.unroll(state.network, inputs, state.memory, Unroll((POLICY, VALUE)))
+
+    key = jax.eval_shape(lambda: jax.random.key(0))
+    state = jax.eval_shape(lambda key: init(config, key, backend=backend), key)
+    cost = jax.jit(forward).lower(state).cost_analysis() or {}
+    # The backward pass has two products for each one of the forward pass.
+    return 3.0 * float(cost.get("flops", 0.0)) * steps / config.num_envs
 
 
 @traced_in_32_bits

@@ -87,6 +87,11 @@ def _group_problems(c: Any) -> Iterator[str]:
             f"env_groups: {groups} cannot be shared by devices_per_seed {c.devices_per_seed}; use "
             "a multiple of it"
         )
+    if c.devices is not None and c.devices % (c.devices_per_seed or 1):
+        yield (
+            f"devices: {c.devices} is invalid; it should be a multiple of devices_per_seed "
+            f"{c.devices_per_seed}"
+        )
     if c.num_envs % groups:
         yield f"{name}: {groups} does not divide num_envs {c.num_envs}; use a divisor of it"
         return

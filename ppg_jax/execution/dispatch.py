@@ -23,15 +23,18 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from ppg_jax.algorithm import by_environment
 from ppg_jax.envs import outside_error
-from ppg_jax.execution.layout import Layout
+from ppg_jax.execution.layout import ENV_AXIS, Layout
 from ppg_jax.execution.memory import out_of_memory, too_large
+from ppg_jax.types import TrainState
 
-AXIS = "seed"
+SEED_AXIS = "seed"
+"""Name of the mesh axis over which replicas are spread."""
 
 
 def over_replicas(
-    fn: Callable[[Any, Any], Any], layout: Layout, *, shared: bool = True
+    fn: Callable[[Any, Any], Any], layout: Layout, *, shared: bool = True, like: Any = None
 ) -> Callable[[Any, Any], Any]:
     """Maps ``fn(first, replica)`` over the replicas of one batch.
 
@@ -40,6 +43,8 @@ def over_replicas(
       layout: layout of the replicas.
       shared: whether the first argument is the same for all replicas. Otherwise its leaves have the
         replica axis too.
+      like: a training state whose structure says which leaves are spread over devices that share a
+        replica. Then ``fn`` returns a state and metrics. None: nothing is spread like this.
 
     Returns:
       The function for leaves ``[layout.batch_size, ...]``, ready for ``jax.jit`` and
@@ -54,14 +59,30 @@ def over_replicas(
     on_one_device = alone if layout.strategy == "map" else together
     if layout.devices == 1:
         return on_one_device
-    split = PartitionSpec(AXIS)
-    return jax.shard_map(
-        on_one_device,
-        mesh=_mesh(layout),
-        in_specs=(PartitionSpec() if shared else split, split),
-        out_specs=split,
-        check_vma=False,
-    )
+    split = PartitionSpec(SEED_AXIS)
+    state = _specs(like, layout)
+
+    def on_all_devices(first: Any, replicas: Any) -> Any:
+        return jax.shard_map(
+            on_one_device,
+            mesh=_mesh(layout),
+            in_specs=(PartitionSpec() if shared else split, _specs(replicas, layout)),
+            out_specs=split if like is None else (state, split),
+            check_vma=False,
+        )(first, replicas)
+
+    return on_all_devices
+
+
+def _specs(tree: Any, layout: Layout) -> Any:
+    """How leaves ``[layout.batch_size, ...]`` lie on the devices, as a prefix of the tree.
+
+    Only training states have leaves that are spread over devices that share a replica.
+    """
+    split = PartitionSpec(SEED_AXIS)
+    if not isinstance(tree, TrainState) or layout.env_axis is None:
+        return split
+    return by_environment(tree, own=PartitionSpec(SEED_AXIS, layout.env_axis), same=split)
 
 
 def _only(tree: Any) -> Any:
@@ -148,7 +169,8 @@ def explained(layout: Layout) -> Iterator[None]:
 
 
 def _mesh(layout: Layout) -> Mesh:
-    return Mesh(np.array(jax.local_devices()[: layout.devices]), (AXIS,))
+    devices = np.array(jax.local_devices()[: layout.devices])
+    return Mesh(devices.reshape(layout.places, -1), (SEED_AXIS, ENV_AXIS))
 
 
 def shard(tree: Any, layout: Layout) -> list[Any]:
@@ -157,7 +179,7 @@ def shard(tree: Any, layout: Layout) -> list[Any]:
     The batches are placed on their devices. The last batch is padded with copies of the first
     replica.
     """
-    sharding = _sharding(layout, PartitionSpec(AXIS))
+    sharding = _shardings(tree, layout)
 
     def part(batch: int) -> Any:
         first = batch * layout.batch_size
@@ -182,8 +204,22 @@ def placed(tree: Any, layout: Layout, *, same: bool = False) -> Any:
 
     With ``same``, all devices have the same values, as by ``repeat``.
     """
-    sharding = _sharding(layout, PartitionSpec() if same else PartitionSpec(AXIS))
-    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), tree)
+    shardings = _sharding(layout, PartitionSpec()) if same else _shardings(tree, layout)
+    if shardings is None:
+        return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), tree)
+
+    def leaf(x: Any, sharding: NamedSharding) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding)
+
+    return jax.tree.map(leaf, tree, jax.tree.broadcast(shardings, tree))
+
+
+def _shardings(tree: Any, layout: Layout) -> Any:
+    """``_specs`` on the devices of a layout; None if it has only one device."""
+    if layout.devices == 1:
+        return None
+    mesh = _mesh(layout)
+    return jax.tree.map(lambda spec: NamedSharding(mesh, spec), _specs(tree, layout))
 
 
 def _sharding(layout: Layout, spec: PartitionSpec) -> NamedSharding | None:

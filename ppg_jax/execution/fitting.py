@@ -17,7 +17,13 @@ import jax
 from ppg_jax.algorithm import build, replay_difference, stored_shapes
 from ppg_jax.backend import Backend, backend_for
 from ppg_jax.config import Config, ConfigError
-from ppg_jax.execution.layout import Layout, layouts_here, possible_layouts
+from ppg_jax.execution.layout import (
+    Layout,
+    layouts_here,
+    possible_layouts,
+    share_seeds,
+    use_all_cores,
+)
 from ppg_jax.execution.memory import (
     TooLargeError,
     free_bytes,
@@ -97,6 +103,8 @@ def plan_training(
       ConfigError: not even one replica fits, or ``layouts_here`` raises it.
     """
     began = time.perf_counter()
+    use_all_cores()
+    config = share_seeds(config, training.replicas)
     layouts = layouts_here(config, training.replicas)
     configs = storages(config)
     if len(configs) == len(layouts) == 1:
@@ -178,7 +186,7 @@ def skipping(needed: Needed, limit: int) -> Needed:
 
     def bounded(config: Config, layout: Layout) -> float:
         state, stored = sizes(config, layout.backend)
-        least = layout.chunk_size * (layout.num_batches * state + stored)
+        least = layout.chunk_size * (layout.num_batches * state + stored) // layout.devices_per_seed
         return least if least > limit else needed(config, layout)
 
     return bounded

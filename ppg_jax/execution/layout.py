@@ -8,13 +8,18 @@ from typing import Literal
 
 import jax
 
-from ppg_jax.algorithm import build
+from ppg_jax.algorithm import build, gradient_operations
 from ppg_jax.backend import Backend, this_backend
 from ppg_jax.config import Config, ConfigError
-from ppg_jax.envs import live_outside
+from ppg_jax.envs import Parallel, live_outside
 
 VMAP_LIMIT = 128
 """Largest number of replicas that ``auto`` vmaps on an accelerator; more run in chunks."""
+ENV_AXIS = "env"
+"""Name of the mesh axis over which the environments of a replica are spread."""
+LEAST_WORK = 1e10
+"""Fewest floating-point operations of a gradient that ``auto`` leaves to each of the devices that
+share a replica. They take about ten times as long as the exchange of a gradient."""
 Strategy = Literal["auto", "vmap", "map", "chunk"]
 
 
@@ -25,12 +30,14 @@ class Layout:
     Attributes:
       strategy: ``vmap`` (all together), ``map`` (one after another) or ``chunk`` (groups of
         ``chunk_size``, one group after another).
-      devices: number of JAX devices that share the replicas. Each runs its part by the strategy.
-      chunk_size: number of replicas that run together on a device.
+      devices: number of JAX devices that share the replicas.
+      chunk_size: number of replicas that run together on a device, or on the devices that share
+        their environments.
       replicas: number of replicas.
       workers: number of batches that run at the same time, each called by its own thread. It is
         above 1 only on CPU.
       backend: how the programs are built.
+      devices_per_seed: number of devices that share the environments of a replica.
     """
 
     strategy: Literal["vmap", "map", "chunk"]
@@ -39,16 +46,27 @@ class Layout:
     replicas: int
     workers: int = 1
     backend: Backend = dataclasses.field(default_factory=this_backend)
+    devices_per_seed: int = 1
 
     @property
     def by_threads(self) -> bool:
         """Whether threads share the replicas, instead of JAX devices."""
-        return _by_threads(self.backend, self.strategy)
+        return self.devices_per_seed == 1 and _by_threads(self.backend, self.strategy)
+
+    @property
+    def places(self) -> int:
+        """Number of devices, or of groups of devices, that each run replicas of their own."""
+        return self.devices // self.devices_per_seed
+
+    @property
+    def env_axis(self) -> str | None:
+        """Name of the mesh axis over which environments are spread; None if they are not."""
+        return ENV_AXIS if self.devices_per_seed > 1 else None
 
     @property
     def batch_size(self) -> int:
         """Number of replicas that one call runs, on all devices together."""
-        return self.chunk_size * self.devices
+        return self.chunk_size * self.places
 
     @property
     def num_batches(self) -> int:
@@ -59,7 +77,8 @@ class Layout:
         how = f"{self.strategy} of {self.chunk_size}" if self.strategy == "chunk" else self.strategy
         if self.workers > 1:
             return f"{how}, {self.workers} at a time"
-        return how + (f" on {self.devices} devices" if self.devices > 1 else "")
+        how += f" on {self.devices} devices" if self.devices > 1 else ""
+        return how + (f", {self.devices_per_seed} for a seed" if self.devices_per_seed > 1 else "")
 
 
 def _by_threads(backend: Backend, strategy: Strategy) -> bool:
@@ -111,22 +130,51 @@ def possible_layouts(
     """
     backend = backend or this_backend()
     strategy = _strategy(config, backend)
-    devices = workers = 1
-    if _by_threads(backend, strategy):
+    places, workers, each = 1, 1, config.devices_per_seed or 1
+    if each == 1 and _by_threads(backend, strategy):
         workers = min(config.devices or cores or jax.local_device_count(), replicas)
     else:
-        devices = min(config.devices or jax.local_device_count(), replicas)
+        places = min((config.devices or jax.local_device_count()) // each, replicas)
         if config.devices is None:  # nine replicas take as long on eight devices as on five
-            devices = math.ceil(replicas / math.ceil(replicas / devices))
-    share = math.ceil(replicas / devices / workers)
+            places = math.ceil(replicas / math.ceil(replicas / places))
+    share = math.ceil(replicas / places / workers)
 
     def layout(size: int) -> Layout:
         whole: Literal["vmap", "chunk"] = "vmap" if size == share else "chunk"
         named = whole if strategy == "auto" else strategy
-        found = Layout(named, devices, size, replicas, workers, backend)
+        found = Layout(named, places * each, size, replicas, workers, backend, each)
         return dataclasses.replace(found, workers=min(workers, found.num_batches))
 
     return tuple(layout(size) for size in _sizes(strategy, share, config.chunk_size))
+
+
+def share_seeds(config: Config, replicas: int, backend: Backend | None = None) -> Config:
+    """The configuration with ``devices_per_seed`` and ``env_groups`` as numbers.
+
+    ``auto`` shares a replica among several devices only if there are more devices than replicas,
+    on accelerators, and as long as each device has enough to compute (``LEAST_WORK``). On CPU a
+    replica keeps several cores busy by itself.
+
+    Raises:
+      ConfigError: the environment or the networks cannot be made.
+    """
+    backend, each = backend or this_backend(), config.devices_per_seed
+    if each is None:
+        spare = (config.devices or jax.local_device_count()) // replicas
+        each = 1 if backend.threads or spare < 2 else _devices_that_pay(config, spare, backend)
+    return config.replace(devices_per_seed=each, env_groups=config.env_groups or each)
+
+
+def _devices_that_pay(config: Config, spare: int, backend: Backend) -> int:
+    """The largest number of devices that can share a replica, and that shortens the run."""
+    if not isinstance(build(config, backend).envs, Parallel):
+        return 1
+    work = gradient_operations(config, backend)
+    for each in range(min(spare, int(work / LEAST_WORK)), 1, -1):
+        with contextlib.suppress(ConfigError):  # sizes cannot be shared equally
+            config.replace(devices_per_seed=each, env_groups=config.env_groups or each)
+            return each
+    return 1
 
 
 def _strategy(config: Config, backend: Backend) -> Strategy:
@@ -212,7 +260,7 @@ def layouts_here(config: Config, replicas: int) -> tuple[Layout, ...]:
     """
     available, cores, backend = use_all_cores(), _cores(), this_backend()
     what = f"JAX has {available} devices"
-    if _by_threads(backend, config.strategy):
+    if config.devices_per_seed in (None, 1) and _by_threads(backend, config.strategy):
         available = max(available, cores)
         what = f"{available} can be used on this machine"
     elif backend.threads:
@@ -220,9 +268,15 @@ def layouts_here(config: Config, replicas: int) -> tuple[Layout, ...]:
             " (CPU cores become devices only before JAX's first computation: call "
             "ppg_jax.use_all_cores() early)"
         )
+    each = config.devices_per_seed or 1
     if (config.devices or 1) > available:
         raise ConfigError(
             f"devices: {config.devices} is invalid; {what}; use fewer, or null for as many as "
+            "shorten the run"
+        )
+    if each > (config.devices or available):
+        raise ConfigError(
+            f"devices_per_seed: {each} is invalid; {what}; use fewer, or null for as many as "
             "shorten the run"
         )
     return possible_layouts(config, replicas, cores, backend)

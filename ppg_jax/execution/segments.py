@@ -264,11 +264,9 @@ def _batched(tree: Any, layout: Layout) -> Any:
 
 @kept
 def _init_program(config: Config, layout: Layout, shared: bool) -> Any:
+    how = {"backend": layout.backend, "env_axis": layout.env_axis}
     return _jitted(
-        lambda _, key: (init(config, key, backend=layout.backend), {}),
-        layout,
-        shared,
-        in_place=False,
+        lambda _, key: (init(config, key, **how), {}), config, layout, shared, in_place=False
     )
 
 
@@ -276,25 +274,33 @@ def _init_program(config: Config, layout: Layout, shared: bool) -> Any:
 def _restart_program(config: Config, layout: Layout, shared: bool) -> Any:
     """New episodes: those of a saved state are gone if they were outside of the program."""
     return _jitted(
-        lambda _, state: (restart_envs(config, state, backend=layout.backend), {}), layout, shared
+        lambda _, state: (restart_envs(config, state, backend=layout.backend), {}),
+        config,
+        layout,
+        shared,
     )
 
 
 @kept
 def _phase_program(config: Config, layout: Layout, shared: bool, each: int) -> Any:
-    return _jitted(
-        lambda h, s: train_phases(config, h, s, each, backend=layout.backend), layout, shared
-    )
+    how = {"backend": layout.backend, "env_axis": layout.env_axis}
+    return _jitted(lambda h, s: train_phases(config, h, s, each, **how), config, layout, shared)
 
 
 @kept
 def _tail_program(config: Config, layout: Layout, shared: bool) -> Any:
-    return _jitted(lambda h, s: train_tail(config, h, s, backend=layout.backend), layout, shared)
+    how = {"backend": layout.backend, "env_axis": layout.env_axis}
+    return _jitted(lambda h, s: train_tail(config, h, s, **how), config, layout, shared)
 
 
-def _jitted(fn: Callable[..., Any], layout: Layout, shared: bool, in_place: bool = True) -> Any:
+def _jitted(
+    fn: Callable[..., Any], config: Config, layout: Layout, shared: bool, *, in_place: bool = True
+) -> Any:
+    like = None
+    if layout.env_axis is not None:
+        like = jax.eval_shape(lambda key: init(config, key), jax.random.key(0))
     return jax.jit(
-        over_replicas(fn, layout, shared=shared),
+        over_replicas(fn, layout, shared=shared, like=like),
         donate_argnums=(1,) if in_place else (),
         compiler_options=dict(layout.backend.compiler_options),
     )

@@ -22,7 +22,7 @@ from ppg_jax.runs.result import Result
 from ppg_jax.runs.session import check_options, laid_out, resolve, seed_keys, train_from
 from ppg_jax.types import MetricArrays
 
-LAYOUT_FIELDS = ("strategy", "chunk_size", "devices")
+LAYOUT_FIELDS = ("strategy", "chunk_size", "devices", "devices_per_seed")
 """Fields that may change when a run is resumed. They change results by rounding errors at most."""
 
 

@@ -315,7 +315,8 @@ class SavedRun:
         params, stats = self.parameters
         config = with_environment(self.config, changes)
         # The run may have used other devices than this machine has.
-        layout = lay_out(config.replace(devices=None), config.seeds)
+        alone = config.replace(devices=None, devices_per_seed=None)
+        layout = lay_out(alone, config.seeds)
         return evaluate_seeds(
             config, layout, params, stats, seed, tasks, greedy=greedy, max_steps=max_steps
         )

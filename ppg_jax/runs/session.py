@@ -72,6 +72,7 @@ def laid_out(plan: Plan) -> Plan:
         strategy=layout.strategy,
         # The number of threads changes no results, and the next machine may have fewer cores.
         devices=config.devices if layout.by_threads else layout.devices,
+        devices_per_seed=layout.devices_per_seed,
         chunk_size=layout.chunk_size if layout.strategy == "chunk" else None,
     )
     return dataclasses.replace(plan, config=config)
