@@ -44,9 +44,7 @@ def kept(make: Callable[..., Any]) -> Callable[..., Any]:
 def _static_config(config: Config) -> Config:
     """The configuration with defaults for all fields that do not change a batch's program."""
     here = {"strategy": "map", "chunk_size": None, "devices": None, "devices_per_seed": None}
-    return config.replace(
-        hparams=Hyperparams(), seed=0, seeds=1, env_groups=config.groups, **here
-    )
+    return config.replace(hparams=Hyperparams(), seed=0, seeds=1, env_groups=config.groups, **here)
 
 
 def _batch_layout(layout: Layout) -> Layout:
