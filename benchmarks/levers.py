@@ -100,11 +100,12 @@ def apart(ppg: PPG, hparams: Any, state: TrainState, batch: Any, key: Any) -> An
     rate = hparams.learning_rate
     for objective, run_key in zip(runs, jax.random.split(key), strict=True):
         parts = functools.partial(policy_phase.norm_parts, ppg.agent, objective)
+        indices = policy_phase.minibatch_indices(ppg.config, run_key, ppg.config.e_pi)
         (params, opt_state), measured = descend(
             make_adam(ppg, hparams, rate, state.params, parts),
             (state.params, state.opt_states["policy"]),
             policy_phase.minibatch_gradient(ppg, hparams, state, batch, objective),
-            policy_phase.minibatch_indices(ppg.config, run_key, ppg.config.e_pi),
+            (indices, policy_phase.minibatch_advantages(ppg, batch, indices)),
         )
         state = state.replace(params=params, opt_states=state.opt_states | {"policy": opt_state})
         metrics |= jax.tree.map(lambda x: x.mean(0), measured)

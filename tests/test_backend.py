@@ -106,7 +106,8 @@ def test_networks_that_do_not_run_as_one_learn_in_turn():
     state = jax.eval_shape(lambda key: init(config, key), jax.random.key(0))
     found = []
     for learns_in_turn in (False, True):
-        agent = build(config, dataclasses.replace(GPU, learns_in_turn=learns_in_turn)).agent
+        ppg = build(config, dataclasses.replace(GPU, learns_in_turn=learns_in_turn))
+        agent = ppg.agent
 
         def losses(params, heads, agent=agent):
             inputs = Inputs(jnp.ones((2, 4, 10, 10, 4), jnp.bool_), jnp.zeros((2, 4), jnp.bool_))
@@ -116,8 +117,8 @@ def test_networks_that_do_not_run_as_one_learn_in_turn():
             policy = jnp.float32(0.0) if out.policy is None else out.policy.entropy().mean()
             return (policy, sum(metrics.values())), metrics
 
-        def gradient(params, agent=agent, losses=losses):
-            return pair_gradient("off", agent, losses, params, (POLICY, VALUE, AUX_VALUE))
+        def gradient(params, ppg=ppg, losses=losses):
+            return pair_gradient("off", ppg, losses, params, (POLICY, VALUE, AUX_VALUE))
 
         traced = str(jax.make_jaxpr(gradient)(state.params))
         assert ("optimization_barrier" in traced) == learns_in_turn

@@ -9,13 +9,7 @@ from ppg_jax.algorithm.groups import by_environment
 from ppg_jax.algorithm.initial_state import init, restart_envs
 from ppg_jax.algorithm.metrics import LOST, metric_names
 from ppg_jax.algorithm.ppg import PPG, build, replay_difference
-from ppg_jax.algorithm.train import (
-    gradient_operations,
-    make_train,
-    stored_shapes,
-    train_phases,
-    train_tail,
-)
+from ppg_jax.algorithm.train import make_train, stored_shapes, train_phases, train_tail
 
 __all__ = [
     "LOST",
@@ -23,7 +17,6 @@ __all__ = [
     "build",
     "by_environment",
     "check_key",
-    "gradient_operations",
     "init",
     "make_train",
     "metric_names",

@@ -109,7 +109,7 @@ def policy_phase(
             make_adam(ppg, hparams, rate, state.params, parts),
             start,
             minibatch_gradient(ppg, hparams, state, batch, objective),
-            indices,
+            (indices, minibatch_advantages(ppg, batch, indices)),
         )
         opt_states = state.opt_states | {objective.optimizer: opt_state}
         state = state.replace(params=params, opt_states=opt_states)
@@ -124,10 +124,29 @@ def minibatch_indices(config: Config, key: chex.PRNGKey, epochs: int) -> chex.Ar
     return epoch_indices(key, items, config.num_minibatches, epochs)
 
 
+def minibatch_advantages(ppg: PPG, batch: Batch, indices: chex.Array) -> chex.Array | None:
+    """Advantages normalised over each minibatch, ``[n, ...]``; None if that is not wanted.
+
+    All of them are computed before the loop over minibatches, so that groups of environments
+    exchange their moments once.
+    """
+    if ppg.config.normalize_advantages != "minibatch":
+        return None
+    take = take_envs if ppg.config.minibatch_by == "env" else take_samples
+
+    def one(index: chex.Array) -> chex.Array:
+        return losses.normalize_advantages(take(batch, index).advantages, ppg.pool)
+
+    return jax.vmap(one)(indices)
+
+
 def minibatch_gradient(
     ppg: PPG, hparams: Hyperparams, state: TrainState, batch: Batch, objective: Objective
 ) -> Gradient:
-    """The gradient of a minibatch's losses, for ``descend``."""
+    """The gradient of a minibatch's losses, for ``descend``.
+
+    A minibatch is given by its index, and by its advantages if they are not those of the batch.
+    """
     config, agent = ppg.config, ppg.agent
     take = take_envs if config.minibatch_by == "env" else take_samples
     detach = agent.architecture.detach_policy_phase
@@ -141,10 +160,10 @@ def minibatch_gradient(
         out = agent.unroll(network, minibatch.inputs, minibatch.memory, unroll)
         return losses_of(hparams, out, after_burn_in(config, minibatch))
 
-    def gradient(params: Any, index: chex.Array) -> tuple[Any, Metrics]:
+    def gradient(params: Any, given: tuple[chex.Array, Any]) -> tuple[Any, Metrics]:
+        index, advantages = given
         minibatch = take(batch, index)
-        if config.normalize_advantages == "minibatch":
-            advantages = losses.normalize_advantages(minibatch.advantages, ppg.pool)
+        if advantages is not None:
             minibatch = minibatch.replace(advantages=advantages)
         pair = functools.partial(loss, minibatch=minibatch)
         grads, metrics, angle = pair_gradient(conflict, ppg, pair, params, objective.heads)

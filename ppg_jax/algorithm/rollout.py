@@ -13,6 +13,8 @@ from ppg_jax.algorithm.ppg import PPG
 from ppg_jax.config import Hyperparams
 from ppg_jax.envs import draw_randomness, draw_resets, take_step
 from ppg_jax.functional import (
+    ALONE,
+    Pool,
     discounted_sums,
     from_words,
     generalized_advantages,
@@ -246,16 +248,22 @@ def _where_missing(
 
 
 def normalize_rewards(
-    ppg: PPG, scaler: RewardScaler, rollout: Rollout, gamma: chex.Numeric
+    scaler: RewardScaler,
+    rollout: Rollout,
+    gamma: chex.Numeric,
+    *,
+    unroll: int = 8,
+    pool: Pool = ALONE,
 ) -> tuple[RewardScaler, chex.Array]:
     """Scales a rollout's rewards by statistics that already include this rollout.
+
+    ``unroll`` is that of ``functional.discounted_sums``. ``pool`` has all groups of environments.
 
     Returns:
       The scaler after the rollout, and rewards ``[T, B]``.
     """
-    given = rollout.rewards, rollout.starts, scaler.sums
-    sums = discounted_sums(*given, gamma, unroll=ppg.backend.unroll)
-    stats = update_stats(scaler.stats, sums.reshape(-1), ppg.pool)
+    sums = discounted_sums(rollout.rewards, rollout.starts, scaler.sums, gamma, unroll=unroll)
+    stats = update_stats(scaler.stats, sums.reshape(-1), pool)
     return RewardScaler(stats=stats, sums=sums[-1]), scale_rewards(stats, rollout.rewards)
 
 
@@ -270,7 +278,8 @@ def make_batch(
     """
     scaler, rewards = state.reward_scaler, rollout.rewards
     if scaler is not None:
-        scaler, rewards = normalize_rewards(ppg, scaler, rollout, hparams.reward_norm_gamma)
+        gamma, unroll = hparams.reward_norm_gamma, ppg.backend.unroll
+        scaler, rewards = normalize_rewards(scaler, rollout, gamma, unroll=unroll, pool=ppg.pool)
     values, memories = estimate_values(ppg, state, rollout)
     advantages, value_targets = generalized_advantages(
         rewards,

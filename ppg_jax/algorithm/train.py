@@ -24,7 +24,6 @@ from ppg_jax.algorithm.rollout import collect, make_batch
 from ppg_jax.backend import Backend
 from ppg_jax.config import Config, Hyperparams, check_config, check_whole
 from ppg_jax.functional import hide_from_compiler
-from ppg_jax.networks import POLICY, VALUE, Unroll
 from ppg_jax.types import Metrics, TrainState
 
 
@@ -106,30 +105,6 @@ def stored_shapes(config: Config, *, backend: Backend | None = None) -> tuple[Tr
 
 
 @traced_in_32_bits
-def gradient_operations(config: Config, backend: Backend | None = None) -> float:
-    """About how many floating-point operations the gradient of a policy minibatch takes.
-
-    Args:
-      config: what to train.
-      backend: as in ``stored_shapes``.
-
-    Raises:
-      ConfigError: the environment or the networks cannot be made.
-    """
-    ppg, steps = build(config, backend), config.steps_per_iteration // config.num_minibatches
-
-    def forward(state: TrainState) -> Any:
-        inputs = jax.tree.map(lambda x: x[None], state.envs.inputs)
-        return ppg.agent.unroll(state.network, inputs, state.memory, Unroll((POLICY, VALUE)))
-
-    key = jax.eval_shape(lambda: jax.random.key(0))
-    state = jax.eval_shape(lambda key: init(config, key, backend=backend), key)
-    cost = jax.jit(forward).lower(state).cost_analysis() or {}
-    # The backward pass has two products for each one of the forward pass.
-    return 3.0 * float(cost.get("flops", 0.0)) * steps / config.num_envs
-
-
-@traced_in_32_bits
 def train_phases(
     config: Config,
     hparams: Hyperparams,
@@ -200,7 +175,11 @@ def train_tail(
 
 
 def make_train(
-    config: Config, env: Any = None, *, backend: Backend | None = None
+    config: Config,
+    env: Any = None,
+    *,
+    backend: Backend | None = None,
+    env_axis: str | None = None,
 ) -> Callable[..., tuple[TrainState, Metrics]]:
     """A whole run as one pure function. You can jit it and vmap it.
 
@@ -210,6 +189,7 @@ def make_train(
         ``SuiteBatch``.
       backend: how the program is built, of ``backend_for``; None: as for the device that JAX
         computes on. A program for another platform runs here too, only slower.
+      env_axis: as in ``train_phases``, for a call inside of ``jax.shard_map``.
 
     Returns:
       ``train(key, hparams=config.hparams) -> (TrainState, Metrics)``; metrics are
@@ -222,16 +202,17 @@ def make_train(
     if env is not None:
         config = config.replace(env=env)
     build(config, backend)
+    where: Any = {"backend": backend, "env_axis": env_axis}
 
     def train(key: chex.PRNGKey, hparams: Hyperparams | None = None) -> tuple[TrainState, Metrics]:
         given = config.hparams if hparams is None else hparams
-        state = init(config, key, backend=backend)
+        state = init(config, key, **where)
         parts = []
         if config.num_phases:
-            state, metrics = train_phases(config, given, state, config.num_phases, backend=backend)
+            state, metrics = train_phases(config, given, state, config.num_phases, **where)
             parts.append(metrics)
         if config.num_tail_iterations:
-            state, metrics = train_tail(config, given, state, backend=backend)
+            state, metrics = train_tail(config, given, state, **where)
             parts.append(metrics)
         return state, jax.tree.map(lambda *xs: jnp.concatenate(xs), *parts)
 

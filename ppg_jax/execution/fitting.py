@@ -21,7 +21,6 @@ from ppg_jax.execution.layout import (
     Layout,
     layouts_here,
     possible_layouts,
-    share_seeds,
     use_all_cores,
 )
 from ppg_jax.execution.memory import (
@@ -35,6 +34,7 @@ from ppg_jax.execution.memory import (
     what_runs,
 )
 from ppg_jax.execution.segments import Pace, compile_all, largest_program
+from ppg_jax.execution.sharing import share_seeds
 
 
 @dataclasses.dataclass(frozen=True)

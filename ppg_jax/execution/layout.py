@@ -8,18 +8,15 @@ from typing import Literal
 
 import jax
 
-from ppg_jax.algorithm import build, gradient_operations
+from ppg_jax.algorithm import build
 from ppg_jax.backend import Backend, this_backend
 from ppg_jax.config import Config, ConfigError
-from ppg_jax.envs import Parallel, live_outside
+from ppg_jax.envs import live_outside
 
 VMAP_LIMIT = 128
 """Largest number of replicas that ``auto`` vmaps on an accelerator; more run in chunks."""
 ENV_AXIS = "env"
 """Name of the mesh axis over which the environments of a replica are spread."""
-LEAST_WORK = 1e10
-"""Fewest floating-point operations of a gradient that ``auto`` leaves to each of the devices that
-share a replica. They take about ten times as long as the exchange of a gradient."""
 Strategy = Literal["auto", "vmap", "map", "chunk"]
 
 
@@ -146,35 +143,6 @@ def possible_layouts(
         return dataclasses.replace(found, workers=min(workers, found.num_batches))
 
     return tuple(layout(size) for size in _sizes(strategy, share, config.chunk_size))
-
-
-def share_seeds(config: Config, replicas: int, backend: Backend | None = None) -> Config:
-    """The configuration with ``devices_per_seed`` and ``env_groups`` as numbers.
-
-    ``auto`` shares a replica among several devices only if there are more devices than replicas,
-    on accelerators, and as long as each device has enough to compute (``LEAST_WORK``). On CPU a
-    replica keeps several cores busy by itself.
-
-    Raises:
-      ConfigError: the environment or the networks cannot be made.
-    """
-    backend, each = backend or this_backend(), config.devices_per_seed
-    if each is None:
-        spare = (config.devices or jax.local_device_count()) // replicas
-        each = 1 if backend.threads or spare < 2 else _devices_that_pay(config, spare, backend)
-    return config.replace(devices_per_seed=each, env_groups=config.env_groups or each)
-
-
-def _devices_that_pay(config: Config, spare: int, backend: Backend) -> int:
-    """The largest number of devices that can share a replica, and that shortens the run."""
-    if not isinstance(build(config, backend).envs, Parallel):
-        return 1
-    work = gradient_operations(config, backend)
-    for each in range(min(spare, int(work / LEAST_WORK)), 1, -1):
-        with contextlib.suppress(ConfigError):  # sizes cannot be shared equally
-            config.replace(devices_per_seed=each, env_groups=config.env_groups or each)
-            return each
-    return 1
 
 
 def _strategy(config: Config, backend: Backend) -> Strategy:

@@ -67,7 +67,8 @@ def small(**changes):
 def gradients(conflict):
     """Of two losses whose gradients on the shared part are known: opposite but for one entry."""
     config = small(network={"hidden_sizes": (8,), "memory": "gru"})
-    agent = build(config).agent
+    ppg = build(config)
+    agent = ppg.agent
     params = jax.jit(init, static_argnums=0)(config, jax.random.key(0)).params
     shared = agent.shared_part(params)
     signs = jax.tree.map(lambda x: jnp.where(jnp.arange(x.size) == 0, 1.0, -1.0), shared)
@@ -81,7 +82,7 @@ def gradients(conflict):
         ones = jax.tree.map(jnp.ones_like, part)
         return (dot(part, ones) + 2.0 * head, 3.0 * dot(part, signs) + head), {}
 
-    grads, _, metrics = pair_gradient(conflict, agent, loss, params, (POLICY, VALUE))
+    grads, _, metrics = pair_gradient(conflict, ppg, loss, params, (POLICY, VALUE))
     flat = jnp.concatenate([x.ravel() for x in jax.tree.leaves(agent.shared_part(grads))])
     ones = jnp.ones_like(flat)
     value = 3.0 * jnp.concatenate([x.ravel() for x in jax.tree.leaves(signs)])
