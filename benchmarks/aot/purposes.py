@@ -7,12 +7,15 @@ from aot.hlo import Frame, Hlo
 from aot.loops import Launch
 
 PURPOSES = (
-    "environment", "network", "backward", "optimizer", "norms", "stores", "copies", "other"
+    "environment", "network", "backward", "optimizer", "norms", "stores", "copies", "exchanges",
+    "other",
 )  # fmt: skip
 """``network`` is forward passes, action distributions and losses; ``copies`` include padding;
-``stores`` write a step's outputs; ``other`` is mostly the gathering of minibatches and counters."""
+``stores`` write a step's outputs; ``exchanges`` are between devices; ``other`` is mostly the
+gathering of minibatches and counters."""
 
 _COPIED = re.compile(r"(^|_)(wrapped_copy|copy|pad|wrapped_transpose|slice)(_fusion)?(\.\d+)?$")
+_EXCHANGED = re.compile(r"all[-_]?reduce|all[-_]?gather|collective", re.IGNORECASE)
 _STORED = re.compile(r"dynamic[_-]update[_-]slice")
 _COPIES = ("kCopy", "copy", "copy-start", "slice-start", "pad", "transpose")
 _NORMS = (
@@ -40,6 +43,8 @@ def purpose(hlo: Hlo, launch: Launch) -> str:
     """One of ``PURPOSES``."""
     op_name = launch.instruction.op_name if launch.instruction else ""
     stack = hlo.stack(launch.instruction)
+    if _EXCHANGED.search(f"{launch.kind} {launch.name}"):
+        return "exchanges"
     if _STORED.search(launch.name) or op_name.endswith("dynamic_update_slice"):
         return "stores"
     if launch.kind in _COPIES or _COPIED.search(launch.name):

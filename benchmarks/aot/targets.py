@@ -58,18 +58,26 @@ def variables(target: Target, dump: Path) -> dict[str, str]:
     return chosen
 
 
-def device(name: str) -> Any:
-    """One device of a target to compile for; None for the CPU."""
+def devices(name: str, count: int) -> list[Any] | None:
+    """Devices of a target to compile for; None for the CPU.
+
+    Raises:
+      SystemExit: the smallest slice of these TPUs has fewer.
+    """
     from jax.experimental import topologies
 
     target = TARGETS[name]
     if target.platform == "cpu":
+        if count > 1:
+            raise SystemExit("devices_per_seed: compile for a GPU or TPU, not for the CPU")
         return None
     if target.platform == "tpu":
         described = topologies.get_topology_desc(platform="tpu", topology_name=target.topology)
     else:
         text = (DESCRIPTIONS / f"{name}.txtpb").read_text()
         described = topologies.get_topology_desc(
-            platform="cuda", target_config=text, topology="1x1x1"
+            platform="cuda", target_config=text, topology=f"1x1x{count}"
         )
-    return described.devices[0]
+    if len(described.devices) < count:
+        raise SystemExit(f"{name}: {count} devices are more than {target.topology} has")
+    return list(described.devices[:count])

@@ -17,7 +17,7 @@ from aot.counts import counts
 from aot.hlo import Hlo
 from aot.loops import from_hlo, from_thunks
 from aot.programs import Program, program
-from aot.targets import TARGETS, Target, device, variables
+from aot.targets import TARGETS, Target, devices, variables
 
 _USED = r"Used ([\d.]+)([KMG]?) of ([\d.]+)([KMG]?)"
 _TEMPORARIES = r"temporaries \(([\d.]+)([KMG]?)\) exceeds available HBM \(([\d.]+)([KMG]?)\)"
@@ -33,21 +33,26 @@ def compile_for(name: str, made: Program, vmapped: int) -> tuple[Any, dict[str, 
       vmapped: seeds; with one, nothing is vmapped.
     """
     import jax
-    from jax.sharding import SingleDeviceSharding
+    import numpy as np
+    from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
     def train(key: Any) -> Any:  # the dump is found by this name
-        return made.train(key)
+        return whole(key)
 
-    where = device(name)
+    where = devices(name, made.devices)
+    mesh = where and Mesh(np.array(where), ("env",))
     key = jax.eval_shape(lambda: jax.random.key(0))
     key = jax.ShapeDtypeStruct(
         (vmapped,) if vmapped > 1 else (),
         key.dtype,
-        sharding=where and SingleDeviceSharding(where),
+        sharding=mesh and NamedSharding(mesh, PartitionSpec()),
     )
     began = time.perf_counter()
-    whole = jax.vmap(train) if vmapped > 1 else train
-    lowered = jax.jit(whole).lower(key)
+    whole = jax.vmap(made.train) if vmapped > 1 else made.train
+    if made.spec is not None:
+        lie = {"in_specs": PartitionSpec(), "out_specs": made.spec(vmapped > 1)}
+        whole = jax.shard_map(whole, mesh=mesh, check_vma=False, **lie)
+    lowered = jax.jit(train).lower(key)
     traced = time.perf_counter()
     quick = {"xla_backend_optimization_level": "0"}  # LLVM's, which changes no count
     compiled = lowered.compile(None if where else quick)
