@@ -39,12 +39,14 @@ def _casts(hlo: Hlo, computation: str, same: set[int], elements: set[int]) -> in
       elements: elements of the first parameter, if that is a loop's carry, that never change.
     """
     fixed: set[str] = set()
+    first = (one for one in hlo.computations[computation] if one.op == "parameter")
+    carry = next((one.name for one in first if one.number == 0), "")
     count = 0
     for one in hlo.computations[computation]:
         inputs = [name in fixed for name in one.operands]
         if one.op == "parameter":
             unchanged = one.number in same
-        elif one.op == "get-tuple-element" and not inputs[0]:
+        elif one.op == "get-tuple-element" and one.operands[0] == carry:
             unchanged = _element(one) in elements
         else:
             unchanged = one.op not in _CHANGING and bool(inputs) and all(inputs)
