@@ -34,7 +34,8 @@ GROUPS = {
     "Environment": """env env_params env_kwargs observation_dtype observation_scale observation_key
         value_observation_key scale_actions policy_distribution num_levels first_level
         hide_components drop_observations episodes_per_task""",
-    "Length, seeds and devices": """total_timesteps seed seeds strategy chunk_size devices""",
+    "Length, seeds and devices": """total_timesteps seed seeds strategy chunk_size devices
+        devices_per_seed env_groups""",
     "Rollouts and phases": """num_envs num_steps n_pi e_pi e_v e_aux num_minibatches
         num_aux_minibatches aux_storage minibatch_by burn_in bptt_steps""",
     "Algorithm": """arch normalize_advantages normalize_rewards normalize_observations lr_schedule

@@ -14,7 +14,10 @@ POINTS = 60
 """Number of points of a learning curve."""
 FEW = 3
 """Largest number of fields in a group's name."""
-ALIKE = ("seed", "seeds", "strategy", "chunk_size", "devices", "env", "total_timesteps")
+ALIKE = (
+    "seed", "seeds", "strategy", "chunk_size", "devices", "devices_per_seed", "env",
+    "total_timesteps",
+)  # fmt: skip
 """Fields that are ignored when runs are grouped automatically."""
 
 

@@ -64,6 +64,7 @@ def changed_config(before: Config, changes: dict[str, Any]) -> Config:
     Raises:
       ConfigError: a change is not allowed; the message names all such fields.
     """
+    before = before.replace(env_groups=before.groups)  # unset in runs of older versions
     after = config_from_dict(merge(before.to_dict() | {"env": before.env}, changes))
     _check_same(before.to_dict(), after, "these fields cannot change")
     return after

@@ -9,6 +9,7 @@ from ppg_jax.execution import sharing
 from ppg_jax.execution.layout import lay_out, possible_layouts
 from ppg_jax.execution.segments import largest_program
 from ppg_jax.execution.sharing import gradient_operations, share_seeds
+from ppg_jax.runs.resume import changed_config
 
 SMALL = {
     "env": "CartPole-v1", "num_envs": 8, "num_steps": 8, "num_minibatches": 2, "n_pi": 2,
@@ -91,6 +92,16 @@ def test_a_run_on_two_devices_a_seed(tmp_path):
     assert result.config.env_groups == 2
     for name, x in alone.metrics.items():
         np.testing.assert_allclose(result.metrics[name], x, rtol=1e-2, atol=1e-4, err_msg=name)
+
+
+def test_groups_of_an_older_run_stay():
+    """A run that knows no groups has one, however many devices there are."""
+    before = config_of()
+    assert changed_config(before, {}).env_groups == 1
+    with pytest.raises(ppg_jax.ConfigError, match="^env_groups: 1 cannot be shared by devices_per"):
+        changed_config(before, {"devices_per_seed": 2})
+    with pytest.raises(ppg_jax.ConfigError, match=r"cannot change: env_groups \(1 to 2\)"):
+        changed_config(before, {"env_groups": 2})
 
 
 def test_a_minibatch_has_one_exchange():
