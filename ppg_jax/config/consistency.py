@@ -80,8 +80,6 @@ def _size_problems(c: Any) -> Iterator[str]:
 def _group_problems(c: Any) -> Iterator[str]:
     """Yields a message for each conflict of sizes with the groups of environments."""
     groups, name = c.groups, "env_groups" if c.env_groups else "devices_per_seed"
-    if groups == 1:
-        return
     if groups % (c.devices_per_seed or 1):
         yield (
             f"env_groups: {groups} cannot be shared by devices_per_seed {c.devices_per_seed}; use "
@@ -92,6 +90,8 @@ def _group_problems(c: Any) -> Iterator[str]:
             f"devices: {c.devices} is invalid; it should be a multiple of devices_per_seed "
             f"{c.devices_per_seed}"
         )
+    if groups == 1:
+        return
     if c.num_envs % groups:
         yield f"{name}: {groups} does not divide num_envs {c.num_envs}; use a divisor of it"
         return
