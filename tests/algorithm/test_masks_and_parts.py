@@ -139,6 +139,19 @@ def test_bits_give_the_same_training():
         np.testing.assert_allclose(a, b, atol=1e-4)
 
 
+@pytest.mark.parametrize("storage", ["packed", "replay"])
+def test_every_storage_keeps_masks_parts_and_bits(storage):
+    """Several actions with a mask, flags as bits, a value network that reads another part."""
+    changes = {"observation_dtype": "mixed", "value_observation_key": "map"}
+    found = [train(aux_storage=kind, **changes) for kind in ("full", storage)]
+    (full, metrics), (state, measured) = found
+    for a, b in zip(jax.tree.leaves(full.params), jax.tree.leaves(state.params), strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-4)
+    np.testing.assert_array_equal(metrics["episode_return"], measured["episode_return"])
+    (own,) = set(measured) - set(metrics)
+    assert measured[own][-1] == 0
+
+
 def test_what_is_hidden_from_the_policy_is_not_hidden_from_the_value_function():
     keys = {"observation_key": "numbers", "value_observation_key": "all"}
     env = make_training_env(Config(**SMALL, env=Masked(), hide_components=(0, 2), **keys))

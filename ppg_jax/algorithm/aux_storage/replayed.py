@@ -201,7 +201,9 @@ class Replayed:
         c = self.config
         index = (c.n_pi - 1) * c.num_envs + jnp.arange(self._sampled)
         again = self.sequences(state, buffer, index)
-        return {"replay_difference": largest_difference(unpack_all(buffer.sample), again.obs)}
+        return {
+            "replay_difference": largest_difference(*map(unpack_all, (buffer.sample, again.obs)))
+        }
 
 
 def widened(index: chex.Array) -> chex.Array:
