@@ -247,11 +247,11 @@ def resume(
         point = starting_point(config, folder, checkpoints)
         for line in (*fewer.notes, *point.notes):
             display.note(line)
-        training = Training(config.seeds, done=point.done, pace=options.pace(True))
-        plan = laid_out(plan_training(config, training, display.note))
         start: Any = point.start
         if start is None:
-            start = first_start(plan.config, take_again(folder, config), display)
+            start = first_start(config, take_again(folder, config), display)
+        training = Training(config.seeds, done=point.done, pace=options.pace(True))
+        plan = laid_out(plan_training(config, training, display.note))
         evaluator = options.evaluation.evaluator(plan.config, plan.layout, folder, point.phases)
         # Nothing in the folder is changed before this line, so an error above leaves it as it was.
         checkpoints.clear_half_written()
