@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from ppg_jax.backend import Backend, backend_for
     from ppg_jax.config import Config, ConfigError, Hyperparams, NetworkConfig, load_config
     from ppg_jax.execution import evaluate, use_all_cores
-    from ppg_jax.runs import Result, SavedRun, load_run, resume, run
+    from ppg_jax.runs import Result, RunSoFar, SavedRun, load_run, resume, run
     from ppg_jax.sweeps import SweepResult, sweep
     from ppg_jax.types import Metrics, TrainState
 
@@ -38,6 +38,7 @@ _HOMES = {
     "Metrics": "types",
     "NetworkConfig": "config",
     "Result": "runs",
+    "RunSoFar": "runs",
     "SavedRun": "runs",
     "SweepResult": "sweeps",
     "TrainState": "types",
@@ -64,6 +65,7 @@ __all__ = [
     "Metrics",
     "NetworkConfig",
     "Result",
+    "RunSoFar",
     "SavedRun",
     "SweepResult",
     "TrainState",

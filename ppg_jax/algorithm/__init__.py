@@ -7,6 +7,7 @@ and vmapped. Nothing here prints, reads a clock or a file, or asks which device 
 from ppg_jax.algorithm.checks import check_key, traced_in_32_bits
 from ppg_jax.algorithm.groups import by_environment
 from ppg_jax.algorithm.initial_state import init, restart_envs
+from ppg_jax.algorithm.learned import Learned, learned_by, with_learned
 from ppg_jax.algorithm.metrics import LOST, metric_names
 from ppg_jax.algorithm.ppg import PPG, build, replay_difference
 from ppg_jax.algorithm.train import make_train, stored_shapes, train_phases, train_tail
@@ -14,10 +15,12 @@ from ppg_jax.algorithm.train import make_train, stored_shapes, train_phases, tra
 __all__ = [
     "LOST",
     "PPG",
+    "Learned",
     "build",
     "by_environment",
     "check_key",
     "init",
+    "learned_by",
     "make_train",
     "metric_names",
     "replay_difference",
@@ -26,4 +29,5 @@ __all__ = [
     "traced_in_32_bits",
     "train_phases",
     "train_tail",
+    "with_learned",
 ]

@@ -13,7 +13,8 @@ from ppg_jax.config import ConfigError, did_you_mean
 USAGE = """usage: ppg-jax COMMAND ...
 
   train [CONFIG] [--seeds N] [--out DIR] [--field value | --section.field value ...]
-  train --resume DIR [--total-timesteps N]
+  train [CONFIG] --init-from DIR [--init-from-seed N]
+  train --resume DIR [--total-timesteps N] [--stop-after TIME] [--stop-at-return X]
   sweep SPEC.yaml --out DIR [--seeds N] [--field value ...]
   eval DIR [--episodes N] [--greedy] [--seed N] [--env-params.NAME VALUE]
   plot DIR [DIR ...] [--by FIELD ...] [--out DIR]

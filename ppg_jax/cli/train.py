@@ -15,7 +15,7 @@ from ppg_jax.cli.options import (
     parse,
     take_free_mappings,
 )
-from ppg_jax.config import ConfigError, config_from_dict, merge, read_config
+from ppg_jax.config import ConfigError, config_from_dict, merge, read_config, read_value
 
 if TYPE_CHECKING:
     from ppg_jax.runs import Result
@@ -28,6 +28,12 @@ TRAIN_OPTIONS: list[tuple[str, Any, Any, str, str]] = [
     ("keep", int, 2, "INT", "Number of newest checkpoints to keep, besides the best."),
     ("evaluate_every", int, 0, "INT", "Phases between two evaluations on new episodes; 0: never."),
     ("eval_episodes", int, 32, "INT", "Episodes of each seed in an evaluation."),
+    ("stop_at_return", str, "", "FLOAT", "End the run when its mean return is at least this."),
+    ("stop_after", str, "", "TIME", "End the run after this wall time: 90s, 10m, 1h30m."),
+    ("init_from", str, "", "DIR", "Start with the parameters of the run in this folder."),
+    ("init_from_seed", str, "", "INT", "Seed of that run for all seeds; default: seed for seed."),
+    ("init_optimizer", bool, False, "", "Take the states of its optimizers too."),
+    ("no_init_statistics", bool, False, "", "Do not take its reward and observation statistics."),
     ("log", tuple[str, ...], (), "{jsonl,tensorboard,wandb}", "Loggers besides the CSV file."),
     ("quiet", bool, False, "", "Show no progress."),
     ("no_cache", bool, False, "", NO_CACHE),
@@ -55,6 +61,7 @@ def main(argv: list[str]) -> int:
             f"out: {args.out} is invalid; remove it, a resumed run stays in its folder"
         )
     changes = merge(changed_fields(args.fields, base), free)
+    warm_start = _warm_start(args)
 
     from ppg_jax.execution import use_compilation_cache
     from ppg_jax.runs import StoppedError, resume, run
@@ -62,9 +69,27 @@ def main(argv: list[str]) -> int:
     if not args.no_cache:
         use_compilation_cache()
     console = Console()
-    options: dict[str, Any] = {
+    options = _run_options(args) | {"console": console}
+    folder = args.resume or args.out
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # printed below in the table and as errors
+        try:
+            if args.resume:
+                changes = _asked_for(args.fields, argv) | changes
+                result = resume(args.resume, **options, **changes)
+            else:
+                config = config_from_dict(merge(base, changes))
+                result = run(config, out=args.out or None, **options, **warm_start)
+        except StoppedError:
+            hint = _resume_hint(folder)
+            raise StoppedError(f"stopped before training began, nothing is lost{hint}") from None
+    return _print_result(result, folder, console, quiet=args.quiet)
+
+
+def _run_options(args: Any) -> dict[str, Any]:
+    """The options that ``run`` and ``resume`` share."""
+    return {
         "progress": not args.quiet,
-        "console": console,
         "cache": not args.no_cache,
         "log": args.log,
         "checkpoint_every": args.checkpoint_every or None,
@@ -72,20 +97,39 @@ def main(argv: list[str]) -> int:
         "keep": args.keep,
         "evaluate_every": args.evaluate_every or None,
         "eval_episodes": args.eval_episodes,
+        "stop_at_return": args.stop_at_return or None,
+        "stop_after": args.stop_after or None,
     }
-    folder = args.resume or args.out
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # printed below in the table and as errors
-        try:
-            if args.resume:
-                result = resume(args.resume, **options, **changes)
-            else:
-                config = config_from_dict(merge(base, changes))
-                result = run(config, out=args.out or None, **options)
-        except StoppedError:
-            hint = _resume_hint(folder)
-            raise StoppedError(f"stopped before training began, nothing is lost{hint}") from None
-    return _print_result(result, folder, console)
+
+
+def _warm_start(args: Any) -> dict[str, Any]:
+    """The options of a warm start, for ``run``.
+
+    Raises:
+      ConfigError: a run is resumed, or the number of the seed is none.
+    """
+    seed = read_value(args.init_from_seed) if args.init_from_seed else None
+    given = {
+        "init_from": args.init_from or None,
+        "init_from_seed": seed,
+        "init_optimizer": args.init_optimizer,
+        "init_statistics": not args.no_init_statistics,
+    }
+    for name in ("init_from", "init_from_seed", "init_optimizer"):
+        if args.resume and given[name] not in (None, False):
+            raise ConfigError(
+                f"{name}: {given[name]} is invalid; remove it, a resumed run continues from its "
+                "own checkpoints"
+            )
+    return given
+
+
+def _asked_for(fields: Any, argv: list[str]) -> dict[str, Any]:
+    """Fields of devices that are given now. They count as asked for, even with the old value."""
+    given = {arg.partition("=")[0].replace("_", "-") for arg in argv}
+    names = [n for n in ("devices", "devices_per_seed") if "--" + n.replace("_", "-") in given]
+    values = {name: getattr(fields, name) for name in names}
+    return {name: None if x in ("none", "null") else x for name, x in values.items()}
 
 
 def _resume_hint(folder: str) -> str:
@@ -100,7 +144,7 @@ def _run_config(directory: str) -> Path:
     return file
 
 
-def _print_result(result: "Result", folder: str, console: Console) -> int:
+def _print_result(result: "Result", folder: str, console: Console, *, quiet: bool) -> int:
     """Prints the results of a run and returns the exit code."""
     from ppg_jax.runs import print_table
 
@@ -111,7 +155,9 @@ def _print_result(result: "Result", folder: str, console: Console) -> int:
     if not result.finished:
         done = result.metrics["env_steps"].shape[1]
         total = result.config.num_iterations
-        _print_line(console, f"stopped after iteration {done} of {total}{_resume_hint(folder)}")
+        why = f": {result.stopped}" if quiet else ""  # otherwise it was shown before
+        hint = _resume_hint(folder)
+        _print_line(console, f"stopped after iteration {done} of {total}{why}{hint}")
     for problem in result.problems:
         print(f"error: {problem}", file=sys.stderr)
     return 1 if result.problems else 0

@@ -19,8 +19,9 @@ from ppg_jax.execution.evaluation import (
     recording_program,
 )
 from ppg_jax.execution.fitting import Plan, Training, plan_training
-from ppg_jax.execution.layout import Layout, lay_out, use_all_cores
-from ppg_jax.execution.segments import Pace, Segment, Start, train_segments
+from ppg_jax.execution.layout import Layout, devices_here, lay_out, use_all_cores
+from ppg_jax.execution.segments import Pace, Segment, train_segments
+from ppg_jax.execution.starts import Start, WarmStart
 
 __all__ = [
     "LONGEST_LIMIT",
@@ -34,8 +35,10 @@ __all__ = [
     "Start",
     "Step",
     "Training",
+    "WarmStart",
     "act",
     "check_seed",
+    "devices_here",
     "evaluate",
     "evaluate_seeds",
     "evaluation_program",

@@ -217,6 +217,16 @@ def lay_out(config: Config, replicas: int) -> Layout:
     return layouts_here(config, replicas)[0]
 
 
+def devices_here(config: Config) -> int:
+    """Number of devices, or of CPU cores if threads share the replicas, that can be used here."""
+    available = use_all_cores()
+    return max(available, _cores()) if _counts_cores(config, this_backend()) else available
+
+
+def _counts_cores(config: Config, backend: Backend) -> bool:
+    return config.devices_per_seed in (None, 1) and _by_threads(backend, config.strategy)
+
+
 def layouts_here(config: Config, replicas: int) -> tuple[Layout, ...]:
     """``possible_layouts``, after making CPU cores JAX devices (``use_all_cores``).
 
@@ -226,10 +236,9 @@ def layouts_here(config: Config, replicas: int) -> tuple[Layout, ...]:
     Raises:
       ConfigError: ``devices`` is larger than what is available, or the environment cannot be made.
     """
-    available, cores, backend = use_all_cores(), _cores(), this_backend()
+    available, cores, backend = devices_here(config), _cores(), this_backend()
     what = f"JAX has {available} devices"
-    if config.devices_per_seed in (None, 1) and _by_threads(backend, config.strategy):
-        available = max(available, cores)
+    if _counts_cores(config, backend):
         what = f"{available} can be used on this machine"
     elif backend.threads:
         what += (

@@ -24,6 +24,7 @@ from ppg_jax.execution.dispatch import (
 )
 from ppg_jax.execution.layout import Layout
 from ppg_jax.execution.program_cache import kept
+from ppg_jax.execution.starts import Start, WarmStart, begins_with, warmed
 from ppg_jax.functional import marked_as_nan
 from ppg_jax.types import MetricArrays, TrainState
 
@@ -55,35 +56,20 @@ class Segment:
 
 
 @dataclasses.dataclass(frozen=True)
-class Start:
-    """A training state from which a run continues.
-
-    Attributes:
-      state: training state, leaves ``[replicas, ...]``.
-      phases: number of phases completed in this state.
-      compile_seconds: compile time up to this state.
-      run_seconds: run time up to this state.
-    """
-
-    state: Any
-    phases: int
-    compile_seconds: float = 0.0
-    run_seconds: float = 0.0
-
-
-@dataclasses.dataclass(frozen=True)
 class Pace:
     """How a run is split into segments.
 
     Attributes:
       most_phases: largest number of phases per segment; None: no limit.
       stop_every: interval in phases at which a segment must end; None: no such interval.
+      segments: approximate number of segments of the run; None: ``SEGMENTS``.
       compiled: callback for the moment when all programs are compiled and training begins.
       spent: seconds of compiling before the run, to be counted as the run's.
     """
 
     most_phases: int | None = None
     stop_every: int | None = None
+    segments: int | None = None
     compiled: Callable[[], None] = lambda: None
     spent: float = 0.0
 
@@ -92,7 +78,7 @@ def train_segments(
     config: Config,
     layout: Layout,
     hparams: Hyperparams,
-    start: chex.PRNGKey | Start,
+    start: chex.PRNGKey | WarmStart | Start,
     *,
     shared: bool,
     pace: Pace = Pace(),  # frozen
@@ -103,7 +89,8 @@ def train_segments(
       config: configuration to train.
       layout: layout of the replicas.
       hparams: hyperparameters as scalars, or leaves ``[replicas]``.
-      start: random keys ``[replicas]``, or a state from which to continue.
+      start: random keys ``[replicas]``, keys and what another run has learned, or a state from
+        which to continue.
       shared: whether the hyperparameters are scalars, which all replicas share.
       pace: how the run is split into segments.
 
@@ -120,7 +107,7 @@ def train_segments(
     fresh = not isinstance(start, Start)
     if isinstance(start, Start):
         phases, compiling, running = start.phases, start.compile_seconds, start.run_seconds
-    states = shard(start.state if isinstance(start, Start) else start, layout)
+    states = shard(begins_with(start), layout)
     began = time.perf_counter()
     parts = programs(config, layout, shared, done=None if fresh else phases, pace=pace)
     compiled = compile_all([part[0] for part in parts], layout, per_batch[0], states[0])
@@ -134,6 +121,8 @@ def train_segments(
                 states = [state for state, _ in done]
                 running += time.perf_counter() - began
                 phases += phases_per_call
+                if isinstance(start, WarmStart) and not done[0][1]:  # ``init``
+                    states = warmed(states, start, layout)
                 if done[0][1]:
                     metrics = _all_replicas([part for _, part in done], layout)
                     _check_nothing_lost(metrics)
@@ -308,6 +297,7 @@ def _jitted(
 
 def _segment_phases(num_phases: int, done: int, pace: Pace) -> int:
     """Phases per segment. It divides the remaining phases, so that one program is enough."""
-    whole = math.gcd(num_phases - done, pace.stop_every or 0, done if pace.stop_every else 0)
-    most = min(max(1, (num_phases - done) // SEGMENTS), pace.most_phases or num_phases)
+    left = num_phases - done
+    whole = math.gcd(left, pace.stop_every or 0, done if pace.stop_every else 0)
+    most = min(max(1, left // (pace.segments or SEGMENTS)), pace.most_phases or num_phases)
     return max(d for d in range(1, most + 1) if whole % d == 0)

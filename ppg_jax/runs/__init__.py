@@ -9,7 +9,7 @@ from ppg_jax.runs.files import write_whole
 from ppg_jax.runs.folder import METRICS, SWEEP, check_new, new_folder, write_figure, write_summary
 from ppg_jax.runs.interrupts import StoppedError, StopRequest
 from ppg_jax.runs.progress import Watch, make_display, print_table
-from ppg_jax.runs.result import Result
+from ppg_jax.runs.result import Result, RunSoFar
 from ppg_jax.runs.resume import resume
 from ppg_jax.runs.run import run
 from ppg_jax.runs.saved_run import SavedRun, load_run, open_run
@@ -19,6 +19,7 @@ __all__ = [
     "METRICS",
     "SWEEP",
     "Result",
+    "RunSoFar",
     "SavedRun",
     "StopRequest",
     "StoppedError",

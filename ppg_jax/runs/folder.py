@@ -27,6 +27,8 @@ except ImportError:  # Windows has no such locks
 CONFIG, LOCK, METRICS = "config.yaml", ".lock", "metrics.csv"
 OBJECT_HEADER = "# The environment was an object"
 """First words of a configuration file whose environment was an object, which no file can store."""
+WARM_START = "warm_start.yaml"
+"""File that says which run's parameters a run began with; most runs have none."""
 SWEEP = "sweep.yaml"
 """File that only the folder of a sweep has, not that of a run."""
 _PACKAGES = ("ppg-jax", "jax", "jaxlib", "flax", "optax", "gymnax")
@@ -55,14 +57,31 @@ def new_folder(
             stack.enter_context(folder_lock(folder))
             if not _is_empty(folder):
                 raise FileExistsError
-            write_new(folder / CONFIG, _config_text(config))
-            for name, text in (also or {}).items():
-                write_new(folder / name, text)
+            _write_together(folder, also or {}, config)
         except FileExistsError:
             raise _not_empty(folder) from None
         except OSError as error:
             raise ConfigError(f"out: {folder} cannot be created: {error.strerror}") from None
         yield
+
+
+def _write_together(folder: Path, also: Mapping[str, str], config: Config) -> None:
+    """Writes the files of a new folder. Only ``config.yaml`` makes it a run's, so it is the last.
+
+    Raises:
+      FileExistsError: another process was faster; its files are unchanged.
+      OSError: a file cannot be written.
+    """
+    written: list[Path] = []
+    try:
+        for name, text in also.items():
+            write_new(folder / name, text)
+            written.append(folder / name)
+        write_new(folder / CONFIG, _config_text(config, WARM_START in also))
+    except OSError:
+        for path in written:  # they do not belong to the other process's run
+            remove(path)
+        raise
 
 
 def check_new(folder: Path) -> None:
@@ -92,13 +111,14 @@ def write_config(folder: Path, config: Config) -> None:
     Raises:
       OSError: the file cannot be written.
     """
-    file, text = folder / CONFIG, _config_text(config)
+    file, text = folder / CONFIG, _config_text(config, (folder / WARM_START).is_file())
     if not file.is_file() or read_mapping(file) != yaml.safe_load(text):
         write_whole(file, text)
 
 
-def _config_text(config: Config) -> str:
-    header = "# Feed this file back to ppg-jax train to repeat the run.\n"
+def _config_text(config: Config, warm_start: bool) -> str:
+    also = f", with the options in {WARM_START}" if warm_start else ""
+    header = f"# Feed this file back to ppg-jax train{also} to repeat the run.\n"
     if not isinstance(config.env, str):
         header = f"{OBJECT_HEADER}: load_config(this file, env=...) takes it again.\n"
     return header + yaml.safe_dump(config.to_dict(), sort_keys=False)

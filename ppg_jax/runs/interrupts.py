@@ -24,10 +24,15 @@ class StopRequest:
 
     Args:
       notify: function that is called with one line of text at the first signal.
+
+    Attributes:
+      requested: whether a stop was asked for.
+      reason: the signal that asked for it, in a few words; None: no signal came.
     """
 
     def __init__(self, notify: Callable[[str], None] = lambda _: None) -> None:
         self.requested = False
+        self.reason: str | None = None
         self._notify = notify
         self._seconds: list[float] = []
         self._waits_for_segments = False
@@ -68,6 +73,7 @@ class StopRequest:
             raise KeyboardInterrupt
         if not self.requested:
             self.requested = True
+            self.reason = "Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name
             # ``run_seconds`` counts from the beginning of the run, also after it is resumed. The
             # length of a segment is therefore the difference of two values.
             known = len(self._seconds) > 1

@@ -9,13 +9,14 @@ from typing import Any
 import numpy as np
 
 from ppg_jax.config import Config, ConfigError
-from ppg_jax.execution import Pace, Segment
-from ppg_jax.report import final_returns
+from ppg_jax.execution import Segment
+from ppg_jax.report import final_returns, first_bad_iteration
 from ppg_jax.runs.checkpoints import Checkpoints, one_line
 from ppg_jax.runs.evaluator import Evaluator
 from ppg_jax.runs.folder import METRICS
 from ppg_jax.runs.loggers import CsvLogger, Logger, make_logger
 from ppg_jax.runs.progress import Display, Watch
+from ppg_jax.runs.result import RunSoFar
 from ppg_jax.types import MetricArrays
 
 
@@ -39,17 +40,6 @@ class CheckpointOptions:
             if value is not None and not (_is_number(value) and value >= least):
                 option = name if name == "keep" else f"checkpoint_{name}"
                 raise ConfigError(f"{option}: {value!r} is invalid; it should be at least {least}")
-
-
-def pace_of(options: CheckpointOptions, evaluate_every: int | None, saves: bool) -> Pace:
-    """Lengths of the segments, so that checkpoints and evaluations happen when they are due.
-
-    Args:
-      options: when checkpoints are saved.
-      evaluate_every: number of phases between two evaluations; None: never.
-      saves: whether checkpoints are saved.
-    """
-    return Pace(most_phases=options.every if saves else None, stop_every=evaluate_every)
 
 
 def _is_number(value: object) -> bool:
@@ -117,12 +107,6 @@ class Recorder:
                 self._loggers.append(made)
 
     @property
-    def pace(self) -> Pace:
-        """Lengths of the segments, as ``pace_of`` gives them."""
-        every = self._evaluator.every if self._evaluator else None
-        return pace_of(self._options, every, self._checkpoints is not None)
-
-    @property
     def evaluations(self) -> tuple[dict[str, Any], ...]:
         """Rows of all evaluations so far."""
         return tuple(self._evaluator.rows) if self._evaluator else ()
@@ -132,6 +116,19 @@ class Recorder:
         """Metrics of the run so far, each ``[S, iterations]``."""
         names = self._parts[0]
         return {name: np.concatenate([part[name] for part in self._parts], 1) for name in names}
+
+    def so_far(self, segment: Segment) -> RunSoFar:
+        """The run up to its newest segment. Every array is a copy."""
+        metrics = self.metrics
+        return RunSoFar(
+            config=self._config,
+            metrics=metrics,
+            compile_seconds=segment.compile_seconds,
+            run_seconds=segment.run_seconds,
+            first_bad_iteration=first_bad_iteration(metrics, self._config),
+            problems=tuple(self.problems),
+            evaluations=self.evaluations,
+        )
 
     def take(self, segment: Segment) -> None:
         """Logs, evaluates and shows a finished segment, and saves a checkpoint if one is due."""

@@ -21,29 +21,27 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-@dataclasses.dataclass(frozen=True, repr=False)
-class Result:
-    """The result of a run of S seeds.
+@dataclasses.dataclass(frozen=True, repr=False, kw_only=True)
+class RunSoFar:
+    """A run of S seeds up to the end of a segment, as ``on_segment`` gets it.
+
+    It has no training states: the next segment overwrites them. All arrays are copies.
 
     Attributes:
       config: resolved configuration; none of its values depends on the machine or the environment.
       metrics: metrics by name, each ``[S, iterations]``.
-      state: final training states, leaves ``[S, ...]``.
       compile_seconds: time for tracing and compiling all programs.
       run_seconds: time for running them.
       first_bad_iteration: first iteration of each seed with a NaN or infinite loss, or None.
-      finished: False if the run was stopped before its last iteration.
       problems: files and loggers that failed, one line each.
       evaluations: one row for each evaluation, seed, policy and environment.
     """
 
     config: Config
     metrics: MetricArrays
-    state: TrainState
     compile_seconds: float
     run_seconds: float
     first_bad_iteration: list[int | None]
-    finished: bool = True
     problems: tuple[str, ...] = ()
     evaluations: tuple[dict[str, Any], ...] = ()
 
@@ -72,3 +70,18 @@ class Result:
     def to_dataframe(self) -> "pd.DataFrame":
         """The metrics as a table, one row for each seed and iteration."""
         return to_dataframe(self.metrics)
+
+
+@dataclasses.dataclass(frozen=True, repr=False, kw_only=True)
+class Result(RunSoFar):
+    """The result of a run of S seeds: that of ``RunSoFar``, and more.
+
+    Attributes:
+      state: final training states, leaves ``[S, ...]``.
+      finished: False if the run was stopped before its last iteration.
+      stopped: why it was stopped, in a few words; None if it is finished.
+    """
+
+    state: TrainState
+    finished: bool = True
+    stopped: str | None = None

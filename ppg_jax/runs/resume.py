@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import datetime
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,13 +14,17 @@ from ppg_jax.config import Config, ConfigError, config_from_dict, flatten, merge
 from ppg_jax.envs import live_outside
 from ppg_jax.execution import Start, Training, kept_programs, plan_training
 from ppg_jax.runs.checkpoints import Checkpoints, DamagedError
+from ppg_jax.runs.devices import fewer_devices
 from ppg_jax.runs.evaluator import EvaluationOptions
 from ppg_jax.runs.folder import METRICS, folder_config, folder_lock, write_config
 from ppg_jax.runs.loggers import Logger, MetricsFileError, read_metrics
+from ppg_jax.runs.options import RunOptions
 from ppg_jax.runs.progress import make_display
-from ppg_jax.runs.recorder import CheckpointOptions, Recorder, pace_of
+from ppg_jax.runs.recorder import CheckpointOptions, Recorder
 from ppg_jax.runs.result import Result
-from ppg_jax.runs.session import check_options, laid_out, resolve, seed_keys, train_from
+from ppg_jax.runs.session import Session, first_start, laid_out, resolve, train_from
+from ppg_jax.runs.stopping import OnSegment, StopOptions, Stopping
+from ppg_jax.runs.warm_start import take_again
 from ppg_jax.types import MetricArrays
 
 LAYOUT_FIELDS = ("strategy", "chunk_size", "devices", "devices_per_seed")
@@ -183,6 +188,9 @@ def resume(
     evaluate_every: int | None = None,
     eval_episodes: int = 32,
     evaluate_on: Mapping[str, Mapping[str, Any]] | None = None,
+    stop_at_return: float | None = None,
+    stop_after: float | str | datetime.timedelta | None = None,
+    on_segment: OnSegment | None = None,
     **changes: Any,
 ) -> Result:
     """Resumes a run that was stopped or killed, or makes a finished run longer.
@@ -191,6 +199,8 @@ def resume(
     On the same device, with the same seeds and strategy, the results are bit for bit those of a run
     that was never interrupted. Environments that live outside of the program (Procgen) cannot be
     saved: there new episodes begin.
+
+    If there are fewer devices than before, those that are there are used, and a line says so.
 
     Args:
       directory: run folder.
@@ -205,8 +215,12 @@ def resume(
       evaluate_every: as in ``run``.
       eval_episodes: as in ``run``.
       evaluate_on: as in ``run``.
-      **changes: ``strategy``, ``chunk_size``, ``devices``, and ``total_timesteps`` if no learning
-        rate depends on it. Other fields may be given too, but only with their old values.
+      stop_at_return: as in ``run``. A run that has reached it before is not trained further.
+      stop_after: as in ``run``, counted from this call on; at least one segment is trained.
+      on_segment: as in ``run``; it sees the run from its first iteration on.
+      **changes: ``strategy``, ``chunk_size``, ``devices``, ``devices_per_seed``, and
+        ``total_timesteps`` if no learning rate depends on it. Other fields may be given too, but
+        only with their old values.
 
     Returns:
       The result of the whole run, with metrics from its first iteration on.
@@ -215,33 +229,38 @@ def resume(
       ConfigError: there is no run, its checkpoints are not usable, or a change is not allowed.
     """
     folder = Path(directory)
-    options = CheckpointOptions(checkpoint_every, checkpoint_minutes, keep)
-    evaluation = EvaluationOptions(evaluate_every, eval_episodes, evaluate_on or {})
+    options = RunOptions(
+        log,
+        CheckpointOptions(checkpoint_every, checkpoint_minutes, keep),
+        EvaluationOptions(evaluate_every, eval_episodes, evaluate_on or {}),
+        StopOptions.of(stop_at_return, stop_after, on_segment),
+    )
     before = folder_config(folder, env)
-    config = changed_config(before, changes)
-    config = resolve(config)
-    check_options(config, log, evaluation, True)
-    shown = (console or Console()) if progress else None
+    fewer = fewer_devices(before, changes)
+    config = resolve(changed_config(before, fewer.changes | changes))
+    options.check(config, True)
     with contextlib.ExitStack() as stack:
         stack.enter_context(kept_programs(cache))
         stack.enter_context(folder_lock(folder))
-        checkpoints = Checkpoints(folder, options.keep)
-        display = stack.enter_context(make_display(shown, config))
+        checkpoints = Checkpoints(folder, options.checkpoints.keep)
+        display = make_display((console or Console()) if progress else None, config)
+        stack.enter_context(display)
         point = starting_point(config, folder, checkpoints)
-        for line in point.notes:
+        for line in (*fewer.notes, *point.notes):
             display.note(line)
-        pace = pace_of(options, evaluate_every, True)
-        training = Training(config.seeds, done=point.done, pace=pace)
+        start: Any = point.start
+        if start is None:
+            start = first_start(config, take_again(folder, config), display)
+        training = Training(config.seeds, done=point.done, pace=options.pace(True))
         plan = laid_out(plan_training(config, training, display.note))
-        config, layout = plan.config, plan.layout
-        evaluator = evaluation.evaluator(config, layout, folder, point.phases)
+        evaluator = options.evaluation.evaluator(plan.config, plan.layout, folder, point.phases)
         # Nothing in the folder is changed before this line, so an error above leaves it as it was.
         checkpoints.clear_half_written()
         checkpoints.set_aside_after(point.phases)
-        write_config(folder, config)
+        write_config(folder, plan.config)
         recorder = Recorder(
-            config, display, folder=folder, loggers=log, options=options, checkpoints=checkpoints,
-            evaluator=evaluator, before=point.metrics,
+            plan.config, display, folder=folder, loggers=log, options=options.checkpoints,
+            checkpoints=checkpoints, evaluator=evaluator, before=point.metrics,
         )  # fmt: skip
-        start = point.start if point.start is not None else seed_keys(config)
-        return train_from(plan, start, folder, display, recorder)
+        stopping = Stopping(options.stop, plan.config, point.metrics)
+        return train_from(plan, start, Session(folder, display, recorder, stopping, training.pace))

@@ -1,6 +1,7 @@
 """A run from its start: it trains all seeds, shows progress, logs metrics and saves checkpoints."""
 
 import contextlib
+import datetime
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,12 +12,15 @@ from ppg_jax.config import Config, check_config
 from ppg_jax.execution import Training, kept_programs, plan_training
 from ppg_jax.runs.checkpoints import Checkpoints
 from ppg_jax.runs.evaluator import EvaluationOptions
-from ppg_jax.runs.folder import check_new, new_folder
+from ppg_jax.runs.folder import WARM_START, check_new, new_folder
 from ppg_jax.runs.loggers import Logger
+from ppg_jax.runs.options import RunOptions
 from ppg_jax.runs.progress import make_display
-from ppg_jax.runs.recorder import CheckpointOptions, Recorder, pace_of
+from ppg_jax.runs.recorder import CheckpointOptions, Recorder
 from ppg_jax.runs.result import Result
-from ppg_jax.runs.session import check_options, laid_out, resolve, seed_keys, train_from
+from ppg_jax.runs.session import Session, first_start, laid_out, resolve, train_from
+from ppg_jax.runs.stopping import OnSegment, StopOptions, Stopping
+from ppg_jax.runs.warm_start import WarmStartOptions, take
 
 
 def run(
@@ -34,6 +38,13 @@ def run(
     evaluate_every: int | None = None,
     eval_episodes: int = 32,
     evaluate_on: Mapping[str, Mapping[str, Any]] | None = None,
+    stop_at_return: float | None = None,
+    stop_after: float | str | datetime.timedelta | None = None,
+    on_segment: OnSegment | None = None,
+    init_from: str | Path | None = None,
+    init_from_seed: int | None = None,
+    init_optimizer: bool = False,
+    init_statistics: bool = True,
 ) -> Result:
     """Trains every seed of a configuration. The results are the same as those of ``make_train``.
 
@@ -41,8 +52,9 @@ def run(
     depend on the number of seeds.
 
     The first Ctrl-C or SIGTERM ends the run after the current segment (about a hundredth of the
-    run). With ``out`` the state is saved, and ``resume`` continues from it. A run does not end when
-    a file cannot be written or a logger fails: see ``Result.problems``.
+    run). With ``out`` the state is saved, and ``resume`` continues from it. ``stop_at_return``,
+    ``stop_after`` and ``on_segment`` end a run in the same way, and ``Result.stopped`` says why. A
+    run does not end when a file cannot be written or a logger fails: see ``Result.problems``.
 
     Args:
       config: configuration to train.
@@ -65,6 +77,22 @@ def run(
       evaluate_on: further environments to evaluate in, as changes by name:
         ``{"long pole": {"env_params": {"length": 1.0}}}``. The changes may also be ``env_kwargs``,
         ``num_levels`` and ``first_level``.
+      stop_at_return: the run ends as soon as its mean return is at least this. That is the mean
+        over seeds of each seed's mean return in the last tenth of the iterations so far, at least
+        one phase. It is never reached as long as some seed has no episode that ended there.
+      stop_after: the run ends after the segment that is under way at this wall time, counted from
+        this call on, compiling included: seconds, a ``timedelta``, or a text such as ``90s``,
+        ``10m`` or ``1h30m``. With this or ``stop_at_return`` a segment is about a thousandth of the
+        run.
+      on_segment: called after every segment with the run so far, a ``RunSoFar``; True ends the run.
+        If it raises an exception, the run ends in order, and then the exception is raised.
+      init_from: folder of a run with the same networks; every seed begins with its parameters. All
+        else begins anew: environments, random keys, schedules, counters.
+      init_from_seed: seed of that run for all seeds; None: seed for seed.
+      init_optimizer: whether the optimizers begin with its states too. Then everything comes from
+        its newest checkpoint.
+      init_statistics: whether the statistics of rewards and observations are taken too, if both
+        runs normalise these.
 
     Returns:
       Metrics, final training states and timings.
@@ -75,29 +103,35 @@ def run(
     check_config(config)
     if seeds is not None:
         config = config.replace(seeds=seeds)
-    options = CheckpointOptions(checkpoint_every, checkpoint_minutes, keep)
-    evaluation = EvaluationOptions(evaluate_every, eval_episodes, evaluate_on or {})
+    options = RunOptions(
+        log,
+        CheckpointOptions(checkpoint_every, checkpoint_minutes, keep),
+        EvaluationOptions(evaluate_every, eval_episodes, evaluate_on or {}),
+        StopOptions.of(stop_at_return, stop_after, on_segment),
+    )
+    warm = WarmStartOptions.of(init_from, init_from_seed, init_optimizer, init_statistics)
     config = resolve(config)
-    check_options(config, log, evaluation, out is not None)
+    options.check(config, out is not None)
     folder = Path(out) if out is not None else None
-    training = Training(config.seeds, pace=pace_of(options, evaluate_every, folder is not None))
-    shown = (console or Console()) if progress else None
-    keys = seed_keys(config)
+    training = Training(config.seeds, pace=options.pace(folder is not None))
     with contextlib.ExitStack() as stack:
         stack.enter_context(kept_programs(cache))
         if folder is not None:
             check_new(folder)
-        display = make_display(shown, config)
+        taken = take(warm, config) if warm is not None else None
+        display = make_display((console or Console()) if progress else None, config)
         plan = laid_out(plan_training(config, training, display.note))
-        config, layout = plan.config, plan.layout
         checkpoints = None
         if folder is not None:
-            stack.enter_context(new_folder(folder, config))
-            checkpoints = Checkpoints(folder, options.keep)
+            also = {WARM_START: taken.text} if taken is not None else {}
+            stack.enter_context(new_folder(folder, plan.config, also))
+            checkpoints = Checkpoints(folder, options.checkpoints.keep)
         stack.enter_context(display)
-        evaluator = evaluation.evaluator(config, layout, folder, 0)
+        evaluator = options.evaluation.evaluator(plan.config, plan.layout, folder, 0)
         recorder = Recorder(
-            config, display, folder=folder, loggers=log, options=options, checkpoints=checkpoints,
-            evaluator=evaluator, before=None,
+            plan.config, display, folder=folder, loggers=log, options=options.checkpoints,
+            checkpoints=checkpoints, evaluator=evaluator, before=None,
         )  # fmt: skip
-        return train_from(plan, keys, folder, display, recorder)
+        stopping = Stopping(options.stop, plan.config)
+        session = Session(folder, display, recorder, stopping, training.pace)
+        return train_from(plan, first_start(plan.config, taken, display), session)

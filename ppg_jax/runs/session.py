@@ -2,48 +2,53 @@
 
 import dataclasses
 import warnings
-from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import chex
 import jax
 
 from ppg_jax.algorithm import build, replay_difference
-from ppg_jax.config import Config, with_environment
+from ppg_jax.config import Config
 from ppg_jax.execution import (
     Layout,
+    Pace,
     Plan,
     Segment,
     Start,
+    WarmStart,
     gather,
     shard,
     train_segments,
     use_all_cores,
 )
-from ppg_jax.report import first_bad_iteration
 from ppg_jax.runs.checkpoints import save_parameters
-from ppg_jax.runs.evaluator import EvaluationOptions
 from ppg_jax.runs.folder import finite_or_none, write_figure, write_summary
 from ppg_jax.runs.interrupts import StopRequest
-from ppg_jax.runs.loggers import Logger, check_logger
 from ppg_jax.runs.progress import Display
 from ppg_jax.runs.recorder import Recorder
 from ppg_jax.runs.result import Result
+from ppg_jax.runs.stopping import Stopping
+from ppg_jax.runs.warm_start import Taken, read_record
 
 
-def check_options(
-    config: Config, log: Sequence[str | Logger], evaluation: EvaluationOptions, has_folder: bool
-) -> None:
-    """Checks the options before any file is written.
+@dataclasses.dataclass(frozen=True)
+class Session:
+    """What accompanies the training of a run in this process.
 
-    Raises:
-      ConfigError: a logger or a change of the environment is invalid.
+    Attributes:
+      folder: run folder, or None.
+      display: display for progress and warnings.
+      recorder: what is called after each segment.
+      stopping: what may end the run before its last iteration.
+      pace: lengths of the segments.
     """
-    for logger in log:
-        if isinstance(logger, str):
-            check_logger(logger, has_folder)
-    for changes in evaluation.environments.values():
-        build(with_environment(config, dict(changes)))
+
+    folder: Path | None
+    display: Display
+    recorder: Recorder
+    stopping: Stopping
+    pace: Pace
 
 
 def resolve(config: Config) -> Config:
@@ -78,71 +83,77 @@ def laid_out(plan: Plan) -> Plan:
     return dataclasses.replace(plan, config=config)
 
 
-def seed_keys(config: Config) -> chex.PRNGKey:
-    """Random keys of the seeds, ``[S]``."""
-    return jax.random.split(jax.random.key(config.seed), config.seeds)
+def first_start(config: Config, taken: Taken | None, display: Display) -> chex.PRNGKey | WarmStart:
+    """What a run starts from: random keys of its seeds, ``[S]``, and what is taken from another."""
+    keys = jax.random.split(jax.random.key(config.seed), config.seeds)
+    if taken is None:
+        return keys
+    for line in taken.notes:
+        display.note(line)
+    return WarmStart(keys, taken.learned)
 
 
-def train_from(
-    plan: Plan,
-    start: chex.PRNGKey | Start,
-    folder: Path | None,
-    display: Display,
-    recorder: Recorder,
-) -> Result:
-    """Trains from the start to the end or a stop, and writes the results to the folder."""
-    config, layout = plan.config, plan.layout
+def train_from(plan: Plan, start: chex.PRNGKey | WarmStart | Start, session: Session) -> Result:
+    """Trains from the start to the end or a stop, and writes the results to the folder.
+
+    Raises:
+      Exception: ``on_segment`` raised it. The state is saved and all results are written before.
+    """
+    config, display, recorder = plan.config, session.display, session.recorder
     with StopRequest(display.note) as stop:
-        display.note(_headline(config, layout))
+        display.note(_headline(config, plan.layout))
         if config.e_aux and not config.num_phases:
             display.note(
                 f"warning: {config.num_iterations} iterations are fewer than one phase (n_pi "
                 f"{config.n_pi}): no auxiliary phase will run"
             )
         _note_storage(config, display)
-        segment = _train_until_stopped(plan, start, recorder, stop)
-        metrics = recorder.metrics
+        segment = _train_until_stopped(plan, start, session, stop)
+        so_far = recorder.so_far(segment)
+        finished = so_far.metrics["env_steps"].shape[1] == config.num_iterations
         result = Result(
-            config=config,
-            metrics=metrics,
-            state=gather(segment.states, layout),
-            compile_seconds=segment.compile_seconds,
-            run_seconds=segment.run_seconds,
-            first_bad_iteration=first_bad_iteration(metrics, config),
-            finished=metrics["env_steps"].shape[1] == config.num_iterations,
-            evaluations=recorder.evaluations,
+            **{field.name: getattr(so_far, field.name) for field in dataclasses.fields(so_far)},
+            state=gather(segment.states, plan.layout),
+            finished=finished,
+            stopped=None if finished else stop.reason or session.stopping.reason,
         )
+        if result.stopped:
+            display.note(f"stopped: {result.stopped}")
         spent = f"compiled in {result.compile_seconds:.1f} s, ran in {result.run_seconds:.1f} s"
         display.note(spent)
-        if folder is not None:
-            _write_results(folder, result, recorder)
+        if session.folder is not None:
+            _write_results(session.folder, result, recorder)
     result = dataclasses.replace(result, problems=tuple(recorder.problems))
     _warn(result)
+    if session.stopping.error is not None:
+        raise session.stopping.error
     return result
 
 
 def _train_until_stopped(
-    plan: Plan, start: chex.PRNGKey | Start, recorder: Recorder, stop: StopRequest
+    plan: Plan, start: chex.PRNGKey | WarmStart | Start, session: Session, stop: StopRequest
 ) -> Segment:
     """Trains and records every segment, and returns the last one."""
     config, layout = plan.config, plan.layout
+    recorder, stopping = session.recorder, session.stopping
     segment: Segment | None = None
     try:
-        pace = dataclasses.replace(
-            recorder.pace, compiled=stop.wait_for_segments, spent=plan.seconds
-        )
-        for segment in train_segments(
-            config, layout, config.hparams, start, shared=True, pace=pace
-        ):
-            stop.passed(segment.run_seconds)
-            recorder.take(segment)
-            if stop.requested:
-                break
-        if segment is not None:
-            recorder.save(segment)
+        if not (isinstance(start, Start) and stopping.reason):
+            pace = dataclasses.replace(
+                session.pace, compiled=stop.wait_for_segments, spent=plan.seconds
+            )
+            for segment in train_segments(
+                config, layout, config.hparams, start, shared=True, pace=pace
+            ):
+                stop.passed(segment.run_seconds)
+                recorder.take(segment)
+                if stopping.reached(recorder, segment) or stop.requested:
+                    break
+            if segment is not None:
+                recorder.save(segment)
     finally:
         recorder.close()
-    if isinstance(start, Start) and segment is None:  # the run was already finished
+    if isinstance(start, Start) and segment is None:  # nothing was left to train
         spent = start.compile_seconds, start.run_seconds
         segment = Segment({}, start.phases, True, shard(start.state, layout), *spent)
     assert segment is not None
@@ -190,8 +201,16 @@ def _warn(result: Result) -> None:
 
 def _write_results(folder: Path, result: Result, recorder: Recorder) -> None:
     """Writes the summary, the learning curve, and the parameters and observation statistics."""
+    recorder.guard("summary.json", lambda: write_summary(folder, _summary(folder, result)))
+    curve = folder / "learning_curve.png"
+    recorder.guard(curve.name, lambda: write_figure(curve, result.plot(), dpi=150))
+    recorder.guard("parameters", lambda: save_parameters(folder, result.state))
+
+
+def _summary(folder: Path, result: Result) -> dict[str, Any]:
     summary = {
         "finished": result.finished,
+        "stopped": result.stopped,
         "compile_seconds": round(result.compile_seconds, 3),
         "run_seconds": round(result.run_seconds, 3),
         "env_steps": int(result.metrics["env_steps"][:, -1].sum()),
@@ -199,7 +218,5 @@ def _write_results(folder: Path, result: Result, recorder: Recorder) -> None:
         "final_episode_return": finite_or_none(result.final_returns),
         "first_bad_iteration": result.first_bad_iteration,
     }
-    recorder.guard("summary.json", lambda: write_summary(folder, summary))
-    curve = folder / "learning_curve.png"
-    recorder.guard(curve.name, lambda: write_figure(curve, result.plot(), dpi=150))
-    recorder.guard("parameters", lambda: save_parameters(folder, result.state))
+    record = read_record(folder)
+    return summary if record is None else summary | {"warm_start": record}

@@ -57,6 +57,41 @@ def test_train_then_eval(tmp_path, capsys):
     assert "is not empty" in capsys.readouterr().err
 
 
+PPO = [*TINY, "--arch", "shared", "--e-aux", "0"]
+
+
+def test_train_from_another_run_and_stop(tmp_path, capsys):
+    first, second = tmp_path / "first", tmp_path / "second"
+    assert main(["train", *PPO, "--out", str(first), "--stop-at-return", "-100", "--quiet"]) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "stopped after iteration 2 of 4: the mean return " in shown
+    assert "has reached stop_at_return -100; resume with: ppg-jax train --resume" in shown
+    assert main(["train", "--resume", str(first), "--stop-after", "1h"]) == 0
+    assert json.loads((first / "summary.json").read_text())["finished"]
+
+    warm = ["--init-from", str(first), "--init-from-seed", "0", "--init-optimizer"]
+    none = ["--no-init-statistics"]
+    assert main(["train", *PPO, "--out", str(second), "--seeds", "2", *warm, *none]) == 0
+    record = json.loads((second / "summary.json").read_text())["warm_start"]
+    assert record["taken"] == ["parameters", "optimizer states"]
+    assert record["init_from_seed"] == 0
+    capsys.readouterr()
+    assert main(["train", "--resume", str(second), *warm]) == 2
+    assert "init_from: " in capsys.readouterr().err
+
+
+def test_devices_that_are_asked_for_must_be_there(tmp_path, capsys):
+    out = tmp_path / "run"
+    assert main(["train", *PPO, "--out", str(out), "--quiet"]) == 0
+    file = out / "config.yaml"
+    file.write_text(file.read_text().replace("devices: null", "devices: 4096"))
+    capsys.readouterr()
+    assert main(["train", "--resume", str(out), "--devices", "4096"]) == 2
+    assert "devices: 4096 is invalid" in capsys.readouterr().err
+    assert main(["train", "--resume", str(out)]) == 0
+    assert "instead of 4096" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("argv", "words"),
     [
@@ -75,6 +110,10 @@ def test_train_then_eval(tmp_path, capsys):
         (["train", "--env-params.gravty", "1"], ["env_params.gravty", "gravity"]),
         (["train", "--env-params.gravity"], ["--env-params.gravity"]),
         (["train", "cartpole", "acrobot"], ["acrobot"]),
+        (["train", "--stop-after", "soon"], ["stop_after: 'soon'", "10m"]),
+        (["train", "--stop-at-return", "high"], ["stop_at_return: 'high'", "a number"]),
+        (["train", "--init-from", "nowhere"], ["init_from: nowhere", "config.yaml"]),
+        (["train", "--init-from-seed", "1"], ["init_from_seed: 1", "without init_from"]),
         (["eval", "nowhere"], ["DIR: nowhere"]),
         (["eval"], ["DIR"]),
         (["list", "--all"], ["--all"]),

@@ -5,13 +5,14 @@ that imports orbax. Metrics, logs and settings of a run are not stored here.
 """
 
 from ppg_jax.runs.checkpoints.checkpoints import Checkpoints, DamagedError
-from ppg_jax.runs.checkpoints.parameters import load_parameters, save_parameters
+from ppg_jax.runs.checkpoints.parameters import digest_of, load_parameters, save_parameters
 from ppg_jax.runs.checkpoints.storage import LARGEST_TEXT, one_line
 
 __all__ = [
     "LARGEST_TEXT",
     "Checkpoints",
     "DamagedError",
+    "digest_of",
     "load_parameters",
     "one_line",
     "save_parameters",

@@ -37,7 +37,7 @@ def save_parameters(directory: Path, state: TrainState) -> None:
     try:
         _clear(final)
         save_arrays(new, arrays)
-        write_whole(new / DIGEST, json.dumps({"digest": _digest(arrays)}) + "\n")
+        write_whole(new / DIGEST, json.dumps({"digest": digest_of(arrays)}) + "\n")
     except OSError:
         _clear(final)  # otherwise it fills the disk
         raise
@@ -99,7 +99,7 @@ def _load(place: Path, config: Config) -> dict[str, Any]:
     keys = jax.random.split(jax.random.key(0), config.seeds)
     found = load_arrays(place, jax.eval_shape(lambda keys: jax.lax.map(initial, keys), keys))
     stored = _stored_digest(place / DIGEST)
-    if stored is not None and stored != _digest(found):
+    if stored is not None and stored != digest_of(found):
         raise OSError("its contents do not match the stored digest")
     return found
 
@@ -114,7 +114,8 @@ def _stored_digest(file: Path) -> Any:
         return ""
 
 
-def _digest(arrays: dict[str, Any]) -> str:
+def digest_of(arrays: Any) -> str:
+    """SHA-256 of a tree of arrays: their names, dtypes, shapes and values."""
     found = hashlib.sha256()
     for path, x in jax.tree_util.tree_leaves_with_path(arrays):
         found.update(f"{jax.tree_util.keystr(path)}{x.dtype}{x.shape}".encode())
