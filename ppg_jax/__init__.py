@@ -9,7 +9,14 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ppg_jax.algorithm import init, make_train, restart_envs, train_phases, train_tail
+    from ppg_jax.algorithm import (
+        env_steps,
+        init,
+        make_train,
+        restart_envs,
+        train_phases,
+        train_tail,
+    )
     from ppg_jax.backend import Backend, backend_for
     from ppg_jax.config import Config, ConfigError, Hyperparams, NetworkConfig, load_config
     from ppg_jax.execution import evaluate, use_all_cores
@@ -42,6 +49,7 @@ _HOMES = {
     "SweepResult": "sweeps",
     "TrainState": "types",
     "backend_for": "backend",
+    "env_steps": "algorithm",
     "evaluate": "execution",
     "init": "algorithm",
     "load_config": "config",
@@ -68,6 +76,7 @@ __all__ = [
     "SweepResult",
     "TrainState",
     "backend_for",
+    "env_steps",
     "evaluate",
     "init",
     "load_config",

@@ -7,7 +7,7 @@ and vmapped. Nothing here prints, reads a clock or a file, or asks which device 
 from ppg_jax.algorithm.checks import check_key, traced_in_32_bits
 from ppg_jax.algorithm.groups import by_environment
 from ppg_jax.algorithm.initial_state import init, restart_envs
-from ppg_jax.algorithm.metrics import LOST, metric_names
+from ppg_jax.algorithm.metrics import ITERATION, LOST, env_steps, metric_names
 from ppg_jax.algorithm.ppg import PPG, build, replay_difference
 from ppg_jax.algorithm.train import (
     gradient_operations,
@@ -18,11 +18,13 @@ from ppg_jax.algorithm.train import (
 )
 
 __all__ = [
+    "ITERATION",
     "LOST",
     "PPG",
     "build",
     "by_environment",
     "check_key",
+    "env_steps",
     "gradient_operations",
     "init",
     "make_train",
