@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from ppg_jax.backend import Backend, backend_for
     from ppg_jax.config import Config, ConfigError, Hyperparams, NetworkConfig, load_config
     from ppg_jax.execution import evaluate, use_all_cores
-    from ppg_jax.runs import Result, SavedRun, load_run, resume, run
+    from ppg_jax.report import BenchResult
+    from ppg_jax.runs import Result, SavedRun, bench, load_run, resume, run
     from ppg_jax.sweeps import SweepResult, sweep
     from ppg_jax.types import Metrics, TrainState
 
@@ -39,6 +40,7 @@ if _jaxlib.startswith("0.10."):
 # matplotlib take seconds to import, and ppg-jax --help needs neither.
 _HOMES = {
     "Backend": "backend",
+    "BenchResult": "report",
     "Config": "config",
     "ConfigError": "config",
     "Hyperparams": "config",
@@ -49,6 +51,7 @@ _HOMES = {
     "SweepResult": "sweeps",
     "TrainState": "types",
     "backend_for": "backend",
+    "bench": "runs",
     "env_steps": "algorithm",
     "evaluate": "execution",
     "init": "algorithm",
@@ -66,6 +69,7 @@ _HOMES = {
 
 __all__ = [
     "Backend",
+    "BenchResult",
     "Config",
     "ConfigError",
     "Hyperparams",
@@ -76,6 +80,7 @@ __all__ = [
     "SweepResult",
     "TrainState",
     "backend_for",
+    "bench",
     "env_steps",
     "evaluate",
     "init",

@@ -153,7 +153,12 @@ def train_segments(
                     at_end = phases_per_call > 0
                     yield Segment(metrics, phases, at_end, states, compiling, running)
     finally:
-        _close(config, states)
+        close_states(config, states)
+
+
+def phase_programs(config: Config, layout: Layout) -> tuple[Any, Any]:
+    """The program that makes the first states, and the one that trains them for a phase."""
+    return _init_program(config, layout, True), _phase_program(config, layout, True, 1)
 
 
 def _check_nothing_lost(metrics: MetricArrays) -> None:
@@ -170,8 +175,8 @@ def _check_nothing_lost(metrics: MetricArrays) -> None:
         )
 
 
-def _close(config: Config, states: list[Any]) -> None:
-    """Frees the environments of the last states, if they live outside of the program."""
+def close_states(config: Config, states: list[Any]) -> None:
+    """Frees the environments of states, if they live outside of the program."""
     env = build(config).env
     if not live_outside(env):
         return
