@@ -11,10 +11,10 @@ from ppg_jax.cli.options import (
     parse,
     take_free_mappings,
 )
-from ppg_jax.config import config_from_dict, merge, read_config
+from ppg_jax.config import ConfigError, config_from_dict, merge, read_config
 
 OPTIONS: list[tuple[str, Any, Any, str, str]] = [
-    ("seeds", tuple[int, ...], (), "INT [INT ...]", "Numbers of seeds, measured in this order."),
+    ("seeds", tuple[str, ...], (), "INT [INT ...]", "Numbers of seeds, measured in this order."),
     ("repeats", int, 5, "INT", "Timings of a phase, after one that does not count."),
     ("out", str, "", "FILE.json", "New file for the results, written after each number of seeds."),
     ("json", bool, False, "", "Print the results as JSON; the table goes to standard error."),
@@ -34,6 +34,21 @@ def _bench_command(base: dict[str, Any]) -> type:
     return command
 
 
+def _count(text: str) -> int:
+    """A number of seeds.
+
+    Raises:
+      ConfigError: it is not a whole number.
+    """
+    try:
+        return int(text)
+    except ValueError:
+        raise ConfigError(
+            f"seeds: {text!r} is invalid; it should be a whole number, and CONFIG stands before "
+            "the options"
+        ) from None
+
+
 def main(argv: list[str]) -> int:
     argv, free = take_free_mappings(argv)
     # Arguments are parsed twice: first to find the configuration, then with its values as defaults.
@@ -48,7 +63,7 @@ def main(argv: list[str]) -> int:
 
     result = bench(
         config,
-        args.seeds or None,
+        [_count(text) for text in args.seeds] or None,
         repeats=args.repeats,
         out=args.out or None,
         progress=not args.quiet,
