@@ -8,58 +8,30 @@ import random
 import statistics
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 from report import REPORT, finished, say
 
-from ppg_jax.algorithm.initial_state import init
-from ppg_jax.algorithm.train import train_phases
 from ppg_jax.config.config import Config
 from ppg_jax.config.fields import ConfigError
-from ppg_jax.execution.dispatch import over_replicas, repeat, run_batches, shard
 from ppg_jax.execution.layout import Layout
+from ppg_jax.execution.program_cache import own_programs
+from ppg_jax.execution.speed import PhaseTimer
 
 
-class Phases:
+class Phases(PhaseTimer):
     """One phase for every row of a layout, compiled; each call runs it and gives the seconds."""
 
     def __init__(self, config: Config, layout: Layout, *, donate: bool = True) -> None:
-        self.config, self.layout = config, layout
-        self._hparams = repeat(jax.tree.map(jnp.float32, config.hparams), layout)
-        keys = shard(jax.random.split(jax.random.key(config.seed), layout.replicas), layout)
-        backend = layout.backend
-        options = dict(backend.compiler_options)
-        begin = jax.jit(over_replicas(lambda _, key: init(config, key, backend=backend), layout))
-        start = begin.lower(self._hparams[0], keys[0]).compile()
-        self._states = run_batches(start, self._hparams, keys, layout)
-        phase = over_replicas(lambda h, s: train_phases(config, h, s, 1, backend=backend), layout)
-        began = time.perf_counter()
-        donated = (1,) if donate else ()
-        program = jax.jit(phase, donate_argnums=donated, compiler_options=options)
-        lowered = program.lower(self._hparams[0], self._states[0])
-        self.trace_seconds = time.perf_counter() - began
-        self._compiled = lowered.compile()
-        self.compile_seconds = time.perf_counter() - began - self.trace_seconds
-        used = self._compiled.memory_analysis()
-        held = used.argument_size_in_bytes + used.output_size_in_bytes - used.alias_size_in_bytes
-        in_all = held * layout.num_batches + used.temp_size_in_bytes * layout.workers
-        self.memory_mib = in_all / 2**20
-        self.compiled_peak_mib = used.peak_memory_in_bytes / 2**20
+        with own_programs():  # of functions that a script has changed
+            super().__init__(config, layout, donate=donate)
+        self.memory_mib = self.compiled_bytes / 2**20
         say(f"{config.env_name} by {layout}: compiled in {self.compile_seconds:.1f} s")
-        self.steps = layout.replicas * config.n_pi * config.steps_per_iteration
-        self()
-
-    def __call__(self) -> float:
-        began = time.perf_counter()
-        done = run_batches(self._compiled, self._hparams, self._states, self.layout)
-        self._states = [state for state, _ in done]
-        return time.perf_counter() - began
+        self.start()
 
 
 def peak_mib() -> float | None:

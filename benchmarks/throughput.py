@@ -6,15 +6,15 @@ Compile time is measured apart; a phase is repeated and its median counts.
 """
 
 import math
-import statistics
 import sys
 
-from common import Phases, finish, one_phase, options, peak_mib
-from report import REPORT
+from common import finish, options, peak_mib
+from report import REPORT, say
 
 from ppg_jax.config.config import Config
 from ppg_jax.config.yaml_files import load_config
-from ppg_jax.execution.layout import lay_out
+from ppg_jax.execution.speed import measure_speed
+from ppg_jax.runs.session import resolve
 
 
 def measure(config: Config, repeats: int, most_seconds: float = math.inf) -> dict:
@@ -23,20 +23,17 @@ def measure(config: Config, repeats: int, most_seconds: float = math.inf) -> dic
     After ``most_seconds`` three times are enough. ``compiled_mib`` is XLA's account of what all
     seeds hold, ``compiled_peak_mib`` of what one call holds at most, ``peak_mib`` the device's.
     """
-    phases = Phases(config, lay_out(config, config.seeds))
-    seconds: list[float] = []
-    while len(seconds) < repeats and (len(seconds) < 3 or sum(seconds) < most_seconds):
-        seconds.append(phases())
+    speed = measure_speed(resolve(config), repeats, most_seconds=most_seconds, note=say)
     return {
         "seeds": config.seeds,
-        "layout": str(phases.layout),
-        "trace_seconds": round(phases.trace_seconds, 3),
-        "compile_seconds": round(phases.compile_seconds, 3),
-        "env_steps_per_run": phases.steps,
-        "run_seconds": [round(s, 4) for s in seconds],
-        "env_steps_per_second": round(phases.steps / statistics.median(seconds), 1),
-        "compiled_mib": round(phases.memory_mib, 1),
-        "compiled_peak_mib": round(phases.compiled_peak_mib, 1),
+        "layout": str(speed.plan.layout),
+        "aux_storage": speed.plan.config.aux_storage,
+        "compile_seconds": round(speed.compile_seconds, 3),
+        "env_steps_per_run": speed.steps,
+        "run_seconds": [round(s, 4) for s in speed.run_seconds],
+        "env_steps_per_second": round(speed.steps_per_second, 1),
+        "compiled_mib": round(speed.compiled_bytes / 2**20, 1),
+        "compiled_peak_mib": round(speed.compiled_peak_bytes / 2**20, 1),
         "peak_mib": peak_mib(),
     }
 
@@ -50,14 +47,11 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
 
     def results() -> list[dict]:
-        base = one_phase(load_config(args.config, strategy=args.strategy))
-        # The largest first: only before JAX's first computation do CPU cores become devices.
-        order = sorted(args.seeds, reverse=True)
-        rows = {}
-        for seeds in order:
-            row = measure(base.replace(seeds=seeds), args.repeats)
-            rows[seeds] = REPORT.add({"config": args.config} | row)
-        return [rows[seeds] for seeds in args.seeds]
+        base = load_config(args.config, strategy=args.strategy)
+        return [
+            REPORT.add({"config": args.config} | measure(base.replace(seeds=seeds), args.repeats))
+            for seeds in args.seeds
+        ]
 
     return finish(args, results)
 

@@ -168,7 +168,8 @@ def _limits(infos: list[Any]) -> str:
 
 
 def _number(x: Any) -> str:
-    return "2<sup>32</sup>" if x == 2**32 else "2<sup>31</sup>" if x == 2**31 else str(x)
+    named = {2**32: "2<sup>32</sup>", 2**31: "2<sup>31</sup>", 10**15: "10<sup>15</sup>"}
+    return named.get(x, str(x))
 
 
 def _default(value: Any) -> str:

@@ -9,11 +9,19 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ppg_jax.algorithm import init, make_train, restart_envs, train_phases, train_tail
+    from ppg_jax.algorithm import (
+        env_steps,
+        init,
+        make_train,
+        restart_envs,
+        train_phases,
+        train_tail,
+    )
     from ppg_jax.backend import Backend, backend_for
     from ppg_jax.config import Config, ConfigError, Hyperparams, NetworkConfig, load_config
     from ppg_jax.execution import evaluate, use_all_cores
-    from ppg_jax.runs import Result, RunSoFar, SavedRun, load_run, resume, run
+    from ppg_jax.report import BenchResult
+    from ppg_jax.runs import Result, RunSoFar, SavedRun, bench, load_run, resume, run
     from ppg_jax.sweeps import SweepResult, sweep
     from ppg_jax.types import Metrics, TrainState
 
@@ -32,6 +40,7 @@ if _jaxlib.startswith("0.10."):
 # matplotlib take seconds to import, and ppg-jax --help needs neither.
 _HOMES = {
     "Backend": "backend",
+    "BenchResult": "report",
     "Config": "config",
     "ConfigError": "config",
     "Hyperparams": "config",
@@ -43,6 +52,8 @@ _HOMES = {
     "SweepResult": "sweeps",
     "TrainState": "types",
     "backend_for": "backend",
+    "bench": "runs",
+    "env_steps": "algorithm",
     "evaluate": "execution",
     "init": "algorithm",
     "load_config": "config",
@@ -59,6 +70,7 @@ _HOMES = {
 
 __all__ = [
     "Backend",
+    "BenchResult",
     "Config",
     "ConfigError",
     "Hyperparams",
@@ -70,6 +82,8 @@ __all__ = [
     "SweepResult",
     "TrainState",
     "backend_for",
+    "bench",
+    "env_steps",
     "evaluate",
     "init",
     "load_config",

@@ -12,6 +12,9 @@ from ppg_jax.algorithm.ppg import PPG
 from ppg_jax.config import Hyperparams
 from ppg_jax.kernels import FlatTree, Parts, global_norm
 
+EXACT = 2**24
+"""Largest number up to which float32 has every whole number."""
+
 
 def init_optimizer(params: Any) -> optax.OptState:
     """Adam's state before the first step."""
@@ -30,6 +33,8 @@ def scheduled(rate: chex.Numeric, schedule: str, done: chex.Array, total: int) -
     """
     if schedule == "constant":
         return jnp.asarray(rate, jnp.float32)
+    if total > EXACT:  # 1 - done / total would be 0 before the end
+        return rate * (jnp.maximum(0, total - done) / total)
     return rate * jnp.maximum(0.0, 1.0 - done / total)
 
 

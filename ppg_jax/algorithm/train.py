@@ -129,7 +129,8 @@ def train_phases(
         (``jax.shard_map``); None: all are here. ``state`` has the environments of this device.
 
     Returns:
-      The state after them, and metrics ``[n * n_pi]``.
+      The state after them, and metrics ``[n * n_pi]``. ``ppg_jax.env_steps`` counts the steps of
+      runs of 2^31 steps and more.
     """
     check_given(hparams, state)
     n = check_whole("n", n, 1)
@@ -193,7 +194,7 @@ def make_train(
 
     Returns:
       ``train(key, hparams=config.hparams) -> (TrainState, Metrics)``; metrics are
-      ``[iterations]``.
+      ``[iterations]``. ``ppg_jax.env_steps`` counts the steps of runs of 2^31 steps and more.
 
     Raises:
       ConfigError: the environment or the networks cannot be made.

@@ -1,4 +1,4 @@
-"""The command line: ``ppg-jax train | sweep | eval | plot | render | list``."""
+"""The command line: ``ppg-jax train | sweep | bench | eval | plot | render | list``."""
 
 import importlib
 import sys
@@ -16,13 +16,14 @@ USAGE = """usage: ppg-jax COMMAND ...
   train [CONFIG] --init-from DIR [--init-from-seed N]
   train --resume DIR [--total-timesteps N] [--stop-after TIME] [--stop-at-return X]
   sweep SPEC.yaml --out DIR [--seeds N] [--field value ...]
+  bench [CONFIG] [--seeds N ...] [--repeats N] [--out FILE.json] [--json] [--field value ...]
   eval DIR [--episodes N] [--greedy] [--seed N] [--env-params.NAME VALUE]
   plot DIR [DIR ...] [--by FIELD ...] [--out DIR]
   render DIR [--file FILE.gif] [--seed N] [--greedy]
   list
 
 "ppg-jax COMMAND --help" shows the options, "ppg-jax --version" the version."""
-COMMANDS = ("train", "sweep", "eval", "plot", "render", "list")
+COMMANDS = ("train", "sweep", "bench", "eval", "plot", "render", "list")
 STOPPED = 130
 """Exit code after a Ctrl-C that stopped the command at once."""
 

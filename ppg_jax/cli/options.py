@@ -6,7 +6,7 @@ import io
 import re
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Annotated, Any
 
 import pydantic
@@ -92,13 +92,15 @@ def _option_names(command: type) -> list[str]:
     return [name.replace("_", "-") for name in names]
 
 
-def config_options(base: Mapping[str, Any]) -> type:
+def config_options(base: Mapping[str, Any], without: Collection[str] = ()) -> type:
     """A dataclass with an option for every field. The values of ``base`` are the defaults.
+
+    Fields whose names are in ``without`` are left out: a command has its own options for them.
 
     Every option is text, because the configuration checks every value itself, whether it comes from
     a file, from Python or from the command line.
     """
-    return _options(Config, base)
+    return _options(Config, base, (*FREE_MAPPINGS, *without))
 
 
 def command_with_fields(
@@ -122,17 +124,17 @@ def command_with_fields(
         flag = (tyro.conf.FlagCreatePairsOff,) if kind is bool else ()
         info = tyro.conf.arg(metavar=metavar, help=text) if metavar else tyro.conf.arg(help=text)
         entries.append((option, Annotated[(kind, *flag, info)], value))
-    options = config_options(base)
+    options = config_options(base, [option[0] for option in own])
     fields: Any = Annotated[options, tyro.conf.arg(name="")]
     entries.append(("fields", fields, dataclasses.field(default_factory=options)))
     return dataclasses.make_dataclass(title, entries)
 
 
-def _options(kind: type, base: Mapping[str, Any]) -> type:
+def _options(kind: type, base: Mapping[str, Any], without: Collection[str] = ()) -> type:
     hints = typing.get_type_hints(kind, include_extras=True)
     entries: list[Any] = []
     for field in dataclasses.fields(kind):
-        if field.name in FREE_MAPPINGS:
+        if field.name in without:
             continue
         if field.name in SECTIONS:
             section = base.get(field.name)
@@ -199,7 +201,7 @@ def changed_fields(given: Any, base: Mapping[str, Any]) -> dict[str, Any]:
 def _changes(kind: type, given: Any, defaults: Any) -> dict[str, Any]:
     changes: dict[str, Any] = {}
     for field in dataclasses.fields(kind):
-        if field.name in FREE_MAPPINGS:
+        if not hasattr(given, field.name):  # it is no option of this command
             continue
         value, default = getattr(given, field.name), getattr(defaults, field.name)
         if field.name in SECTIONS:

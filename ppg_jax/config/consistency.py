@@ -4,6 +4,9 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
+MOST_ITERATIONS = 2**31 - 1
+"""Largest number of iterations of a run: they are counted in int32 inside the program."""
+
 
 def problems(config: Any) -> Iterator[str]:
     """Yields a message (field, value, remedy) for each conflict between fields.
@@ -74,6 +77,12 @@ def _size_problems(c: Any) -> Iterator[str]:
         yield (
             f"total_timesteps: {c.total_timesteps} is less than one iteration of num_envs x "
             f"num_steps {c.steps_per_iteration}; use at least that many"
+        )
+    if c.num_iterations > MOST_ITERATIONS:
+        yield (
+            f"total_timesteps: {c.total_timesteps} gives {c.num_iterations} iterations of num_envs "
+            f"x num_steps {c.steps_per_iteration}; use at most {MOST_ITERATIONS} iterations, which "
+            f"is {MOST_ITERATIONS * c.steps_per_iteration} steps, or more num_envs or num_steps"
         )
 
 

@@ -37,9 +37,11 @@ def read_plain(path: Path, limit: int) -> bytes:
       OSError: the file cannot be read, is not a regular file, or exceeds the limit.
     """
     with open(os.open(path, os.O_RDONLY | NO_WAITING), "rb") as file:
-        if plain_size(file) > limit:
+        size = plain_size(file)
+        if size > limit:
             raise OSError(errno.EFBIG, f"it has more than {limit:,} bytes")
-        return file.read(limit)
+        # Python allocates what is asked for. A size of 0 may be wrong, as in /proc.
+        return file.read(min(limit, max(size, 2**20)))
 
 
 def plain_size(file: BinaryIO) -> int:

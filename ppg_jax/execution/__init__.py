@@ -6,7 +6,11 @@ of the compiled program runs. Nothing here may read or write a run folder or pri
 """
 
 from ppg_jax.execution.acting import Step, act, check_seed, export_policy, initial_memory, to_env
-from ppg_jax.execution.compilation_cache import kept_programs, use_compilation_cache
+from ppg_jax.execution.compilation_cache import (
+    kept_programs,
+    no_kept_programs,
+    use_compilation_cache,
+)
 from ppg_jax.execution.dispatch import gather, run_batches, shard
 from ppg_jax.execution.evaluation import (
     LONGEST_LIMIT,
@@ -20,7 +24,10 @@ from ppg_jax.execution.evaluation import (
 )
 from ppg_jax.execution.fitting import Plan, Training, plan_training
 from ppg_jax.execution.layout import Layout, devices_here, lay_out, use_all_cores
+from ppg_jax.execution.memory import TooLargeError, readable
+from ppg_jax.execution.program_cache import own_programs
 from ppg_jax.execution.segments import Pace, Segment, train_segments
+from ppg_jax.execution.speed import PhaseTimer, Speed, measure_speed
 from ppg_jax.execution.starts import Start, WarmStart
 
 __all__ = [
@@ -29,11 +36,14 @@ __all__ = [
     "MOST_STEPS",
     "Layout",
     "Pace",
+    "PhaseTimer",
     "Plan",
     "Played",
     "Segment",
+    "Speed",
     "Start",
     "Step",
+    "TooLargeError",
     "Training",
     "WarmStart",
     "act",
@@ -47,7 +57,11 @@ __all__ = [
     "initial_memory",
     "kept_programs",
     "lay_out",
+    "measure_speed",
+    "no_kept_programs",
+    "own_programs",
     "plan_training",
+    "readable",
     "recording_program",
     "run_batches",
     "shard",

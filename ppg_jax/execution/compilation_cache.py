@@ -64,6 +64,22 @@ def kept_programs(cache: bool) -> Iterator[None]:
                 compilation_cache.reset_cache()  # otherwise JAX keeps using the opened cache
 
 
+@contextlib.contextmanager
+def no_kept_programs() -> Iterator[None]:
+    """Inside, JAX compiles every program, whatever a cache folder holds, and adds none to it.
+
+    Other threads that compile meanwhile use no cache folder either.
+    """
+    before = jax.config.jax_enable_compilation_cache  # type: ignore[attr-defined]
+    try:
+        jax.config.update("jax_enable_compilation_cache", False)
+        compilation_cache.reset_cache()  # otherwise JAX keeps using the opened cache
+        yield
+    finally:
+        jax.config.update("jax_enable_compilation_cache", before)
+        compilation_cache.reset_cache()
+
+
 class _Users:
     """Number of ``kept_programs`` contexts that are open and use the cache."""
 

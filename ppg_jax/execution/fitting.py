@@ -281,10 +281,10 @@ def _roughly(config: Config) -> int:
     return config.n_pi * config.steps_per_iteration * (each + 64)
 
 
-def _nothing_fits(layout: Layout, least: float, limit: int) -> ConfigError:
+def _nothing_fits(layout: Layout, least: float, limit: int) -> TooLargeError:
     """The error if even the smallest layout does not fit."""
     needs = "more memory than a device has" if math.isinf(least) else readable(least)
-    return ConfigError(
+    return TooLargeError(
         f"memory: {what_runs(layout)} need {needs}; {readable(limit)} can be used; use "
         f"{remedy(layout)}"
     )

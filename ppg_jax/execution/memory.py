@@ -38,7 +38,8 @@ def machine_bytes() -> int | None:
 def used_bytes(compiled: Any, layout: Layout) -> int:
     """Bytes that a training uses on each device, while its compiled program runs.
 
-    Beside the program, every other batch waits with its arguments and its metrics.
+    Beside the program, every other batch waits with its arguments and its metrics. On CPU a device
+    is the machine, where several batches run at the same time.
 
     Args:
       compiled: compiled program of a batch.
@@ -53,8 +54,23 @@ def used_bytes(compiled: Any, layout: Layout) -> int:
     # All that is allocated. ``peak_memory_in_bytes`` would be less, but on some backends it leaves
     # out most of the temporaries. On TPU the temporaries include on-chip memory: some MiB too many.
     batch = stats.argument_size_in_bytes + stats.output_size_in_bytes - stats.alias_size_in_bytes
-    inside = stats.temp_size_in_bytes + stats.generated_code_size_in_bytes
+    inside = stats.temp_size_in_bytes * layout.workers + stats.generated_code_size_in_bytes
     return int(batch * layout.num_batches + inside)
+
+
+def peak_bytes(layout: Layout) -> int | None:
+    """Most bytes that a device of a layout has had in use since the process began.
+
+    Returns:
+      The bytes; None if a device does not tell them, as a CPU.
+    """
+    peaks: list[int] = []
+    for device in jax.local_devices()[: layout.devices]:
+        stats = device.memory_stats() or {}
+        if "peak_bytes_in_use" not in stats:
+            return None
+        peaks.append(stats["peak_bytes_in_use"])
+    return max(peaks)
 
 
 def tree_bytes(tree: Any) -> int:

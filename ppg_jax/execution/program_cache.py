@@ -1,8 +1,10 @@
 """Keeps compiled programs until the process ends, so that repeated trainings do not recompile."""
 
+import contextlib
+import contextvars
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -12,6 +14,22 @@ from ppg_jax.execution.layout import Layout
 
 KEPT = 8
 """Number of functions that are kept of each kind; beyond it the least recently used is dropped."""
+
+
+_SCOPE: contextvars.ContextVar[object] = contextvars.ContextVar("_SCOPE", default=None)
+
+
+@contextlib.contextmanager
+def own_programs() -> Iterator[None]:
+    """Inside, programs are made anew: nothing that was kept before is used, nor used afterwards.
+
+    For measuring how long they take to compile, and for programs of changed functions.
+    """
+    before = _SCOPE.set(object())
+    try:
+        yield
+    finally:
+        _SCOPE.reset(before)
 
 
 def kept(make: Callable[..., Any]) -> Callable[..., Any]:
@@ -59,4 +77,5 @@ def _compile_context(config: Config, layout: Layout) -> tuple[Any, ...]:
         jax.config.jax_debug_infs,  # type: ignore[attr-defined]
         tuple(jax.local_devices()[: layout.devices]),
         same_environment(config),
+        _SCOPE.get(),
     )

@@ -11,7 +11,16 @@ import chex
 import jax
 import numpy as np
 
-from ppg_jax.algorithm import LOST, build, init, restart_envs, train_phases, train_tail
+from ppg_jax.algorithm import (
+    ITERATION,
+    LOST,
+    build,
+    env_steps,
+    init,
+    restart_envs,
+    train_phases,
+    train_tail,
+)
 from ppg_jax.config import Config, ConfigError, Hyperparams
 from ppg_jax.envs import close_envs, live_outside
 from ppg_jax.execution.dispatch import (
@@ -30,6 +39,10 @@ from ppg_jax.types import MetricArrays, TrainState
 
 SEGMENTS = 100
 """Approximate number of segments of a run."""
+SEGMENT_STEPS = 2**20
+"""Most environment steps of a replica in a segment, unless a phase alone has more. A hundredth of a
+very long run would be hours without progress, checkpoint or an answer to Ctrl-C. The number does
+not depend on the replicas, because their programs do not either."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -124,12 +137,17 @@ def train_segments(
                 if isinstance(start, WarmStart) and not done[0][1]:  # ``init``
                     states = warmed(states, start, layout)
                 if done[0][1]:
-                    metrics = _all_replicas([part for _, part in done], layout)
+                    metrics = _all_replicas(config, [part for _, part in done], layout)
                     _check_nothing_lost(metrics)
                     at_end = phases_per_call > 0
                     yield Segment(metrics, phases, at_end, states, compiling, running)
     finally:
-        _close(config, states)
+        close_states(config, states)
+
+
+def phase_programs(config: Config, layout: Layout) -> tuple[Any, Any]:
+    """The program that makes the first states, and the one that trains them for a phase."""
+    return _init_program(config, layout, True), _phase_program(config, layout, True, 1)
 
 
 def _check_nothing_lost(metrics: MetricArrays) -> None:
@@ -146,8 +164,8 @@ def _check_nothing_lost(metrics: MetricArrays) -> None:
         )
 
 
-def _close(config: Config, states: list[Any]) -> None:
-    """Frees the environments of the last states, if they live outside of the program."""
+def close_states(config: Config, states: list[Any]) -> None:
+    """Frees the environments of states, if they live outside of the program."""
     env = build(config).env
     if not live_outside(env):
         return
@@ -157,13 +175,18 @@ def _close(config: Config, states: list[Any]) -> None:
             jax.lax.map(lambda envs: close_envs(env, envs), state.envs)
 
 
-def _all_replicas(parts: list[dict[str, jax.Array]], layout: Layout) -> MetricArrays:
-    """Joins the metrics of the batches to metrics of all replicas."""
+def _all_replicas(
+    config: Config, parts: list[dict[str, jax.Array]], layout: Layout
+) -> MetricArrays:
+    """Joins the metrics of the batches to metrics of all replicas, with ``env_steps`` as int64."""
 
     def joined(name: str) -> np.ndarray:
         return np.concatenate([np.asarray(part[name]) for part in parts])[: layout.replicas]
 
-    return {name: marked_as_nan(joined(name)) for name in parts[0]}
+    metrics = {name: marked_as_nan(joined(name)) for name in parts[0]}
+    metrics["env_steps"] = env_steps(config, metrics)
+    # In order: the files of a run have the same columns on both sides of 2^31 steps.
+    return {name: x for name, x in sorted(metrics.items()) if name != ITERATION}
 
 
 def compile_all(programs: list[Any], layout: Layout, hparams: Any, state: Any) -> list[Any]:
@@ -219,7 +242,7 @@ def _training_programs(
     """Those of ``programs`` that train; the one that needs most memory is the first."""
     programs = []
     if left := config.num_phases - done:
-        each = _segment_phases(config.num_phases, done, pace)
+        each = _segment_phases(config, done, pace)
         programs.append((_phase_program(config, layout, shared, each), left // each, each))
     if config.num_tail_iterations:
         programs.append((_tail_program(config, layout, shared), 1, 0))
@@ -295,9 +318,10 @@ def _jitted(
     )
 
 
-def _segment_phases(num_phases: int, done: int, pace: Pace) -> int:
+def _segment_phases(config: Config, done: int, pace: Pace) -> int:
     """Phases per segment. It divides the remaining phases, so that one program is enough."""
-    left = num_phases - done
+    left, phase_steps = config.num_phases - done, config.n_pi * config.steps_per_iteration
     whole = math.gcd(left, pace.stop_every or 0, done if pace.stop_every else 0)
-    most = min(max(1, left // (pace.segments or SEGMENTS)), pace.most_phases or num_phases)
+    most = max(1, min(left // (pace.segments or SEGMENTS), SEGMENT_STEPS // phase_steps))
+    most = min(most, pace.most_phases or left)
     return max(d for d in range(1, most + 1) if whole % d == 0)

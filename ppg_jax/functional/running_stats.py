@@ -8,6 +8,9 @@ import jax.numpy as jnp
 
 from ppg_jax.functional.pool import ALONE, Pool
 
+MOST_BATCHES = 2**20
+"""Most batches that statistics count. Beyond, float32 would lose what a batch adds to the sums."""
+
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
@@ -44,7 +47,8 @@ def update_stats(stats: RunningStats, batch: chex.Array, pool: Pool = ALONE) -> 
       pool: all groups that have such a batch.
 
     Returns:
-      Statistics of everything together.
+      Statistics of everything together. After ``MOST_BATCHES`` batches, of about the newest
+      ``MOST_BATCHES`` ones.
     """
     axes = tuple(range(batch.ndim - stats.mean.ndim))
     batch = batch.astype(jnp.float32)
@@ -52,11 +56,12 @@ def update_stats(stats: RunningStats, batch: chex.Array, pool: Pool = ALONE) -> 
     for axis in axes:
         batch_count *= batch.shape[axis]
     batch_mean, batch_var = pool.moments(batch, axes)
-    count = stats.count + batch_count
+    seen = jnp.minimum(stats.count, MOST_BATCHES * float(batch_count))
+    count = seen + batch_count
     delta = batch_mean - stats.mean
     mean = stats.mean + delta * (batch_count / count)
-    spread = stats.var * stats.count + batch_var * batch_count
-    var = (spread + delta**2 * (stats.count * batch_count / count)) / count
+    spread = stats.var * seen + batch_var * batch_count
+    var = (spread + delta**2 * (seen * batch_count / count)) / count
     return RunningStats(count=count, mean=mean, var=var)
 
 

@@ -15,6 +15,7 @@ from ppg_jax.report.curves import (
     shared_envs,
 )
 from ppg_jax.report.groups import Group, Run, algorithm_name, group_runs
+from ppg_jax.report.speeds import BenchRecord, BenchResult, head_line
 from ppg_jax.report.statistics import (
     crafter_score,
     final_returns,
@@ -26,6 +27,8 @@ from ppg_jax.report.statistics import (
 from ppg_jax.report.tables import run_line, seed_rows, table_html
 
 __all__ = [
+    "BenchRecord",
+    "BenchResult",
     "Chart",
     "Group",
     "Run",
@@ -34,6 +37,7 @@ __all__ = [
     "final_returns",
     "first_bad_iteration",
     "group_runs",
+    "head_line",
     "iqm_interval",
     "markdown_table",
     "mean_interval",

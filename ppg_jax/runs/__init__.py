@@ -4,6 +4,7 @@ All input and output of a run happens here: training, resuming, and loading a sa
 here depends on the command line or on sweeps.
 """
 
+from ppg_jax.runs.benchmark import bench, bench_json
 from ppg_jax.runs.checkpoints import one_line
 from ppg_jax.runs.files import write_whole
 from ppg_jax.runs.folder import METRICS, SWEEP, check_new, new_folder, write_figure, write_summary
@@ -24,6 +25,8 @@ __all__ = [
     "StopRequest",
     "StoppedError",
     "Watch",
+    "bench",
+    "bench_json",
     "check_new",
     "laid_out",
     "load_run",

@@ -195,8 +195,14 @@ def _take_lock(lock: BinaryIO, folder: Path) -> bool:
 
 def write_summary(folder: Path, fields: Mapping[str, Any]) -> None:
     """Writes ``summary.json``: the device, package versions, and the given fields."""
+    text = json.dumps(machine_facts() | dict(fields), indent=2) + "\n"
+    write_whole(folder / "summary.json", text)
+
+
+def machine_facts() -> dict[str, Any]:
+    """Device and package versions, ready for JSON."""
     device = jax.devices()[0]
-    machine = {
+    return {
         "device": {
             "platform": device.platform,
             "kind": device.device_kind,
@@ -205,7 +211,6 @@ def write_summary(folder: Path, fields: Mapping[str, Any]) -> None:
         "versions": {name: version(name) for name in _PACKAGES}
         | {"python": platform.python_version()},
     }
-    write_whole(folder / "summary.json", json.dumps(machine | dict(fields), indent=2) + "\n")
 
 
 def write_figure(

@@ -148,7 +148,8 @@ def _parse(head: bytes, lines: list[bytes], seeds: int) -> MetricArrays:
     for column, name in enumerate(names[2:], start=2):
         texts = [row[column] for row in rows]
         whole_numbers = all(text.lstrip("-").isdigit() for text in texts)
-        flat = np.array(texts, np.int32 if whole_numbers else np.float32)
+        whole = np.int64 if names[column] == "env_steps" else np.int32
+        flat = np.array(texts, whole if whole_numbers else np.float32)
         metrics[name] = np.ascontiguousarray(flat.reshape(-1, seeds).T)
     return dict(sorted(metrics.items()))  # in the order in which training returns them
 

@@ -252,7 +252,7 @@ class Bar(Lines):
 
 def _short(number: float) -> str:
     """A number with three digits and a unit: 1536000 becomes 1.54M."""
-    for size, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+    for size, unit in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
         if number >= size:
             x = number / size
             return f"{x:.{2 if x < 10 else 1 if x < 100 else 0}f}{unit}"

@@ -51,7 +51,7 @@ def run(
     Seed i starts from ``jax.random.split(jax.random.key(config.seed), seeds)[i]``, which does not
     depend on the number of seeds.
 
-    The first Ctrl-C or SIGTERM ends the run after the current segment (about a hundredth of the
+    The first Ctrl-C or SIGTERM ends the run after the current segment (at most a hundredth of the
     run). With ``out`` the state is saved, and ``resume`` continues from it. ``stop_at_return``,
     ``stop_after`` and ``on_segment`` end a run in the same way, and ``Result.stopped`` says why. A
     run does not end when a file cannot be written or a logger fails: see ``Result.problems``.

@@ -148,8 +148,9 @@ def sweep(
     Every setting starts from the same seeds, those of ``ppg_jax.run``. So settings differ only in
     their hyperparameters.
 
-    The first Ctrl-C or SIGTERM ends the sweep after the current segment (about a hundredth of the
-    sweep), and the results so far are returned. A sweep keeps no checkpoints and cannot be resumed.
+    The first Ctrl-C or SIGTERM ends the sweep after the current segment (at most a hundredth of
+    the sweep), and the results so far are returned. A sweep keeps no checkpoints and cannot be
+    resumed.
 
     Args:
       config: configuration to train.

@@ -76,3 +76,12 @@ def test_schedules():
     np.testing.assert_allclose(scheduled(0.5, "linear", jnp.int32(0), 10), 0.5)
     np.testing.assert_allclose(scheduled(0.5, "linear", jnp.int32(9), 10), 0.05, rtol=1e-5)
     assert scheduled(0.5, "linear", jnp.int32(10), 10) == 0.0
+
+
+def test_schedules_of_more_iterations_than_float32_counts():
+    """Every iteration has its own rate, to the last one."""
+    total = 2**31 - 1
+    for left in (total, 2**30, 3, 2, 1):
+        rate = scheduled(0.5, "linear", jnp.int32(total - left), total)
+        np.testing.assert_allclose(rate, 0.5 * left / total, rtol=1e-6)
+    assert scheduled(0.5, "linear", jnp.int32(total), total) == 0.0

@@ -152,6 +152,9 @@ def run_ppg_jax(arguments: list[str], place: str) -> None:
 def small(arguments: list[str]) -> list[str]:
     """Options that make a command quick."""
     command = arguments[0]
+    if command == "bench":
+        sizes = [option for option in SMALL_RUN if not option.startswith("--total-timesteps")]
+        return [*sizes, "--seeds=1", "--repeats=1"]
     if command not in ("train", "sweep"):
         return SMALL[command]
     if "--resume" in arguments:

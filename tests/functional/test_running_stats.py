@@ -5,6 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from ppg_jax.functional.running_stats import (
+    MOST_BATCHES,
+    RunningStats,
     discounted_sums,
     init_stats,
     scale_rewards,
@@ -53,3 +55,18 @@ def test_rewards_keep_their_sign_and_are_clipped():
     stats = update_stats(init_stats(), jnp.array([-2.0, 2.0]))
     scaled = scale_rewards(stats, jnp.array([1.0, -1.0, 1e3]))
     np.testing.assert_allclose(scaled, [0.5, -0.5, 10.0], rtol=1e-3)
+
+
+def test_statistics_of_very_long_runs_do_not_stand_still():
+    """Without a limit on what counts, float32 would take every batch for nothing from here on."""
+    old = RunningStats(jnp.float32(2**28), jnp.float32(0.0), jnp.float32(1.0))
+
+    def merge(stats, key):
+        return update_stats(stats, 1.0 + 2.0 * jax.random.normal(key, (8,))), None
+
+    keys = jax.random.split(jax.random.key(0), 50_000)
+    stats, _ = jax.jit(lambda keys: jax.lax.scan(merge, old, keys))(keys)
+    share = 1 - (1 - 2.0**-20) ** 50_000  # of the data that came since, a moving average
+    np.testing.assert_allclose(stats.mean, share, rtol=0.1)
+    np.testing.assert_allclose(stats.var, 1 + 3 * share + share * (1 - share), rtol=0.02)
+    np.testing.assert_allclose(stats.count, MOST_BATCHES * 8, rtol=1e-5)

@@ -35,7 +35,9 @@ def metrics(iterations, first=0):
     steps = np.tile(np.arange(first + 1, first + iterations + 1, dtype=np.int32), (2, 1))
     values = np.float32(np.arange(2 * iterations).reshape(2, iterations)) / 3
     values[0, 0] = np.nan
-    return {"env_steps": steps, "num_episodes": steps} | dict.fromkeys([*NAMES, "loss"], values)
+    return {"env_steps": steps.astype(np.int64), "num_episodes": steps} | dict.fromkeys(
+        [*NAMES, "loss"], values
+    )
 
 
 def test_csv_reads_back_number_for_number(tmp_path):
