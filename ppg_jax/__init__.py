@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from ppg_jax.config import Config, ConfigError, Hyperparams, NetworkConfig, load_config
     from ppg_jax.execution import evaluate, use_all_cores
     from ppg_jax.runs import Result, SavedRun, load_run, resume, run
-    from ppg_jax.sweeps import SweepResult, sweep
+    from ppg_jax.sweeps import SweepResult, resume_sweep, sweep
     from ppg_jax.types import Metrics, TrainState
 
 __version__ = "0.1.0"
@@ -48,6 +48,7 @@ _HOMES = {
     "load_run": "runs",
     "make_train": "algorithm",
     "resume": "runs",
+    "resume_sweep": "sweeps",
     "run": "runs",
     "sweep": "sweeps",
     "restart_envs": "algorithm",
@@ -75,6 +76,7 @@ __all__ = [
     "make_train",
     "restart_envs",
     "resume",
+    "resume_sweep",
     "run",
     "sweep",
     "train_phases",

@@ -15,9 +15,10 @@ USAGE = """usage: ppg-jax COMMAND ...
   train [CONFIG] [--seeds N] [--out DIR] [--field value | --section.field value ...]
   train --resume DIR [--total-timesteps N]
   sweep SPEC.yaml --out DIR [--seeds N] [--field value ...]
-  eval DIR [--episodes N] [--greedy] [--seed N] [--env-params.NAME VALUE]
+  sweep --resume DIR [SPEC.yaml]
+  eval DIR [--setting N] [--episodes N] [--greedy] [--seed N] [--env-params.NAME VALUE]
   plot DIR [DIR ...] [--by FIELD ...] [--out DIR]
-  render DIR [--file FILE.gif] [--seed N] [--greedy]
+  render DIR [--setting N] [--file FILE.gif] [--seed N] [--greedy]
   list
 
 "ppg-jax COMMAND --help" shows the options, "ppg-jax --version" the version."""

@@ -6,6 +6,7 @@ of the compiled program runs. Nothing here may read or write a run folder or pri
 """
 
 from ppg_jax.execution.acting import Step, act, check_seed, export_policy, initial_memory, to_env
+from ppg_jax.execution.ahead import Ahead
 from ppg_jax.execution.compilation_cache import kept_programs, use_compilation_cache
 from ppg_jax.execution.dispatch import gather, run_batches, shard
 from ppg_jax.execution.evaluation import (
@@ -26,6 +27,7 @@ __all__ = [
     "LONGEST_LIMIT",
     "MOST_EPISODES",
     "MOST_STEPS",
+    "Ahead",
     "Layout",
     "Pace",
     "Plan",

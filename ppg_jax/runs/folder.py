@@ -55,9 +55,9 @@ def new_folder(
             stack.enter_context(folder_lock(folder))
             if not _is_empty(folder):
                 raise FileExistsError
-            write_new(folder / CONFIG, _config_text(config))
             for name, text in (also or {}).items():
                 write_new(folder / name, text)
+            write_new(folder / CONFIG, _config_text(config))  # last: now the folder is complete
         except FileExistsError:
             raise _not_empty(folder) from None
         except OSError as error:
@@ -81,8 +81,9 @@ def _is_empty(folder: Path) -> bool:
 
 
 def _not_empty(folder: Path) -> ConfigError:
-    is_run = (folder / CONFIG).is_file() and not (folder / SWEEP).exists()
-    advice = f" (or resume the run in it: ppg-jax train --resume {folder})" if is_run else ""
+    kind, command = ("sweep", "sweep") if (folder / SWEEP).is_file() else ("run", "train")
+    begun = (folder / CONFIG).is_file()
+    advice = f" (or resume the {kind} in it: ppg-jax {command} --resume {folder})" if begun else ""
     return ConfigError(f"out: {folder} is not empty; name a new folder{advice}")
 
 
@@ -116,9 +117,9 @@ def folder_config(folder: Path, env: Any = None) -> Config:
     """
     file = folder / CONFIG
     if (folder / SWEEP).is_file():
-        found = [name for name in ("settings.md", "sweep.png") if (folder / name).is_file()]
-        advice = f"; see {' and '.join(found)} in it" if found else ""
-        raise ConfigError(f"DIR: {folder} contains a sweep, not a run{advice}")
+        raise ConfigError(
+            f"DIR: {folder} contains a sweep, not a run; resume it with ppg-jax sweep --resume"
+        )
     if not file.is_file():
         raise ConfigError(f"DIR: {folder} is not a run folder: it has no {CONFIG}")
     fields = read_mapping(file)

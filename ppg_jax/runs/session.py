@@ -9,7 +9,7 @@ import chex
 import jax
 
 from ppg_jax.algorithm import build, replay_difference
-from ppg_jax.config import Config, with_environment
+from ppg_jax.config import Config, Hyperparams, with_environment
 from ppg_jax.execution import (
     Layout,
     Plan,
@@ -25,14 +25,14 @@ from ppg_jax.runs.checkpoints import save_parameters
 from ppg_jax.runs.evaluator import EvaluationOptions
 from ppg_jax.runs.folder import finite_or_none, write_figure, write_summary
 from ppg_jax.runs.interrupts import StopRequest
-from ppg_jax.runs.loggers import Logger, check_logger
+from ppg_jax.runs.loggers import check_logger
 from ppg_jax.runs.progress import Display
 from ppg_jax.runs.recorder import Recorder
 from ppg_jax.runs.result import Result
 
 
 def check_options(
-    config: Config, log: Sequence[str | Logger], evaluation: EvaluationOptions, has_folder: bool
+    config: Config, log: Sequence[object], evaluation: EvaluationOptions, has_folder: bool
 ) -> None:
     """Checks the options before any file is written.
 
@@ -99,8 +99,8 @@ def train_from(
                 f"warning: {config.num_iterations} iterations are fewer than one phase (n_pi "
                 f"{config.n_pi}): no auxiliary phase will run"
             )
-        _note_storage(config, display)
-        segment = _train_until_stopped(plan, start, recorder, stop)
+        note_storage(config, display)
+        segment = train_until_stopped(plan, start, recorder, stop)
         metrics = recorder.metrics
         result = Result(
             config=config,
@@ -121,19 +121,30 @@ def train_from(
     return result
 
 
-def _train_until_stopped(
-    plan: Plan, start: chex.PRNGKey | Start, recorder: Recorder, stop: StopRequest
+def train_until_stopped(
+    plan: Plan,
+    start: chex.PRNGKey | Start,
+    recorder: Recorder,
+    stop: StopRequest,
+    hparams: Hyperparams | None = None,
 ) -> Segment:
-    """Trains and records every segment, and returns the last one."""
-    config, layout = plan.config, plan.layout
+    """Trains and records every segment, and returns the last one.
+
+    Args:
+      plan: what is trained, and how.
+      start: random keys ``[S]``, or a state from which to continue.
+      recorder: recorder of the segments; it is closed at the end.
+      stop: says after each segment whether to stop.
+      hparams: hyperparameters of each seed, leaves ``[S]``; None: those of the configuration.
+    """
+    config, layout, shared = plan.config, plan.layout, hparams is None
+    hparams = hparams or config.hparams
     segment: Segment | None = None
     try:
         pace = dataclasses.replace(
             recorder.pace, compiled=stop.wait_for_segments, spent=plan.seconds
         )
-        for segment in train_segments(
-            config, layout, config.hparams, start, shared=True, pace=pace
-        ):
+        for segment in train_segments(config, layout, hparams, start, shared=shared, pace=pace):
             stop.passed(segment.run_seconds)
             recorder.take(segment)
             if stop.requested:
@@ -160,7 +171,7 @@ def _headline(config: Config, layout: Layout) -> str:
     )
 
 
-def _note_storage(config: Config, display: Display) -> None:
+def note_storage(config: Config, display: Display) -> None:
     """Says what to expect of ``aux_storage``, if that is not what its name promises."""
     if config.aux_storage == "packed" and not build(config).packing.active:
         display.note(
