@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from ppg_jax.execution import evaluate, use_all_cores
     from ppg_jax.report import BenchResult
     from ppg_jax.runs import Result, RunSoFar, SavedRun, bench, load_run, resume, run
-    from ppg_jax.sweeps import SweepResult, sweep
+    from ppg_jax.sweeps import SweepResult, resume_sweep, sweep
     from ppg_jax.types import Metrics, TrainState
 
 __version__ = "0.1.0"
@@ -60,6 +60,7 @@ _HOMES = {
     "load_run": "runs",
     "make_train": "algorithm",
     "resume": "runs",
+    "resume_sweep": "sweeps",
     "run": "runs",
     "sweep": "sweeps",
     "restart_envs": "algorithm",
@@ -91,6 +92,7 @@ __all__ = [
     "make_train",
     "restart_envs",
     "resume",
+    "resume_sweep",
     "run",
     "sweep",
     "train_phases",

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from ppg_jax.cli.options import NO_CACHE, parse, take_free_mappings
+from ppg_jax.cli.options import NO_CACHE, SETTING, parse, take_free_mappings
 from ppg_jax.config import ConfigError
 
 
@@ -19,7 +19,7 @@ class _EvalCommand:
     """Plays the saved policy of every seed and prints its mean return with a 95% interval."""
 
     directory: Annotated[
-        tyro.conf.Positional[Path], tyro.conf.arg(metavar="DIR", help="The run folder.")
+        tyro.conf.Positional[Path], tyro.conf.arg(metavar="DIR", help="Folder of a run or a sweep.")
     ]
     episodes: Annotated[int, tyro.conf.arg(help="Episodes of each seed, played in parallel.")] = 128
     greedy: Annotated[
@@ -39,6 +39,7 @@ class _EvalCommand:
         str, tyro.conf.arg(metavar="INT", help="Number of levels to play; none: all levels.")
     ] = ""
     first_level: Annotated[str, tyro.conf.arg(metavar="INT", help="The first level.")] = ""
+    setting: Annotated[str, tyro.conf.arg(metavar="INT", help=SETTING)] = ""
     no_cache: Annotated[bool, tyro.conf.FlagCreatePairsOff, tyro.conf.arg(help=NO_CACHE)] = False
 
 
@@ -60,7 +61,7 @@ def main(argv: list[str]) -> int:
 
     if not args.no_cache:
         use_compilation_cache()
-    run = load_with_warnings(args.directory)
+    run = load_with_warnings(args.directory, args.setting)
     if run.config.seeds > 1:
         use_all_cores()
     played = run.play(

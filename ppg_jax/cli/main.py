@@ -16,10 +16,11 @@ USAGE = """usage: ppg-jax COMMAND ...
   train [CONFIG] --init-from DIR [--init-from-seed N]
   train --resume DIR [--total-timesteps N] [--stop-after TIME] [--stop-at-return X]
   sweep SPEC.yaml --out DIR [--seeds N] [--field value ...]
+  sweep --resume DIR [SPEC.yaml]
   bench [CONFIG] [--seeds N ...] [--repeats N] [--out FILE.json] [--json] [--field value ...]
-  eval DIR [--episodes N] [--greedy] [--seed N] [--env-params.NAME VALUE]
+  eval DIR [--setting N] [--episodes N] [--greedy] [--seed N] [--env-params.NAME VALUE]
   plot DIR [DIR ...] [--by FIELD ...] [--out DIR]
-  render DIR [--file FILE.gif] [--seed N] [--greedy]
+  render DIR [--setting N] [--file FILE.gif] [--seed N] [--greedy]
   list
 
 "ppg-jax COMMAND --help" shows the options, "ppg-jax --version" the version."""

@@ -23,6 +23,7 @@ from ppg_jax.config import (
 )
 
 NO_CACHE = "Do not use the user's cache folder for compiled programs; compile them again."
+SETTING = "Setting of a sweep, by its number; default: the one with the highest final return."
 SECTIONS = {"network": NetworkConfig, "hparams": Hyperparams}
 FREE_MAPPINGS = ("env_params", "env_kwargs")
 

@@ -19,7 +19,9 @@ class _PlotCommand:
 
     directories: Annotated[
         tyro.conf.Positional[tuple[Path, ...]],
-        tyro.conf.arg(metavar="DIR", help="Run folders, or folders that contain run folders."),
+        tyro.conf.arg(
+            metavar="DIR", help="Folders of runs or sweeps, or folders that contain such folders."
+        ),
     ]
     by: Annotated[
         tuple[str, ...],
@@ -36,9 +38,9 @@ class _PlotCommand:
 def main(argv: list[str]) -> int:
     args = parse(_PlotCommand, argv, "ppg-jax plot")
     from ppg_jax.report import group_runs, markdown_table, plot_curves, plot_profile, shared_envs
-    from ppg_jax.runs import open_run, write_figure, write_whole
+    from ppg_jax.runs import open_runs, write_figure, write_whole
 
-    runs = [open_run(folder) for folder in run_folders(args.directories)]
+    runs = [run for folder in run_folders(args.directories) for run in open_runs(folder)]
     groups = group_runs(runs, args.by or None)
     figures = {"learning_curves": plot_curves(groups, per_seed=args.per_seed)}
     if len(groups) > 1 and shared_envs(groups):

@@ -16,6 +16,7 @@ from ppg_jax.config.fields import (
     did_you_mean,
     flatten,
     nearest,
+    to_number,
 )
 from ppg_jax.config.hyperparams import Hyperparams
 from ppg_jax.config.identity import same_environment
@@ -59,5 +60,6 @@ __all__ = [
     "read_value",
     "reason",
     "same_environment",
+    "to_number",
     "with_environment",
 ]

@@ -6,6 +6,7 @@ of the compiled program runs. Nothing here may read or write a run folder or pri
 """
 
 from ppg_jax.execution.acting import Step, act, check_seed, export_policy, initial_memory, to_env
+from ppg_jax.execution.ahead import Ahead
 from ppg_jax.execution.compilation_cache import (
     kept_programs,
     no_kept_programs,
@@ -34,6 +35,7 @@ __all__ = [
     "LONGEST_LIMIT",
     "MOST_EPISODES",
     "MOST_STEPS",
+    "Ahead",
     "Layout",
     "Pace",
     "PhaseTimer",

@@ -197,15 +197,20 @@ def compile_all(programs: list[Any], layout: Layout, hparams: Any, state: Any) -
     """
     pool = ThreadPoolExecutor()
     try:
-        compiled = []
-        for program in programs:
-            lowered = program.lower(hparams, state)
-            compiled.append(pool.submit(lowered.compile))
-            state = placed(lowered.out_info[0], layout)
+        lowered = lower_all(programs, layout, hparams, state)
+        compiled = [pool.submit(program.compile) for program in lowered]
         with explained(layout):
             return [future.result() for future in compiled]
     finally:
         pool.shutdown(wait=False)
+
+
+def lower_all(programs: list[Any], layout: Layout, hparams: Any, state: Any) -> Iterator[Any]:
+    """Traces a sequence of programs, where each takes the state that the previous one returns."""
+    for program in programs:
+        lowered = program.lower(hparams, state)
+        yield lowered
+        state = placed(lowered.out_info[0], layout)
 
 
 def programs(
@@ -263,15 +268,16 @@ def largest_program(
     training = _training_programs(config, layout, shared, done or 0, pace)
     if not training:
         return None
-    scalars = jax.tree.map(lambda _: jax.ShapeDtypeStruct((), jax.numpy.float32), config.hparams)
     keys = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), layout.batch_size))
-    hparams = placed(scalars if shared else _batched(scalars, layout), layout, same=shared)
+    hparams = placed(batched_scalars(config, layout, shared), layout, same=shared)
     state, _ = jax.eval_shape(_init_program(config, layout, shared), hparams, keys)
     return training[0][0], hparams, placed(state, layout)
 
 
-def _batched(tree: Any, layout: Layout) -> Any:
-    return jax.tree.map(lambda x: jax.ShapeDtypeStruct((layout.batch_size,), x.dtype), tree)
+def batched_scalars(config: Config, layout: Layout, shared: bool) -> Any:
+    """Shapes of the hyperparameters of one batch: scalars, or ``[layout.batch_size]``."""
+    shape = () if shared else (layout.batch_size,)
+    return jax.tree.map(lambda _: jax.ShapeDtypeStruct(shape, jax.numpy.float32), config.hparams)
 
 
 @kept

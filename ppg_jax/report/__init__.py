@@ -20,11 +20,13 @@ from ppg_jax.report.statistics import (
     crafter_score,
     final_returns,
     first_bad_iteration,
+    iqm,
     iqm_interval,
     mean_interval,
     to_dataframe,
 )
 from ppg_jax.report.tables import run_line, seed_rows, table_html
+from ppg_jax.report.values import exact, in_words, short
 
 __all__ = [
     "BenchRecord",
@@ -34,10 +36,13 @@ __all__ = [
     "Run",
     "algorithm_name",
     "crafter_score",
+    "exact",
     "final_returns",
     "first_bad_iteration",
     "group_runs",
     "head_line",
+    "in_words",
+    "iqm",
     "iqm_interval",
     "markdown_table",
     "mean_interval",
@@ -49,6 +54,7 @@ __all__ = [
     "run_line",
     "seed_rows",
     "shared_envs",
+    "short",
     "table_html",
     "to_dataframe",
 ]

@@ -17,7 +17,7 @@ from matplotlib.ticker import EngFormatter, MaxNLocator
 from ppg_jax.config import Config, ConfigError
 from ppg_jax.report.groups import Group, algorithm_name
 from ppg_jax.report.groups import group_runs as group_runs
-from ppg_jax.report.statistics import iqm_interval
+from ppg_jax.report.statistics import iqm, iqm_interval
 from ppg_jax.types import MetricArrays
 
 COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000", "#999999")
@@ -167,19 +167,34 @@ def _draw_group(axes: Axes, group: Group, env: str, color: str, per_seed: bool) 
     axes.plot(steps, rows[:, 0], color=color, linewidth=1.8, zorder=3)
 
 
-def plot_curves(groups: Sequence[Group], *, per_seed: bool = False) -> Figure:
+def _middles(returns: np.ndarray) -> np.ndarray:
+    """IQM over the seeds of ``[seeds, P]``; NaN where no seed has a return."""
+    known = [x[np.isfinite(x)] for x in returns.T]
+    return np.array([iqm(x) if x.size else np.nan for x in known])
+
+
+def plot_curves(
+    groups: Sequence[Group], *, per_seed: bool = False, behind: Sequence[Group] = ()
+) -> Figure:
     """Plots the IQM of the return over env steps, with 95% intervals and a panel per environment.
 
     Args:
-      groups: groups to compare.
+      groups: groups to compare; if there are none, the figure is empty.
       per_seed: whether to also draw each seed as a thin line.
+      behind: further groups, in the same environments, each a thin grey line without a name.
     """
+    if not groups:
+        return Chart(figsize=(5.2, 3.6))
     envs = sorted({env for group in groups for env in group.envs()})
     columns = min(3, len(envs))
     rows = -(-len(envs) // columns)
     figure = Chart(figsize=(5.2 * columns, 3.6 * rows), layout="constrained")
     for number, env in enumerate(envs):
         axes = figure.add_subplot(rows, columns, number + 1)
+        for group in behind:
+            if env in group.envs():
+                steps, returns = group.curves(env)
+                axes.plot(steps, _middles(returns), color="0.7", linewidth=0.8, zorder=1)
         for group, color in zip(groups, COLORS * len(groups), strict=False):
             if env in group.envs():
                 _draw_group(axes, group, env, color, per_seed)
@@ -191,7 +206,8 @@ def plot_curves(groups: Sequence[Group], *, per_seed: bool = False) -> Figure:
         axes.set_ylabel("episode return (IQM)")
         _tidy(axes)
     if len(groups) > 1:
-        figure.suptitle(f"learning curves, {_seeds(groups, envs)}", fontsize=11)
+        more = f"; {len(behind)} more in grey" if behind else ""
+        figure.suptitle(f"learning curves, {_seeds(groups, envs)}{more}", fontsize=11)
         _legend(figure, groups)
     return figure
 

@@ -17,7 +17,7 @@ from ppg_jax.runs.files import TextLog
 
 LARGEST_TEXT = 1 << 28
 """Largest size of ``evaluation.csv`` that is read, in bytes."""
-FILE = "evaluation.csv"
+EVALUATION = "evaluation.csv"
 COLUMNS = (
     "phase", "env_steps", "seed", "policy", "where", "mean_return", "mean_length", "unfinished"
 )  # fmt: skip
@@ -34,11 +34,14 @@ class EvaluationOptions:
       episodes: number of episodes E of each seed, policy and environment.
       environments: changes of the training environment (``with_environment``), by name. Each gives
         one more environment to play.
+      settings: number of settings H of a sweep, whose seeds are the H x S seeds of the run. Equal
+        seeds of different settings play with the same random keys.
     """
 
     every: int | None = None
     episodes: int = 32
     environments: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
+    settings: int = 1
 
     def __post_init__(self) -> None:
         for name, value in (("evaluate_every", self.every), ("eval_episodes", self.episodes)):
@@ -94,8 +97,8 @@ class Evaluator:
             )
         }
         self._compiled: dict[tuple[str, str], Any] = {}
-        self._last = done
-        path = folder / FILE if folder else None
+        self._last, self._settings = done, options.settings
+        path = folder / EVALUATION if folder else None
         self.rows = read_rows(path, done) if path else []
         self._file = TextLog(path, self._whole_file) if path else None
 
@@ -115,7 +118,8 @@ class Evaluator:
         if not (due and segment.at_phase_end):
             return
         key = jax.random.fold_in(jax.random.key(self._config.seed), segment.phases)
-        keys = shard(jax.random.split(key, self._config.seeds), self._layout)
+        own = jax.random.split(key, self._config.seeds // self._settings)
+        keys = shard(jax.numpy.tile(own, self._settings), self._layout)
         batches = [
             (state.params, state.obs_stats, batch_keys)
             for state, batch_keys in zip(segment.states, keys, strict=True)

@@ -100,8 +100,9 @@ def _is_empty(folder: Path) -> bool:
 
 
 def _not_empty(folder: Path) -> ConfigError:
-    is_run = (folder / CONFIG).is_file() and not (folder / SWEEP).exists()
-    advice = f" (or resume the run in it: ppg-jax train --resume {folder})" if is_run else ""
+    kind, command = ("sweep", "sweep") if (folder / SWEEP).is_file() else ("run", "train")
+    begun = (folder / CONFIG).is_file()
+    advice = f" (or resume the {kind} in it: ppg-jax {command} --resume {folder})" if begun else ""
     return ConfigError(f"out: {folder} is not empty; name a new folder{advice}")
 
 
@@ -136,9 +137,9 @@ def folder_config(folder: Path, env: Any = None) -> Config:
     """
     file = folder / CONFIG
     if (folder / SWEEP).is_file():
-        found = [name for name in ("settings.md", "sweep.png") if (folder / name).is_file()]
-        advice = f"; see {' and '.join(found)} in it" if found else ""
-        raise ConfigError(f"DIR: {folder} contains a sweep, not a run{advice}")
+        raise ConfigError(
+            f"DIR: {folder} contains a sweep, not a run; resume it with ppg-jax sweep --resume"
+        )
     if not file.is_file():
         raise ConfigError(f"DIR: {folder} is not a run folder: it has no {CONFIG}")
     fields = read_mapping(file)

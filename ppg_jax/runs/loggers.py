@@ -241,8 +241,9 @@ class WandbLogger:
 
         os.environ.setdefault("WANDB_SILENT", "true")
         self._run = wandb.init(
-            project="ppg_jax", name=folder.name, dir=str(folder), config=config.to_dict()
-        )
+            project="ppg_jax", name=folder.name, dir=str(folder), config=config.to_dict(),
+            reinit="create_new",  # the settings of a sweep log side by side
+        )  # fmt: skip
 
     def write(self, metrics: MetricArrays, first_iteration: int) -> None:
         """Logs the metrics of a segment."""

@@ -60,6 +60,7 @@ class Recorder:
       checkpoints: checkpoints of the run; None: nothing is saved.
       evaluator: evaluator to call after each segment, or None.
       before: metrics of the run before it was resumed, ``[S, iterations]``, or None.
+      name: function that returns the name of seed i, for warnings.
 
     Attributes:
       problems: failures so far, one line each.
@@ -76,13 +77,14 @@ class Recorder:
         checkpoints: Checkpoints | None,
         evaluator: Evaluator | None,
         before: MetricArrays | None,
+        name: Callable[[int], str] = lambda seed: f"seed {seed}",
     ) -> None:
         self._config, self._display = config, display
         self._options, self._checkpoints, self._evaluator = options, checkpoints, evaluator
         self._parts = [before] if before else []
         self._iterations = before["env_steps"].shape[1] if before else 0
         self._csv = CsvLogger(folder / METRICS, before) if folder else None
-        self._watch = Watch(config, config.seeds, display, lambda seed: f"seed {seed}")
+        self._watch = Watch(config, config.seeds, display, name)
         if before:
             self._watch.find_lost(before, 0)
         self.problems: list[str] = []

@@ -38,7 +38,7 @@ from ppg_jax.report import (
 )
 from ppg_jax.runs.checkpoints import LARGEST_TEXT, load_parameters
 from ppg_jax.runs.files import write_whole
-from ppg_jax.runs.folder import METRICS, folder_config
+from ppg_jax.runs.folder import METRICS
 from ppg_jax.runs.loggers import read_metrics
 from ppg_jax.runs.rendering import Episode, write_episode
 from ppg_jax.types import MetricArrays
@@ -97,11 +97,13 @@ class SavedRun:
             return load_parameters(self.directory, self.config)
 
     def __repr__(self) -> str:
+        return run_line("Saved run", self.config, self._returns_or_nan(), str(self.directory))
+
+    def _returns_or_nan(self) -> np.ndarray:
         try:
-            returns = self.final_returns
+            return self.final_returns
         except ConfigError:
-            returns = np.full(self.config.seeds, np.nan)
-        return run_line("Saved run", self.config, returns, str(self.directory))
+            return np.full(self.config.seeds, np.nan)
 
     def _repr_html_(self) -> str:
         try:
@@ -362,30 +364,3 @@ class SavedRun:
     def _parameters_of(self, seed: int) -> tuple[Any, Any]:
         number = check_seed(self.config, seed)
         return jax.tree.map(lambda x: x[number], self.parameters)
-
-
-def load_run(directory: str | Path, env: Any = None) -> SavedRun:
-    """Loads a run from its folder. The run may be finished, stopped or killed.
-
-    The parameters are read at once, so that ``policy`` can be traced and still works if the folder
-    is changed or removed.
-
-    Args:
-      directory: run folder.
-      env: environment, if the run's environment was an object.
-
-    Raises:
-      ConfigError: there is no run, or neither its parameters nor its metrics can be read.
-    """
-    run = open_run(directory, env)
-    try:
-        _ = run.parameters
-    except ConfigError:
-        _ = run.metrics  # one of the two is enough to load a run
-    return run
-
-
-def open_run(directory: str | Path, env: Any = None) -> SavedRun:
-    """Like ``load_run``, but the parameters are read when they are first used."""
-    folder = as_path("DIR", directory)
-    return SavedRun(folder, folder_config(folder, env))

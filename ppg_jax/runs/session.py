@@ -9,7 +9,7 @@ import chex
 import jax
 
 from ppg_jax.algorithm import build, replay_difference
-from ppg_jax.config import Config
+from ppg_jax.config import Config, Hyperparams
 from ppg_jax.execution import (
     Layout,
     Pace,
@@ -83,9 +83,14 @@ def laid_out(plan: Plan) -> Plan:
     return dataclasses.replace(plan, config=config)
 
 
+def seed_keys(config: Config) -> chex.PRNGKey:
+    """Random keys of the seeds, ``[S]``."""
+    return jax.random.split(jax.random.key(config.seed), config.seeds)
+
+
 def first_start(config: Config, taken: Taken | None, display: Display) -> chex.PRNGKey | WarmStart:
     """What a run starts from: random keys of its seeds, ``[S]``, and what is taken from another."""
-    keys = jax.random.split(jax.random.key(config.seed), config.seeds)
+    keys = seed_keys(config)
     if taken is None:
         return keys
     for line in taken.notes:
@@ -107,8 +112,8 @@ def train_from(plan: Plan, start: chex.PRNGKey | WarmStart | Start, session: Ses
                 f"warning: {config.num_iterations} iterations are fewer than one phase (n_pi "
                 f"{config.n_pi}): no auxiliary phase will run"
             )
-        _note_storage(config, display)
-        segment = _train_until_stopped(plan, start, session, stop)
+        note_storage(config, display)
+        segment = train_until_stopped(plan, start, session, stop)
         so_far = recorder.so_far(segment)
         finished = so_far.metrics["env_steps"].shape[1] == config.num_iterations
         result = Result(
@@ -130,11 +135,24 @@ def train_from(plan: Plan, start: chex.PRNGKey | WarmStart | Start, session: Ses
     return result
 
 
-def _train_until_stopped(
-    plan: Plan, start: chex.PRNGKey | WarmStart | Start, session: Session, stop: StopRequest
+def train_until_stopped(
+    plan: Plan,
+    start: chex.PRNGKey | WarmStart | Start,
+    session: Session,
+    stop: StopRequest,
+    hparams: Hyperparams | None = None,
 ) -> Segment:
-    """Trains and records every segment, and returns the last one."""
-    config, layout = plan.config, plan.layout
+    """Trains and records every segment, and returns the last one.
+
+    Args:
+      plan: what is trained, and how.
+      start: random keys ``[S]``, or a state from which to continue.
+      session: what accompanies it; its recorder is closed at the end.
+      stop: says after each segment whether the user wants to stop.
+      hparams: hyperparameters of each seed, leaves ``[S]``; None: those of the configuration.
+    """
+    config, layout, shared = plan.config, plan.layout, hparams is None
+    hparams = hparams or config.hparams
     recorder, stopping = session.recorder, session.stopping
     segment: Segment | None = None
     try:
@@ -142,9 +160,7 @@ def _train_until_stopped(
             pace = dataclasses.replace(
                 session.pace, compiled=stop.wait_for_segments, spent=plan.seconds
             )
-            for segment in train_segments(
-                config, layout, config.hparams, start, shared=True, pace=pace
-            ):
+            for segment in train_segments(config, layout, hparams, start, shared=shared, pace=pace):
                 stop.passed(segment.run_seconds)
                 recorder.take(segment)
                 if stopping.reached(recorder, segment) or stop.requested:
@@ -171,7 +187,7 @@ def _headline(config: Config, layout: Layout) -> str:
     )
 
 
-def _note_storage(config: Config, display: Display) -> None:
+def note_storage(config: Config, display: Display) -> None:
     """Says what to expect of ``aux_storage``, if that is not what its name promises."""
     if config.aux_storage == "packed" and not build(config).packing.active:
         display.note(

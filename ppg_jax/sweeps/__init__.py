@@ -1,10 +1,13 @@
-"""Sweeps: many settings of the hyperparameters, trained by the same compiled programs.
+"""Sweeps: many settings of any fields, trained by one program for each group of settings.
 
-The settings are trained here, ranked and written to the folder of the sweep. Fields that shape the
-program cannot be swept, and a sweep keeps no checkpoints. Nothing here depends on the command line.
+Settings that differ only in hyperparameters share a program. The groups are trained here, with the
+checkpoints and files of ``runs``, ranked, and written to the folder of the sweep. Nothing here
+depends on the command line.
 """
 
+from ppg_jax.sweeps.folder import stored_config
 from ppg_jax.sweeps.report import sweep_table
-from ppg_jax.sweeps.sweep import SweepResult, sweep
+from ppg_jax.sweeps.result import SweepResult
+from ppg_jax.sweeps.sweep import resume_sweep, sweep
 
-__all__ = ["SweepResult", "sweep", "sweep_table"]
+__all__ = ["SweepResult", "resume_sweep", "stored_config", "sweep", "sweep_table"]

@@ -1,352 +1,239 @@
-"""Trains many settings of the hyperparameters, each with many seeds, by programs compiled once."""
+"""Sweeps: trains many settings, each with many seeds, by as few programs as possible."""
 
 import contextlib
-import dataclasses
-import itertools
 import warnings
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import jax
-import jax.numpy as jnp
-import numpy as np
-import yaml
-from matplotlib.figure import Figure
 from rich.console import Console
 
-from ppg_jax.config import (
-    Config,
-    ConfigError,
-    Hyperparams,
-    all_field_names,
-    check_config,
-    did_you_mean,
-)
-from ppg_jax.execution import (
-    Layout,
-    Pace,
-    Segment,
-    Training,
-    gather,
-    kept_programs,
-    plan_training,
-    train_segments,
-)
-from ppg_jax.report import (
-    algorithm_name,
-    final_returns,
-    first_bad_iteration,
-    run_line,
-    table_html,
-    to_dataframe,
-)
+from ppg_jax.config import Config, ConfigError, as_path, check_config
+from ppg_jax.execution import kept_programs
 from ppg_jax.runs import (
-    METRICS,
+    LAYOUT_FIELDS,
     SWEEP,
-    StopRequest,
-    Watch,
+    CheckpointOptions,
+    EvaluationOptions,
+    StopOptions,
+    changed_config,
     check_new,
-    laid_out,
-    make_display,
+    folder_lock,
     new_folder,
-    one_line,
-    resolve,
-    write_figure,
-    write_summary,
+    saved_groups,
     write_whole,
 )
-from ppg_jax.sweeps.report import plot_sweep, ranked, sweep_table
-from ppg_jax.types import MetricArrays, TrainState
-
-if TYPE_CHECKING:
-    import pandas as pd
-
-HYPERPARAMETERS = [field.name for field in dataclasses.fields(Hyperparams)]
-
-
-@dataclasses.dataclass(frozen=True, repr=False)
-class SweepResult:
-    """The result of a sweep over H settings and S seeds.
-
-    Attributes:
-      config: resolved configuration; its hyperparameters apply where a setting gives no value.
-      settings: the H settings, each with values by name.
-      metrics: metrics by name, each ``[H, S, iterations]``.
-      state: final training states, leaves ``[H, S, ...]``.
-      compile_seconds: time for tracing and compiling all programs.
-      run_seconds: time for running them.
-      first_bad_iteration: first iteration with a NaN or infinite loss, or None, ``[H][S]``.
-      finished: False if the sweep was stopped before its last iteration.
-      problems: files that could not be written, one line each.
-    """
-
-    config: Config
-    settings: list[dict[str, float]]
-    metrics: MetricArrays
-    state: TrainState
-    compile_seconds: float
-    run_seconds: float
-    first_bad_iteration: list[list[int | None]]
-    finished: bool = True
-    problems: tuple[str, ...] = ()
-
-    @property
-    def final_returns(self) -> np.ndarray:
-        """Mean return over the last tenth of the run, ``[H, S]``."""
-        flat = {name: x.reshape(-1, x.shape[-1]) for name, x in self.metrics.items()}
-        return final_returns(flat).reshape(len(self.settings), -1)
-
-    def ranked(self) -> list[dict[str, float]]:
-        """The settings, best first: rank, values, final IQM with 95% interval, NaN seeds."""
-        return ranked(self.settings, self.final_returns, self.first_bad_iteration)
-
-    def plot(self) -> Figure:
-        """A heat map for a grid of two hyperparameters, otherwise a line plot for each one."""
-        title = f"{algorithm_name(self.config)} on {self.config.env_name}"
-        return plot_sweep(self.settings, self.final_returns, self.first_bad_iteration, title)
-
-    def __repr__(self) -> str:
-        done = f"{len(self.settings)} settings, " + ("finished" if self.finished else "stopped")
-        return run_line("Sweep", self.config, self.final_returns, done, *self.problems)
-
-    def _repr_html_(self) -> str:
-        return table_html(repr(self), self.ranked(), self.problems)
-
-    def to_dataframe(self) -> "pd.DataFrame":
-        """A table of settings and metrics, one row for each setting, seed and iteration."""
-        import pandas as pd
-
-        tables = []
-        for number, setting in enumerate(self.settings):
-            table = to_dataframe({name: x[number] for name, x in self.metrics.items()})
-            for place, (name, value) in enumerate({"setting": number, **setting}.items()):
-                table.insert(place, name, value)
-            tables.append(table)
-        return pd.concat(tables, ignore_index=True)
-
-    @property
-    def env_steps_per_second(self) -> float:
-        """Environment steps of all replicas, divided by the time for running the programs."""
-        return float(self.metrics["env_steps"][..., -1].sum()) / self.run_seconds
+from ppg_jax.sweeps.folder import check_storable, spec_text, stored_config, stored_settings
+from ppg_jax.sweeps.groups import begun_group, make_groups
+from ppg_jax.sweeps.loop import Plan, train_all
+from ppg_jax.sweeps.result import SweepResult
+from ppg_jax.sweeps.rows import LogFactory
+from ppg_jax.sweeps.settings import Setting, Values, checked_settings, make_settings, value_of
+from ppg_jax.sweeps.training import Options
 
 
 def sweep(
     config: Config,
-    values: Mapping[str, Sequence[float]],
+    values: Values,
     seeds: int | None = None,
     *,
     zipped: bool = False,
+    draws: int | None = None,
+    draw_seed: int = 0,
     out: str | Path | None = None,
     progress: bool = True,
     console: Console | None = None,
     cache: bool = True,
+    log: Sequence[str | LogFactory] = (),
+    checkpoint_every: int | None = None,
+    checkpoint_minutes: float | None = 5.0,
+    keep: int = 2,
+    evaluate_every: int | None = None,
+    eval_episodes: int = 32,
+    evaluate_on: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> SweepResult:
-    """Trains every setting of some hyperparameters with every seed, by programs compiled once.
+    """Trains every setting of some fields with every seed.
 
-    Every setting starts from the same seeds, those of ``ppg_jax.run``. So settings differ only in
-    their hyperparameters.
+    Settings that differ only in hyperparameters share one compiled program. All others need a
+    program for each combination of their other fields. These groups are trained one after another,
+    and the next programs are compiled meanwhile.
 
-    The first Ctrl-C or SIGTERM ends the sweep after the current segment (at most a hundredth of
-    the sweep), and the results so far are returned. A sweep keeps no checkpoints and cannot be
-    resumed.
+    Every setting starts from the same seeds, those of ``ppg_jax.run``, and has the results of the
+    run of its own.
+
+    The first Ctrl-C or SIGTERM ends the sweep after the current segment (about a hundredth of the
+    group), and the results so far are returned. With ``out`` the state is saved, and
+    ``resume_sweep`` continues from it.
 
     Args:
       config: configuration to train.
-      values: values of each hyperparameter, by its name in ``config.hparams``.
+      values: for each field, by its name (``learning_rate``, ``hidden_sizes``, ``arch``, ``env``,
+        ``env_params.NAME``), a list of its values. With ``draws`` it may also be a range:
+        ``{"log": [low, high]}``, ``{"uniform": [low, high]}``, ``{"int": [low, high]}`` or
+        ``{"choice": [...]}``.
       seeds: number of seeds, instead of ``config.seeds``.
       zipped: whether the lists are the columns of a table of settings, of equal length. Otherwise
         every combination is a setting, and the last name varies fastest.
+      draws: number of settings to draw at random from the values; None: all of them.
+      draw_seed: seed of the draws.
       out: folder to write to; it must be new or empty.
       progress: whether to show a progress bar, or lines if there is no terminal.
       console: console for the progress; default: standard output.
       cache: as in ``run``.
+      log: loggers besides ``metrics.csv``: names as in ``run``, for which each setting has a folder
+        in ``logs``, or functions of a setting's number and configuration that return a logger.
+      checkpoint_every: as in ``run``.
+      checkpoint_minutes: as in ``run``.
+      keep: as in ``run``, for each group.
+      evaluate_every: as in ``run``.
+      eval_episodes: as in ``run``.
+      evaluate_on: as in ``run``.
 
     Returns:
-      The settings, and their metrics ``[H, S, iterations]`` in the same order.
+      The settings and the result of each, in the same order.
 
     Raises:
-      ConfigError: a name, a value, the configuration or ``out`` is invalid.
+      ConfigError: a name, a value, the configuration, ``out`` or another option is invalid.
     """
     check_config(config)
     if seeds is not None:
         config = config.replace(seeds=seeds)
-    settings = make_settings(values, zipped=zipped)
-    hparams = [_with_setting(config, setting) for setting in settings]
-    settings = [
-        {name: float(getattr(h, name)) for name in setting}  # YAML reads "1e-3" as text
-        for setting, h in zip(settings, hparams, strict=True)
-    ]
-    replicas = len(settings) * config.seeds
-    config = resolve(config)
-    per_replica = jax.tree.map(lambda *x: jnp.repeat(jnp.float32(x), config.seeds), *hparams)
-    keys = jnp.tile(jax.random.split(jax.random.key(config.seed), config.seeds), len(settings))
-    folder = Path(out) if out is not None else None
+    rows = make_settings(values, zipped=zipped, draws=draws, draw_seed=draw_seed)
+    settings = checked_settings(config, rows)
+    evaluation = EvaluationOptions(evaluate_every, eval_episodes, evaluate_on or {})
+    checkpoints = CheckpointOptions(checkpoint_every, checkpoint_minutes, keep)
     shown = (console or Console()) if progress else None
-    parts: list[MetricArrays] = []
+    options = Options(tuple(log), checkpoints, evaluation, StopOptions(), shown)
+    folder = as_path("out", out) if out is not None else None
     with contextlib.ExitStack() as stack:
         stack.enter_context(kept_programs(cache))
+        groups = make_groups(config, settings)
+        for group in groups:
+            options.check(group.config, folder is not None)
         if folder is not None:
             check_new(folder)
-        display = make_display(shown, config)
-        training = Training(replicas, shared=False)
-        plan = laid_out(plan_training(config, training, display.note))
-        config, layout = plan.config, plan.layout
-        if folder is not None:
-            stack.enter_context(_new_folder(folder, config, settings))
-        stack.enter_context(display)
-        display.note(
-            f"{config.env_name}: {len(settings)} settings x {config.seeds} seeds by {layout}; "
-            "compiling"
-        )
-        watch = Watch(config, replicas, display, lambda i: _replica_name(settings, config.seeds, i))
-        stop = stack.enter_context(StopRequest(display.note))
-        pace = Pace(compiled=stop.wait_for_segments, spent=plan.seconds)
-        for segment in train_segments(config, layout, per_replica, keys, shared=False, pace=pace):
-            parts.append(segment.metrics)
-            watch.update(segment)
-            stop.passed(segment.run_seconds)
-            if stop.requested:
-                break
-        result = _result(config, settings, parts, segment, layout)
-        if folder is not None:
-            result = dataclasses.replace(result, problems=_write_results(folder, result))
+            check_storable(settings)
+            drawn = f"draws {draws}, draw_seed {draw_seed}, from {dict(values)}" if draws else ""
+            text = spec_text(settings, drawn)
+            stack.enter_context(new_folder(folder, config, {SWEEP: text}))
+        result = train_all(Plan(config, settings, folder, options), groups)
     for problem in result.problems:
         warnings.warn(problem, RuntimeWarning, stacklevel=2)
     return result
 
 
-def _result(
-    config: Config,
-    settings: list[dict[str, float]],
-    parts: Sequence[MetricArrays],
-    segment: Segment,
-    layout: Layout,
+def resume_sweep(
+    directory: str | Path,
+    values: Values | None = None,
+    *,
+    zipped: bool = False,
+    draws: int | None = None,
+    draw_seed: int = 0,
+    env: Any = None,
+    progress: bool = True,
+    console: Console | None = None,
+    cache: bool = True,
+    log: Sequence[str | LogFactory] = (),
+    checkpoint_every: int | None = None,
+    checkpoint_minutes: float | None = 5.0,
+    keep: int = 2,
+    evaluate_every: int | None = None,
+    eval_episodes: int = 32,
+    evaluate_on: Mapping[str, Mapping[str, Any]] | None = None,
+    **changes: Any,
 ) -> SweepResult:
-    """The result of a sweep, from the metrics of all segments and the last segment."""
-    metrics = {name: np.concatenate([p[name] for p in parts], 1) for name in parts[0]}
-    bad = first_bad_iteration(metrics, config)
-    shape = (len(settings), config.seeds)
+    """Resumes a sweep that was stopped or killed, and adds settings to it.
 
-    def unflatten(x: Any) -> Any:
-        return x.reshape(*shape, *x.shape[1:])
+    Settings that are trained to the end are loaded. Others continue from their newest checkpoint.
+    On the same device the results are bit for bit those of a sweep that was never interrupted.
 
-    return SweepResult(
-        config=config,
-        settings=settings,
-        metrics={name: unflatten(x) for name, x in metrics.items()},
-        state=jax.tree.map(unflatten, gather(segment.states, layout)),
-        compile_seconds=segment.compile_seconds,
-        run_seconds=segment.run_seconds,
-        first_bad_iteration=[bad[i : i + shape[1]] for i in range(0, len(bad), shape[1])],
-        finished=metrics["env_steps"].shape[1] == config.num_iterations,
-    )
-
-
-def _new_folder(
-    folder: Path, config: Config, settings: Sequence[Mapping[str, float]]
-) -> AbstractContextManager[None]:
-    """Creates the folder with a file that describes the sweep, so that it can be repeated."""
-    columns = {name: [setting[name] for setting in settings] for name in settings[0]}
-    spec = {"config": "config.yaml", "values": columns, "zipped": True}
-    header = "# Feed this file back to ppg-jax sweep to repeat the sweep.\n"
-    text = header + yaml.safe_dump(spec, sort_keys=False)
-    return new_folder(folder, config, {SWEEP: text})
-
-
-def _replica_name(settings: Sequence[Mapping[str, float]], seeds: int, replica: int) -> str:
-    values = ", ".join(f"{name} {value:g}" for name, value in settings[replica // seeds].items())
-    return f"{values}, seed {replica % seeds}"
-
-
-def _write_results(folder: Path, result: SweepResult) -> tuple[str, ...]:
-    """Writes the metrics, the ranked settings as CSV and Markdown, a figure and a summary.
+    Args:
+      directory: folder of the sweep.
+      values: further settings, as in ``sweep``; those that the sweep has already are left out. A
+        field that they do not name has the value of the sweep's configuration.
+      zipped: as in ``sweep``, for the further settings.
+      draws: as in ``sweep``, for the further settings. With the seed and ranges of the sweep, the
+        first draws are those that it has already.
+      draw_seed: as in ``sweep``.
+      env: environment, if the sweep's environment was an object.
+      progress: as in ``sweep``.
+      console: as in ``sweep``.
+      cache: as in ``sweep``.
+      log: as in ``sweep``.
+      checkpoint_every: as in ``sweep``.
+      checkpoint_minutes: as in ``sweep``.
+      keep: as in ``sweep``.
+      evaluate_every: as in ``sweep``.
+      eval_episodes: as in ``sweep``.
+      evaluate_on: as in ``sweep``.
+      **changes: ``strategy``, ``chunk_size``, ``devices`` and ``devices_per_seed``. Other fields
+        may be given too, but only with their old values.
 
     Returns:
-      Files that could not be written, one line each.
-    """
-    import pandas as pd
-
-    rows = result.ranked()
-    summary = {
-        "settings": len(result.settings),
-        "seeds": result.config.seeds,
-        "finished": result.finished,
-        "compile_seconds": round(result.compile_seconds, 3),
-        "run_seconds": round(result.run_seconds, 3),
-        "env_steps_per_second": round(result.env_steps_per_second, 1),
-    }
-
-    def table(name: str, frame: "pd.DataFrame") -> None:
-        write_whole(folder / name, frame.to_csv(index=False))
-
-    files: dict[str, Callable[[], object]] = {
-        METRICS: lambda: table(METRICS, result.to_dataframe()),
-        "settings.csv": lambda: table("settings.csv", pd.DataFrame(rows)),
-        "settings.md": lambda: write_whole(folder / "settings.md", sweep_table(rows)),
-        "sweep.png": lambda: write_figure(folder / "sweep.png", result.plot(), dpi=200),
-        "sweep.svg": lambda: write_figure(folder / "sweep.svg", result.plot(), dpi=200),
-        "summary.json": lambda: write_summary(folder, summary),
-    }
-    problems = []
-    for name, write in files.items():
-        try:
-            write()
-        except Exception as error:  # each library raises its own error for a full disk
-            problems.append(f"{name}: failed: {one_line(error)}")
-    return tuple(problems)
-
-
-def make_settings(
-    values: Mapping[str, Sequence[float]], *, zipped: bool = False
-) -> list[dict[str, float]]:
-    """The settings of a sweep: every combination of the values, or the rows of a table.
+      The result of the whole sweep.
 
     Raises:
-      ConfigError: there are no values, a name is unknown, or columns differ in length.
+      ConfigError: there is no sweep, its checkpoints are not usable, or an argument is invalid.
     """
-    if not isinstance(values, Mapping) or not values:
-        raise ConfigError(f"values: {values!r} is invalid; it should map names to lists")
-    columns: dict[str, list[Any]] = {}
-    for given, column in values.items():
-        name = _name(given)
-        if name in columns:
-            raise ConfigError(f"{given}: is given twice, with and without hparams.; remove one")
-        columns[name] = _column(name, column)
-    lengths = {name: len(column) for name, column in columns.items()}
-    if zipped and len(set(lengths.values())) > 1:
-        raise ConfigError(
-            f"values: zipped lists should be equally long; their lengths are {lengths}"
-        )
-    combined = zip(*columns.values(), strict=True) if zipped else itertools.product(
-        *columns.values()
+    folder = as_path("DIR", directory)
+    evaluation = EvaluationOptions(evaluate_every, eval_episodes, evaluate_on or {})
+    checkpoints = CheckpointOptions(checkpoint_every, checkpoint_minutes, keep)
+    shown = (console or Console()) if progress else None
+    options = Options(tuple(log), checkpoints, evaluation, StopOptions(), shown)
+    config = _changed(stored_config(folder, env), changes)
+    rows = None if values is None else make_settings(
+        values, zipped=zipped, draws=draws, draw_seed=draw_seed
     )  # fmt: skip
-    return [dict(zip(columns, row, strict=True)) for row in combined]
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(kept_programs(cache))
+        stack.enter_context(folder_lock(folder))
+        before = stored_settings(folder, config)
+        settings = before if rows is None else _extended(config, before, rows)
+        layout = {name: value for name, value in changes.items() if name in LAYOUT_FIELDS}
+        stored = saved_groups(folder, env)
+        begun = [begun_group(group, config, settings, layout) for group in stored]
+        known = {setting.number for group in begun for setting in group.settings}
+        missing = [setting for setting in settings if setting.number not in known]
+        first = max((group.number + 1 for group in begun), default=0)
+        groups = [*begun, *make_groups(config, missing, first)]
+        for group in groups:
+            options.check(group.config, True)
+        # Nothing in the folder is changed before this line, so an error above leaves it as it was.
+        if settings != before:
+            write_whole(folder / SWEEP, spec_text(settings))
+        result = train_all(Plan(config, settings, folder, options), groups)
+    for problem in result.problems:
+        warnings.warn(problem, RuntimeWarning, stacklevel=2)
+    return result
 
 
-def _name(name: Any) -> str:
-    short = str(name).removeprefix("hparams.")
-    if short in HYPERPARAMETERS:
-        return short
-    fields = all_field_names(Config)
-    if short in (*fields, "network", "hparams"):
+def _changed(before: Config, changes: dict[str, Any]) -> Config:
+    """The configuration of a resumed sweep.
+
+    Raises:
+      ConfigError: a field changes that must not.
+    """
+    config = changed_config(before, changes)
+    if config.total_timesteps != before.total_timesteps:
         raise ConfigError(
-            f"{short}: shapes the program, so a sweep cannot change it; call run for each value"
+            f"total_timesteps: {config.total_timesteps} is invalid; it should stay "
+            f"{before.total_timesteps}, as for the settings that are trained"
         )
-    hint = did_you_mean(short, HYPERPARAMETERS) or did_you_mean(short, fields)
-    names = f"the names are {', '.join(HYPERPARAMETERS)}"
-    raise ConfigError(f"{short}: is not a hyperparameter; {hint.strip() or names}")
+    return config
 
 
-def _column(name: str, column: Any) -> list[Any]:
-    listed = column.tolist() if hasattr(column, "tolist") else column
-    if isinstance(listed, str) or not isinstance(listed, Sequence) or not listed:
-        raise ConfigError(f"{name}: {column!r} is invalid; it should be a list of numbers")
-    return list(listed)
+def _extended(
+    config: Config, before: Sequence[Setting], rows: Sequence[Mapping[str, Any]]
+) -> list[Setting]:
+    """The settings of a sweep, and after them those of rows that it does not have yet.
 
-
-def _with_setting(config: Config, setting: Mapping[str, Any]) -> Hyperparams:
-    """Hyperparameters of the configuration with the values of a setting, after the usual checks."""
-    fields = dataclasses.asdict(config.hparams) | dict(setting)
-    return config.replace(hparams=fields).hparams
+    All get the same names. A field that a setting does not name has the configuration's value.
+    """
+    added = checked_settings(config, rows, len(before))
+    names = dict.fromkeys(name for s in (*before, *added) for name in s.values)
+    settings: list[Setting] = []
+    for setting in (*before, *added):
+        values = {name: value_of(setting.config, name) for name in names}
+        if setting.number < len(before) or all(values != other.values for other in settings):
+            settings.append(Setting(len(settings), values, setting.config))
+    return settings

@@ -265,10 +265,10 @@ def test_storages_that_do_not_suit_the_environment_are_left_out(monkeypatch):
 def test_what_was_tried_is_not_compiled_again(devices, shared, monkeypatch, compiled):
     """On several devices and with hyperparameters for each replica too."""
 
-    def init(config, key, *, backend):
+    def init(config, key, *, backend, env_axis):
         return {"key": key, "x": jax.random.uniform(key, (100,))}
 
-    def train_phases(config, hparams, state, n, *, backend):
+    def train_phases(config, hparams, state, n, *, backend, env_axis):
         return {**state, "x": state["x"] * hparams.gamma}, {
             "env_steps": jnp.arange(config.n_pi * n)
         }

@@ -19,7 +19,7 @@ from ppg_jax.algorithm.ppg import build
 from ppg_jax.cli.main import main
 from ppg_jax.config.fields import FrozenMapping
 from ppg_jax.envs.make import make_env
-from ppg_jax.runs.saved_run import open_run
+from ppg_jax.runs.loading import open_run
 from tests import probes
 
 

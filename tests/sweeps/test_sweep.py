@@ -11,7 +11,7 @@ import ppg_jax
 from ppg_jax.config.config import Config
 from ppg_jax.config.fields import ConfigError
 from ppg_jax.runs.progress import Watch
-from ppg_jax.sweeps.sweep import make_settings
+from ppg_jax.sweeps.settings import make_settings
 
 CONFIG = Config(
     env="CartPole-v1", num_envs=4, num_steps=8, num_minibatches=2, n_pi=2, num_aux_minibatches=2,
@@ -35,7 +35,7 @@ def test_every_combination(swept):
     assert np.shape(swept.first_bad_iteration) == (6, 2)
     assert jax.tree.leaves(swept.state.params)[0].shape[:2] == (6, 2)
     assert swept.env_steps_per_second == pytest.approx(6 * 2 * 4 * 32 / swept.run_seconds)
-    assert swept.config.strategy == "map"
+    assert swept.setting(4).config.strategy == "map"
     assert swept.finished
 
 
@@ -74,7 +74,7 @@ def test_a_sweep_that_is_stopped_gives_what_it_has(tmp_path, monkeypatch):
     with pytest.raises(ConfigError) as error:
         ppg_jax.sweep(config, values, out=out, progress=False)
     assert "is not empty" in str(error.value)
-    assert "--resume" not in str(error.value)  # which a sweep cannot
+    assert "ppg-jax sweep --resume" in str(error.value)
 
 
 @pytest.mark.parametrize(
@@ -82,11 +82,17 @@ def test_a_sweep_that_is_stopped_gives_what_it_has(tmp_path, monkeypatch):
     [
         ({}, {}, ["values: {}", "map names to lists"]),
         ([1], {}, ["values: [1]"]),
-        ({"num_envs": [1, 2]}, {}, ["num_envs: shapes the program", "run for each"]),
+        ({"num_envs": [4, 1]}, {}, ["setting 1 (num_envs 1): num_minibatches: "]),
+        ({"arch": ["dual", "triple"]}, {}, ["setting 1 (arch triple): arch: 'triple'"]),
+        ({"env": ["CartPole-v1", "CartPole-v9"]}, {}, ["setting 1 (env CartPole-v9): env: "]),
+        ({"seeds": [1, 2]}, {}, ["seeds: all settings have the same number"]),
+        ({"network": [{}]}, {}, ["network: is a section; name a field of it"]),
+        ({"gamma": {"uniform": [0, 1]}}, {}, ["gamma: ", "is a range; say with draws"]),
+        ({"network.gamma": [1]}, {}, ["network.gamma: is not a field; did you mean gamma?"]),
         ({"learning_rat": [1]}, {}, ["learning_rat:", "learning_rate"]),
-        ({"zzz": [1]}, {}, ["zzz:", "gamma"]),
+        ({"zzz": [1]}, {}, ["zzz: is not a field"]),
         ({"gamma": [0.9, 2.0]}, {}, ["hparams.gamma: 2.0"]),
-        ({"gamma": 0.9}, {}, ["gamma: 0.9", "list of numbers"]),
+        ({"gamma": 0.9}, {}, ["gamma: 0.9", "list of values"]),
         ({"gamma": []}, {}, ["gamma: []"]),
         ({"gamma": "0.9"}, {}, ["gamma: '0.9'"]),
         ({"gamma": ["x"]}, {}, ["hparams.gamma: 'x'"]),

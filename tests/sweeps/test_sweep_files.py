@@ -7,9 +7,11 @@ import pytest
 
 from ppg_jax.cli.main import main
 from ppg_jax.cli.sweep import read_spec
+from ppg_jax.config.config import Config
 from ppg_jax.config.yaml_files import read_config
-from ppg_jax.sweeps.report import plot_sweep, ranked, sweep_table
-from ppg_jax.sweeps.sweep import make_settings
+from ppg_jax.sweeps.figures import plot_sweep
+from ppg_jax.sweeps.report import ranked, sweep_table
+from ppg_jax.sweeps.settings import make_settings
 
 SPEC = """
 config: cartpole
@@ -25,7 +27,7 @@ def test_a_grid_from_a_file(tmp_path, capsys):
     spec.write_text(SPEC)
     assert main(["sweep", str(spec), "--out", str(out), "--quiet"]) == 0
     shown = capsys.readouterr().out
-    assert "| rank | learning_rate | beta_clone | iqm |" in shown
+    assert "| rank | setting | learning_rate | beta_clone | iqm |" in shown
     with (out / "settings.csv").open() as file:
         rows = list(csv.DictReader(file))
     returns = [float(row["iqm"]) for row in rows]
@@ -45,9 +47,8 @@ def test_a_grid_from_a_file(tmp_path, capsys):
     assert make_settings(again["values"], zipped=again["zipped"]) == [
         {"learning_rate": a, "beta_clone": b} for a in (1e-3, 1e-2) for b in (0.5, 1.0, 2.0)
     ]
-    for command in (["plot", str(out)], ["train", "--resume", str(out)]):
-        assert main(command) == 2
-        assert "contains a sweep, not a run" in capsys.readouterr().err
+    assert main(["train", "--resume", str(out)]) == 2
+    assert "contains a sweep, not a run; resume it with ppg-jax sweep" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -55,10 +56,12 @@ def test_a_grid_from_a_file(tmp_path, capsys):
     [
         ("{}", "values: is missing"),
         ("{valeus: {gamma: [1]}}", "valeus: is unknown; did you mean values"),
-        ("{values: {gama: [0.9]}}", "gama: is not a hyperparameter; did you mean gamma"),
-        ("{values: {n_envs: [8]}}", "n_envs: is not a hyperparameter; did you mean num_envs?"),
-        ("{values: {qqq: [8]}}", "qqq: is not a hyperparameter; the names are learning_rate, "),
-        ("{values: {network.memory: [lstm]}}", "network.memory: shapes the program"),
+        ("{values: {gama: [0.9]}}", "gama: is not a field; did you mean gamma?"),
+        ("{values: {n_envs: [8]}}", "n_envs: is not a field; did you mean num_envs?"),
+        ("{values: {qqq: [8]}}", "qqq: is not a field; ppg-jax sweep --help shows all"),
+        ("{values: {network.memory: [lst]}}", "setting 0 (memory lst): network.memory: 'lst'"),
+        ("{values: {gamma: {log: [1, 2]}}}", "gamma: {'log': [1, 2]} is a range"),
+        ("{values: {gamma: {log: [2, 1]}}, draws: 3}", "it should have two numbers above 0"),
         ("{values: {gamma: [0.9]}, zipped: 3}", "zipped: 3 is invalid"),
         ("{values: {gamma: [0.9]}, config: nowhere}", "config: 'nowhere'"),
         ("{values: {gamma: [7]}}", "hparams.gamma: 7"),
@@ -87,7 +90,7 @@ def test_ranking():
     assert [row["b"] for row in rows] == [1.0, 0.1, 10.0]
     assert [row["iqm"] for row in rows[:2]] == [5.0, 2.0]
     assert [row["bad_seeds"] for row in rows] == [1, 0, 2]
-    assert "| 1 | 1 | 1 | 5 |" in sweep_table(rows)
+    assert "| 1 | 1 | 1 | 1 | 5 |" in sweep_table(rows)
 
 
 FINE = [[None, None]] * 6
@@ -134,8 +137,10 @@ def test_sweep_takes_what_train_takes(tmp_path, capsys):
     assert fields["env_params"] == {"max_steps_in_episode": 7}
     assert fields["num_envs"] == 4  # the file's own changes stay
     for argv, words in (
-        (["sweep", str(spec), "--resume", "x"], "--resume: is for ppg-jax train"),
-        (["sweep", str(spec), "--checkpoint-every=3"], "--checkpoint-every=3: is for ppg-jax"),
+        (["sweep", str(spec), "--resume", "x"], "x contains no sweep: it has no sweep.yaml"),
+        (["sweep", "--resume", str(out), "--out", "y"], "out: y is invalid; remove it"),
+        (["sweep", "--resume", str(out), "--num-envs", "8"], "num_envs (4 to 8)"),
+        (["sweep", str(spec), "--out=y", "--checkpoint-every=-1"], "checkpoint_every: -1"),
         (["sweep", str(spec), "--lr", "3"], "did you mean --hparams.learning-rate?"),
         (["sweep", str(spec)], "out: is missing; name a new folder"),
         (["sweep"], "spec: is missing"),
@@ -160,6 +165,6 @@ def test_equal_results_share_a_rank():
 def test_panels_share_an_axis_and_say_how_many_seeds():
     settings = [{"a": a, "b": b, "c": 1.0 + (a > 1)} for a in (1.0, 2.0, 3.0) for b in (1.0, 2.0)]
     returns = np.array([[s["a"] * 100, s["a"] * 100 + s["b"]] for s in settings])
-    figure = plot_sweep(settings, returns, [[None, None]] * 6, "PPG on X")
+    figure = plot_sweep(settings, returns, [[None, None]] * 6, Config())
     assert len({axes.get_ylim() for axes in figure.axes}) == 1
-    assert figure.get_suptitle() == "PPG on X, 2 seeds a setting"
+    assert figure.get_suptitle() == "PPG dual on CartPole-v1, 2 seeds a setting"
