@@ -50,7 +50,10 @@ def result(returns, env="CartPole-v1", iterations=4):
         "env_steps": np.tile(np.arange(1, iterations + 1), (2, 1)), "policy_loss": one,
         "value_loss": one, "aux_value_loss": one, "aux_phase_value_loss": one, "clone_kl": one,
     }  # fmt: skip
-    return Result(config, metrics, None, 0.0, 0.0, [None, None])
+    return Result(
+        config=config, metrics=metrics, state=None, compile_seconds=0.0, run_seconds=0.0,
+        first_bad_iteration=[None, None],
+    )  # fmt: skip
 
 
 def curves(settings, runs):
