@@ -30,9 +30,16 @@ HELP = {
     "keep": "Number of newest checkpoints of each group to keep, besides the best.",
 }
 """Help texts that differ from those of ``train``."""
+SHARED = ("out", "resume", "checkpoint_every", "checkpoint_minutes", "keep", "evaluate_every",
+          "eval_episodes", "log", "quiet", "no_cache")  # fmt: skip
+"""Options of ``train`` that a sweep has too."""
 SWEEP_OPTIONS: list[tuple[str, Any, Any, str, str]] = [
     ("draws", int, 0, "INT", "Settings to draw at random from the values; 0: as SPEC says."),
-    *((name, *rest, HELP.get(name, text)) for name, *rest, text in TRAIN_OPTIONS),
+    *(
+        (name, *rest, HELP.get(name, text))
+        for name, *rest, text in TRAIN_OPTIONS
+        if name in SHARED
+    ),
 ]  # fmt: skip
 """Name, type, default, placeholder of the value and help text of each option."""
 

@@ -6,6 +6,7 @@ a run, whose seeds would share their hyperparameters.
 """
 
 import dataclasses
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -98,8 +99,9 @@ def saved_groups(directory: Path, env: Any = None) -> list[SavedGroup]:
     """
     if not (directory / SWEEP).is_file():
         raise ConfigError(f"DIR: {directory} contains no sweep: it has no {SWEEP}")
-    files = sorted((directory / GROUPS).glob(f"[0-9]*/{GROUP}"), key=lambda f: int(f.parent.name))
-    return [_read_group(file, env) for file in files]
+    found = (directory / GROUPS).glob(f"*/{GROUP}")
+    files = {int(f.parent.name): f for f in found if re.fullmatch("[0-9]{3,9}", f.parent.name)}
+    return [_read_group(files[number], env) for number in sorted(files)]
 
 
 def _read_group(file: Path, env: Any) -> SavedGroup:

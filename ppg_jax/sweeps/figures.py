@@ -180,7 +180,7 @@ def plot_setting_curves(
       rows: the ranked settings, as from ``ranked``.
     """
     envs = {run.config.env_name for run in runs if run}
-    most = max(1, MOST_COLOURS // len(envs))
+    most = max(1, MOST_COLOURS // max(1, len(envs)))
     best: dict[str, list[Group]] = {env: [] for env in sorted(envs)}
     others: list[Group] = []
     for row in rows:
