@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from ppg_jax.execution import evaluate, use_all_cores
     from ppg_jax.report import BenchResult
     from ppg_jax.runs import Result, RunSoFar, SavedRun, bench, load_run, resume, run
-    from ppg_jax.sweeps import SweepResult, resume_sweep, sweep
+    from ppg_jax.sweeps import SweepResult, TuneResult, resume_sweep, resume_tune, sweep, tune
     from ppg_jax.types import Metrics, TrainState
 
 __version__ = "0.1.0"
@@ -51,6 +51,7 @@ _HOMES = {
     "SavedRun": "runs",
     "SweepResult": "sweeps",
     "TrainState": "types",
+    "TuneResult": "sweeps",
     "backend_for": "backend",
     "bench": "runs",
     "env_steps": "algorithm",
@@ -61,11 +62,13 @@ _HOMES = {
     "make_train": "algorithm",
     "resume": "runs",
     "resume_sweep": "sweeps",
+    "resume_tune": "sweeps",
     "run": "runs",
     "sweep": "sweeps",
     "restart_envs": "algorithm",
     "train_phases": "algorithm",
     "train_tail": "algorithm",
+    "tune": "sweeps",
     "use_all_cores": "execution",
 }
 
@@ -82,6 +85,7 @@ __all__ = [
     "SavedRun",
     "SweepResult",
     "TrainState",
+    "TuneResult",
     "backend_for",
     "bench",
     "env_steps",
@@ -93,10 +97,12 @@ __all__ = [
     "restart_envs",
     "resume",
     "resume_sweep",
+    "resume_tune",
     "run",
     "sweep",
     "train_phases",
     "train_tail",
+    "tune",
     "use_all_cores",
 ]
 

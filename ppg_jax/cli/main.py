@@ -1,4 +1,4 @@
-"""The command line: ``ppg-jax train | sweep | bench | eval | plot | render | list``."""
+"""The command line: ``ppg-jax train | sweep | tune | bench | eval | plot | render | list``."""
 
 import importlib
 import sys
@@ -17,6 +17,8 @@ USAGE = """usage: ppg-jax COMMAND ...
   train --resume DIR [--total-timesteps N] [--stop-after TIME] [--stop-at-return X]
   sweep SPEC.yaml --out DIR [--seeds N] [--field value ...]
   sweep --resume DIR [SPEC.yaml]
+  tune SPEC.yaml --out DIR [--budget N] [--field value ...]
+  tune --resume DIR [--budget N]
   bench [CONFIG] [--seeds N ...] [--repeats N] [--out FILE.json] [--json] [--field value ...]
   eval DIR [--setting N] [--episodes N] [--greedy] [--seed N] [--env-params.NAME VALUE]
   plot DIR [DIR ...] [--by FIELD ...] [--out DIR]
@@ -24,7 +26,7 @@ USAGE = """usage: ppg-jax COMMAND ...
   list
 
 "ppg-jax COMMAND --help" shows the options, "ppg-jax --version" the version."""
-COMMANDS = ("train", "sweep", "bench", "eval", "plot", "render", "list")
+COMMANDS = ("train", "sweep", "tune", "bench", "eval", "plot", "render", "list")
 STOPPED = 130
 """Exit code after a Ctrl-C that stopped the command at once."""
 

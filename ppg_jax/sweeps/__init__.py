@@ -9,5 +9,15 @@ from ppg_jax.sweeps.folder import stored_config
 from ppg_jax.sweeps.report import sweep_table
 from ppg_jax.sweeps.result import SweepResult
 from ppg_jax.sweeps.sweep import resume_sweep, sweep
+from ppg_jax.sweeps.tuning import TuneResult, resume_tune, tune
 
-__all__ = ["SweepResult", "resume_sweep", "stored_config", "sweep", "sweep_table"]
+__all__ = [
+    "SweepResult",
+    "TuneResult",
+    "resume_sweep",
+    "resume_tune",
+    "stored_config",
+    "sweep",
+    "sweep_table",
+    "tune",
+]

@@ -54,25 +54,37 @@ def _stream(name: str, spec: Any, seed: int) -> Iterator[Any]:
     return iter(lambda: draw(random), object())
 
 
+def range_of(name: str, spec: Any) -> tuple[str, Any]:
+    """The kind of a range, and its two ends; or ``choice`` and a list.
+
+    Raises:
+      ConfigError: the range is invalid.
+    """
+    if isinstance(spec, Mapping):
+        kind, given = next(iter(spec.items())) if len(spec) == 1 else ("", spec)
+    else:
+        kind, given = "choice", spec
+    given = given.tolist() if hasattr(given, "tolist") else given
+    if kind == "choice" and isinstance(given, Sequence) and not isinstance(given, str) and given:
+        return kind, list(given)
+    if kind not in ("log", "uniform", "int"):
+        raise ConfigError(
+            f"{name}: {spec!r} is invalid; it should be a list, {{choice: [...]}}, "
+            "{log: [low, high]}, {uniform: [low, high]} or {int: [low, high]}"
+        )
+    return kind, _bounds(name, kind, given)
+
+
 def _drawing(name: str, spec: Any) -> Draw:
     """The function that draws one value of a field.
 
     Raises:
       ConfigError: the range is invalid.
     """
-    if isinstance(spec, Mapping):
-        kind, given = next(iter(spec.items())) if len(spec) == 1 else (None, spec)
-    else:
-        kind, given = "choice", spec
-    given = given.tolist() if hasattr(given, "tolist") else given
-    if kind == "choice" and isinstance(given, Sequence) and not isinstance(given, str) and given:
+    kind, given = range_of(name, spec)
+    if kind == "choice":
         return lambda random: given[int(random.integers(len(given)))]
-    if kind not in ("log", "uniform", "int"):
-        raise ConfigError(
-            f"{name}: {spec!r} is invalid; it should be a list, {{choice: [...]}}, "
-            "{log: [low, high]}, {uniform: [low, high]} or {int: [low, high]}"
-        )
-    low, high = _bounds(name, kind, given)
+    low, high = given
     if kind == "int":
         return lambda random: int(random.integers(low, high, endpoint=True))
     if kind == "uniform":
