@@ -280,13 +280,14 @@ def test_what_was_tried_is_not_compiled_again(devices, shared, monkeypatch, comp
     size = needed_bytes(config, found, Training(8, shared=shared))
     waiting = (found.num_batches - 1) * 2 * 400
     assert waiting + 2 * 400 <= size < 3 * (waiting + 2 * 400)
-    before = compiled["jit(<lambda>)"], compiled["jit(on_one_device)"]
+    names = "jit(<lambda>)", "jit(on_all_devices)"
+    before = [compiled[name] for name in names]
     hparams = jax.tree.map(lambda x: x if shared else jnp.full(8, x), config.hparams)
     keys = jax.random.split(jax.random.key(0), 8)
     pace = Pace(spent=1000.0)
     *_, last = segments.train_segments(config, found, hparams, keys, shared=shared, pace=pace)
     assert last.compile_seconds > 1000
-    after = compiled["jit(<lambda>)"], compiled["jit(on_one_device)"]
+    after = [compiled[name] for name in names]
     assert sum(after) - sum(before) == 1, compiled  # the program of the first states
     assert sum(after) >= 2
 

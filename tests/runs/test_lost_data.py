@@ -288,7 +288,9 @@ def test_old_checkpoints_do_not_pile_up(tmp_path):
 @pytest.mark.parametrize("done", [0, 43, 98, 99])
 @pytest.mark.parametrize(("num_phases", "every"), [(1000, 25), (1000, 7), (997, 25), (100_000, 64)])
 def test_segments_end_where_evaluations_are_due(done, num_phases, every):
-    each = _segment_phases(num_phases, done, Pace(stop_every=every))
+    one_step = {"num_envs": 1, "num_steps": 1, "n_pi": 1, "num_minibatches": 1}
+    config = Config(**one_step, num_aux_minibatches=1, total_timesteps=num_phases)
+    each = _segment_phases(config, done, Pace(stop_every=every))
     assert (num_phases - done) % each == 0
     ends = set(range(done + each, num_phases + 1, each))
     assert set(range(done - done % every + every, num_phases + 1, every)) <= ends

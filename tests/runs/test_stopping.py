@@ -215,6 +215,8 @@ def test_segments_are_short_enough():
     assert StopOptions().segments is None
     assert StopOptions(on_segment=print).segments is None
     assert StopOptions(at_return=1.0).segments == StopOptions(seconds=1.0).segments == SEGMENTS
-    assert _segment_phases(10_000, 0, Pace()) == 100
-    assert _segment_phases(10_000, 0, Pace(segments=SEGMENTS)) == 10
-    assert _segment_phases(10_000, 0, Pace(segments=SEGMENTS, most_phases=3)) == 2
+    one_step = {"num_envs": 1, "num_steps": 1, "n_pi": 1, "num_minibatches": 1}
+    config = Config(**one_step, num_aux_minibatches=1, total_timesteps=10_000)
+    assert _segment_phases(config, 0, Pace()) == 100
+    assert _segment_phases(config, 0, Pace(segments=SEGMENTS)) == 10
+    assert _segment_phases(config, 0, Pace(segments=SEGMENTS, most_phases=3)) == 2
