@@ -23,6 +23,9 @@ from ppg_jax.types import MetricArrays
 COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000", "#999999")
 """Colours that people with colour blindness can distinguish (Okabe and Ito)."""
 
+LEGEND_ROW, FEW_ROWS = 0.21, 2
+"""Height of a row of a legend in inches, and number of rows for which a figure has room."""
+
 
 class Chart(Figure):
     """A figure that a notebook displays even if pyplot is not set up there."""
@@ -143,10 +146,12 @@ def _legend(figure: Figure, groups: Sequence[Group]) -> None:
     ]
     letters = 14 * figure.get_figwidth()  # about the number that fits into a line
     columns = int(letters // (8 + max(len(group.name) for group in groups)))
+    columns = min(max(columns, 1), len(groups))
+    rows = -(-len(groups) // columns)
+    figure.set_figheight(figure.get_figheight() + LEGEND_ROW * max(0, rows - FEW_ROWS))
     figure.legend(
-        handles=lines, loc="outside lower center", frameon=False, fontsize=9,
-        ncols=min(max(columns, 1), len(groups)),
-    )  # fmt: skip
+        handles=lines, loc="outside lower center", frameon=False, fontsize=9, ncols=columns
+    )
 
 
 def _seeds(groups: Sequence[Group], envs: Sequence[str]) -> str:

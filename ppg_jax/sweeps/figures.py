@@ -21,8 +21,8 @@ from ppg_jax.report import (
 )
 from ppg_jax.runs import Result
 
-MOST_COLOURS = 8
-"""Number of settings whose learning curves are drawn in colour."""
+MOST_COLOURS = 7
+"""Number of settings whose learning curves are drawn in colour; the eighth colour is a grey."""
 MOST_NAMED = 12
 """Largest number of values of a field that are named on a heat map's axis."""
 

@@ -85,7 +85,7 @@ def _train_groups(
         stop.wait_for_segments()
         for place, group in enumerate(left):
             if total > 1:
-                _compile_ahead(sweep, left[place : place + 1 + AHEAD])
+                _compile_ahead(sweep, left[place : place + 1 + AHEAD], stop)
             if stop.requested and not trained:
                 raise StoppedError
             if stop.requested:
@@ -102,10 +102,10 @@ def _train_groups(
                 write_tables(sweep.directory, plan.result(trained))
 
 
-def _compile_ahead(sweep: Sweep, groups: Sequence[Group]) -> None:
+def _compile_ahead(sweep: Sweep, groups: Sequence[Group], stop: StopRequest) -> None:
     """Begins to compile groups. One that was begun may continue anywhere, so it is left out."""
     for group in groups:
-        if not group.begun:
+        if not group.begun and not stop.requested:
             sweep.ahead.begin(group.number, group.replicas, sweep.training(group))
 
 

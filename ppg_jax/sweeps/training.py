@@ -238,7 +238,7 @@ def load_group(group: Group, directory: Path) -> Trained | None:
             float(summary["run_seconds"]),
             tuple(read_rows(saved.folder / EVALUATION, saved.config.num_phases)),
         )
-    except (OSError, ValueError, KeyError, TypeError, RuntimeWarning):  # or a ConfigError
+    except (OSError, ValueError, KeyError, TypeError, RecursionError, RuntimeWarning):
         return None
 
 
