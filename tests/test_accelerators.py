@@ -54,7 +54,7 @@ def test_operations_are_counted(benchmarks):
     assert step["launches"] == 3
     purposes = {"network": 0.5, "environment": 0.5, "stores": 0.5, "copies": 0.5, "other": 1}
     assert step["by_purpose"] == purposes
-    assert found["policy_minibatch"]["by_purpose"] == {"backward": 1, "norms": 1}
+    assert found["policy_minibatch"]["by_purpose"] == {"backward": 1, "exchanges": 1}
     assert [row["loop"] for row in found["loops"]] == [
         "collect",
         "collect",

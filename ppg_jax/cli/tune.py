@@ -25,7 +25,7 @@ from ppg_jax.config import (
 )
 
 if TYPE_CHECKING:
-    from ppg_jax.sweeps.tuning import TuneResult
+    from ppg_jax.sweeps import TuneResult
 
 NUMBERS = {
     "budget": "Environment steps of all trials together; needed.",
@@ -86,7 +86,7 @@ def main(argv: list[str]) -> int:
 
     from ppg_jax.execution import use_compilation_cache
     from ppg_jax.runs import StoppedError
-    from ppg_jax.sweeps.tuning import resume_tune, tune
+    from ppg_jax.sweeps import resume_tune, tune
 
     if not args.no_cache:
         use_compilation_cache()
@@ -155,7 +155,7 @@ def _options(args: Any, spec: Mapping[str, Any]) -> dict[str, Any]:
 
 def _print_result(result: "TuneResult", folder: str) -> int:
     """Prints the best trials and the comparison, and returns the exit code."""
-    from ppg_jax.sweeps.tuning.folder import tune_text
+    from ppg_jax.sweeps import tune_text
 
     print(tune_text(result, most=10))
     print(f"written to {folder}; ppg-jax train {folder}/winner.yaml trains the winner again")

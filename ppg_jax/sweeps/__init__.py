@@ -9,7 +9,7 @@ from ppg_jax.sweeps.folder import stored_config
 from ppg_jax.sweeps.report import sweep_table
 from ppg_jax.sweeps.result import SweepResult
 from ppg_jax.sweeps.sweep import resume_sweep, sweep
-from ppg_jax.sweeps.tuning import TuneResult, resume_tune, tune
+from ppg_jax.sweeps.tuning import TuneResult, resume_tune, tune, tune_text
 
 __all__ = [
     "SweepResult",
@@ -20,4 +20,5 @@ __all__ = [
     "sweep",
     "sweep_table",
     "tune",
+    "tune_text",
 ]

@@ -102,12 +102,13 @@ def test_every_block_runs(page, folder):
 
 
 def check_yaml(block: Block) -> None:
-    if "values" in yaml.safe_load(block.text):
-        path = Path(block.title or "sweep.yaml")
-        path.write_text(block.text)
-        with pytest.raises(SystemExit, match="^0$"):
-            ppg_jax_command(["sweep", str(path), "--help"])
-        return
+    for key, command in (("values", "sweep"), ("space", "tune")):
+        if key in yaml.safe_load(block.text):
+            path = Path(block.title or f"{command}.yaml")
+            path.write_text(block.text)
+            with pytest.raises(SystemExit, match="^0$"):
+                ppg_jax_command([command, str(path), "--help"])
+            return
     path = Path("checked.yaml")
     path.write_text(block.text)
     config = ppg_jax.load_config(path)
@@ -155,7 +156,9 @@ def small(arguments: list[str]) -> list[str]:
     if command == "bench":
         sizes = [option for option in SMALL_RUN if not option.startswith("--total-timesteps")]
         return [*sizes, "--seeds=1", "--repeats=1"]
-    if command not in ("train", "sweep"):
+    if command == "tune" and "--resume" not in arguments:
+        return [*SMALL_RUN, "--population=2", "--rungs=1", "--budget=10000", "--report-seeds=1"]
+    if command not in ("train", "sweep", "tune"):
         return SMALL[command]
     if "--resume" in arguments:
         return LONGER_RUN if "--total-timesteps" in arguments else []

@@ -78,5 +78,5 @@ def test_a_run_without_metrics_is_played_with_a_word(made, tmp_path, capsys):
 def test_brackets_in_a_name_are_no_markup(made, capsys):
     _, result, _ = made
     for name in ("runs[red]x", "runs[/x]"):
-        assert _print_result(result, name, Console()) == 0
+        assert _print_result(result, name, Console(), quiet=False) == 0
         assert f"written to {name}\n" in capsys.readouterr().out
