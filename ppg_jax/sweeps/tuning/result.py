@@ -11,6 +11,7 @@ from ppg_jax.config import Config
 from ppg_jax.report import exact, iqm_interval, table_html
 from ppg_jax.runs import Result
 from ppg_jax.sweeps.tuning.figures import plot_importances, plot_parallel
+from ppg_jax.sweeps.tuning.objectives import OBJECTIVES
 from ppg_jax.sweeps.tuning.study import Trial
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ class TuneResult:
       env_steps: environment steps of the search, without the report.
       report: the winner on fresh seeds, by environment; empty if the search was stopped.
       baseline: the search's configuration on the same fresh seeds, by environment.
+      objective: name of what was maximised.
       finished: whether the budget was used up and the report is complete.
       problems: files that could not be written, one line each.
     """
@@ -43,6 +45,7 @@ class TuneResult:
     env_steps: int
     report: Mapping[str, Result] = dataclasses.field(default_factory=dict)
     baseline: Mapping[str, Result] = dataclasses.field(default_factory=dict)
+    objective: str = "final_return"
     finished: bool = True
     problems: tuple[str, ...] = ()
 
@@ -64,14 +67,18 @@ class TuneResult:
         ]
 
     def compared(self) -> list[dict[str, Any]]:
-        """The winner and the configuration before on fresh seeds: IQM of the final return."""
+        """The winner and the configuration before on fresh seeds.
+
+        Rows have the IQM over seeds of the objective and of the final return, with 95% intervals.
+        """
         rows = []
         for name, runs in (("winner", self.report), ("before", self.baseline)):
             for env, run in runs.items():
-                middle, low, high = iqm_interval([run.final_returns])
-                seeds = run.config.seeds
-                row = {"environment": env, "setting": name, "seeds": seeds, "final_return": middle}
-                rows.append(row | {"low": low, "high": high})
+                row = {"environment": env, "setting": name, "seeds": run.config.seeds}
+                for measure in dict.fromkeys((self.objective, "final_return")):
+                    middle, low, high = iqm_interval([OBJECTIVES[measure](run.metrics)])
+                    row |= {measure: middle, f"{measure}_low": low, f"{measure}_high": high}
+                rows.append(row)
         return sorted(rows, key=lambda row: row["environment"])
 
     def plot(self) -> Figure:
@@ -91,11 +98,11 @@ class TuneResult:
     def __repr__(self) -> str:
         values = ", ".join(f"{name} {exact(value)}" for name, value in self.best_values.items())
         text = f"Search of {len(self.trials)} trials, {self.env_steps:,} env steps; best: {values}"
+        name = self.objective
         for row in self.compared():
-            text += (
-                f"\n{row['environment']}, {row['setting']}: {row['final_return']:.4g} "
-                f"({row['low']:.4g} to {row['high']:.4g}, {row['seeds']} fresh seeds)"
-            )
+            low, high = row[f"{name}_low"], row[f"{name}_high"]
+            text += f"\n{row['environment']}, {row['setting']}: {row[name]:.4g} "
+            text += f"({low:.4g} to {high:.4g}, {row['seeds']} fresh seeds)"
         return "\n".join([text, *self.problems])
 
     def _repr_html_(self) -> str:

@@ -194,6 +194,7 @@ def _result(search: Search, study: Study, finished: bool) -> TuneResult:
         trials=tuple(trials),
         importances=study.importances(),
         env_steps=sum(trial.env_steps for trial in trials),
+        objective=search.objective,
         finished=finished,
     )
 
