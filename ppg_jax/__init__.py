@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from ppg_jax.algorithm import init, make_train, restart_envs, train_phases, train_tail
     from ppg_jax.backend import Backend, backend_for
     from ppg_jax.config import Config, ConfigError, Hyperparams, NetworkConfig, load_config
-    from ppg_jax.execution import evaluate, use_all_cores
+    from ppg_jax.execution import distributed, evaluate, use_all_cores
     from ppg_jax.runs import Result, SavedRun, load_run, resume, run
     from ppg_jax.sweeps import SweepResult, sweep
     from ppg_jax.types import Metrics, TrainState
@@ -42,6 +42,7 @@ _HOMES = {
     "SweepResult": "sweeps",
     "TrainState": "types",
     "backend_for": "backend",
+    "distributed": "execution",
     "evaluate": "execution",
     "init": "algorithm",
     "load_config": "config",
@@ -68,6 +69,7 @@ __all__ = [
     "SweepResult",
     "TrainState",
     "backend_for",
+    "distributed",
     "evaluate",
     "init",
     "load_config",

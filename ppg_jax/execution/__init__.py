@@ -19,10 +19,16 @@ from ppg_jax.execution.evaluation import (
     recording_program,
 )
 from ppg_jax.execution.fitting import Plan, Training, plan_training
+from ppg_jax.execution.joining import distributed, processes_here
 from ppg_jax.execution.layout import Layout, lay_out, use_all_cores
+from ppg_jax.execution.link import EXIT_CODE, ProcessGoneError
+from ppg_jax.execution.processes import ALONE, Processes
 from ppg_jax.execution.segments import Pace, Segment, Start, train_segments
+from ppg_jax.execution.sharing import share_seeds
 
 __all__ = [
+    "ALONE",
+    "EXIT_CODE",
     "LONGEST_LIMIT",
     "MOST_EPISODES",
     "MOST_STEPS",
@@ -30,12 +36,15 @@ __all__ = [
     "Pace",
     "Plan",
     "Played",
+    "ProcessGoneError",
+    "Processes",
     "Segment",
     "Start",
     "Step",
     "Training",
     "act",
     "check_seed",
+    "distributed",
     "evaluate",
     "evaluate_seeds",
     "evaluation_program",
@@ -45,9 +54,11 @@ __all__ = [
     "kept_programs",
     "lay_out",
     "plan_training",
+    "processes_here",
     "recording_program",
     "run_batches",
     "shard",
+    "share_seeds",
     "to_env",
     "train_segments",
     "use_all_cores",
