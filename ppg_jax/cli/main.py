@@ -14,6 +14,7 @@ USAGE = """usage: ppg-jax COMMAND ...
 
   train [CONFIG] [--seeds N] [--out DIR] [--field value | --section.field value ...]
   train --resume DIR [--total-timesteps N]
+  train ... --distributed [--coordinator HOST:PORT --num-processes N --process-id I]
   sweep SPEC.yaml --out DIR [--seeds N] [--field value ...]
   eval DIR [--episodes N] [--greedy] [--seed N] [--env-params.NAME VALUE]
   plot DIR [DIR ...] [--by FIELD ...] [--out DIR]
@@ -24,6 +25,8 @@ USAGE = """usage: ppg-jax COMMAND ...
 COMMANDS = ("train", "sweep", "eval", "plot", "render", "list")
 STOPPED = 130
 """Exit code after a Ctrl-C that stopped the command at once."""
+GONE = 3
+"""Exit code if another process of a run is gone (``execution.link.EXIT_CODE``)."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -34,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     Returns:
       Exit code: 0 for success, 1 for a failure while running, 2 for an invalid argument or
-      configuration, 130 for Ctrl-C.
+      configuration, 3 if another process of the run is gone, 130 for Ctrl-C.
     """
     args = list(sys.argv[1:] if argv is None else argv)
     if not args or args[0] in ("-h", "--help"):
@@ -57,6 +60,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _fail(" ".join(str(error).split())[:500], 1)
     except KeyboardInterrupt as stop:
         return _fail(str(stop) or "stopped", STOPPED)
+    except Exception as error:
+        from ppg_jax.execution import ProcessGoneError  # a heavy import, so only now
+
+        if not isinstance(error, ProcessGoneError):
+            raise
+        return _fail(str(error), GONE)
 
 
 def _fail(message: str, code: int) -> int:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.table import Table
 
+from ppg_jax.cli.joining import join_processes
 from ppg_jax.cli.options import (
     NO_CACHE,
     changed_fields,
@@ -29,6 +30,16 @@ TRAIN_OPTIONS: list[tuple[str, Any, Any, str, str]] = [
     ("evaluate_every", int, 0, "INT", "Phases between two evaluations on new episodes; 0: never."),
     ("eval_episodes", int, 32, "INT", "Episodes of each seed in an evaluation."),
     ("log", tuple[str, ...], (), "{jsonl,tensorboard,wandb}", "Loggers besides the CSV file."),
+    ("distributed", bool, False, "", "Spread the seeds over the processes of a cluster's job."),
+    (
+        "coordinator",
+        str,
+        "",
+        "HOST:PORT",
+        "Address of process 0, outside of a cluster.",
+    ),
+    ("num_processes", int | None, None, "INT", "Number of processes, with --coordinator."),
+    ("process_id", int | None, None, "INT", "Index of this process from 0, with --coordinator."),
     ("quiet", bool, False, "", "Show no progress."),
     ("no_cache", bool, False, "", NO_CACHE),
 ]
@@ -55,6 +66,7 @@ def main(argv: list[str]) -> int:
             f"out: {args.out} is invalid; remove it, a resumed run stays in its folder"
         )
     changes = merge(changed_fields(args.fields, base), free)
+    first = join_processes(args)
 
     from ppg_jax.execution import use_compilation_cache
     from ppg_jax.runs import StoppedError, resume, run
@@ -85,7 +97,7 @@ def main(argv: list[str]) -> int:
         except StoppedError:
             hint = _resume_hint(folder)
             raise StoppedError(f"stopped before training began, nothing is lost{hint}") from None
-    return _print_result(result, folder, console)
+    return _print_result(result, folder, console) if first else _print_problems(result)
 
 
 def _resume_hint(folder: str) -> str:
@@ -112,6 +124,10 @@ def _print_result(result: "Result", folder: str, console: Console) -> int:
         done = result.metrics["env_steps"].shape[1]
         total = result.config.num_iterations
         _print_line(console, f"stopped after iteration {done} of {total}{_resume_hint(folder)}")
+    return _print_problems(result)
+
+
+def _print_problems(result: "Result") -> int:
     for problem in result.problems:
         print(f"error: {problem}", file=sys.stderr)
     return 1 if result.problems else 0

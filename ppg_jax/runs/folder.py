@@ -175,7 +175,7 @@ def _take_lock(lock: BinaryIO, folder: Path) -> bool:
 
 def write_summary(folder: Path, fields: Mapping[str, Any]) -> None:
     """Writes ``summary.json``: the device, package versions, and the given fields."""
-    device = jax.devices()[0]
+    device = jax.local_devices()[0]
     machine = {
         "device": {
             "platform": device.platform,

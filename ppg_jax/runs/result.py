@@ -28,7 +28,7 @@ class Result:
     Attributes:
       config: resolved configuration; none of its values depends on the machine or the environment.
       metrics: metrics by name, each ``[S, iterations]``.
-      state: final training states, leaves ``[S, ...]``.
+      state: final training states, leaves ``[S, ...]``; of several processes, each has its seeds.
       compile_seconds: time for tracing and compiling all programs.
       run_seconds: time for running them.
       first_bad_iteration: first iteration of each seed with a NaN or infinite loss, or None.

@@ -11,7 +11,7 @@ from rich.console import Console
 from ppg_jax.algorithm import build
 from ppg_jax.config import Config, ConfigError, config_from_dict, flatten, merge
 from ppg_jax.envs import live_outside
-from ppg_jax.execution import Start, Training, kept_programs, plan_training
+from ppg_jax.execution import ALONE, Processes, Start, Training, kept_programs
 from ppg_jax.runs.checkpoints import Checkpoints, DamagedError
 from ppg_jax.runs.evaluator import EvaluationOptions
 from ppg_jax.runs.folder import METRICS, folder_config, folder_lock, write_config
@@ -19,7 +19,15 @@ from ppg_jax.runs.loggers import Logger, MetricsFileError, read_metrics
 from ppg_jax.runs.progress import make_display
 from ppg_jax.runs.recorder import CheckpointOptions, Recorder, pace_of
 from ppg_jax.runs.result import Result
-from ppg_jax.runs.session import check_options, laid_out, resolve, seed_keys, train_from
+from ppg_jax.runs.session import (
+    check_options,
+    laid_out,
+    resolve,
+    seed_keys,
+    shared_options,
+    train_from,
+)
+from ppg_jax.runs.together import check_same, moved, plan_together, together
 from ppg_jax.types import MetricArrays
 
 LAYOUT_FIELDS = ("strategy", "chunk_size", "devices", "devices_per_seed")
@@ -108,22 +116,48 @@ def _check_same(before: Mapping[str, Any], after: Config, message: str) -> None:
         )
 
 
-def starting_point(config: Config, folder: Path, checkpoints: Checkpoints) -> StartingPoint:
+def starting_point(
+    config: Config, folder: Path, checkpoints: Checkpoints, processes: Processes = ALONE
+) -> StartingPoint:
     """Finds the newest checkpoint that the run can resume from. No file is changed.
+
+    If there are several processes, the first one chooses, and each one loads its seeds.
 
     Args:
       config: configuration to resume with.
       folder: run folder.
       checkpoints: checkpoints of the run.
+      processes: the processes of the run.
 
     Raises:
       ConfigError: a checkpoint was saved with a different configuration, or there are checkpoints
         but none is usable.
     """
+    if processes.first:
+        point = _newest_usable(config, folder, checkpoints, processes)
+        processes.from_first(point.done)
+        return point
+    phases = processes.from_first(None)
+    if phases is None:
+        return StartingPoint(None, None, ())
+    try:
+        saved = checkpoints.load(config, phases, processes.rows(config.seeds))
+    except DamagedError as problem:
+        raise ConfigError(
+            f"DIR: checkpoint of phase {phases} cannot be read here: {problem}"
+        ) from None
+    metrics = read_metrics(folder / METRICS, config, phases * config.n_pi)
+    start = Start(saved.state, phases, saved.compile_seconds, saved.run_seconds)
+    return StartingPoint(start, metrics, ())
+
+
+def _newest_usable(
+    config: Config, folder: Path, checkpoints: Checkpoints, processes: Processes
+) -> StartingPoint:
     skipped: list[str] = []
     for phases in reversed(checkpoints.phases()):
         try:
-            saved = checkpoints.load(config, phases)
+            saved = checkpoints.load(config, phases, processes.rows(config.seeds))
             _check_saved_config(saved.config, config, phases)
             metrics = read_metrics(folder / METRICS, config, phases * config.n_pi)
         except DamagedError as problem:
@@ -134,6 +168,8 @@ def starting_point(config: Config, folder: Path, checkpoints: Checkpoints) -> St
         else:
             notes = [f"warning: {line}" for line in skipped]
             notes.append(f"resuming after phase {phases} of {config.num_phases}")
+            if line := moved(list(saved.parts), processes, config.seeds):
+                notes.append(line)
             goes_on = phases < config.num_phases or config.num_tail_iterations
             if goes_on and live_outside(build(config).env):
                 notes.append(f"new episodes begin: those of {config.env_name} cannot be saved")
@@ -212,6 +248,7 @@ def resume(
 
     Raises:
       ConfigError: there is no run, its checkpoints are not usable, or a change is not allowed.
+      ProcessGoneError: another process of the run is gone.
     """
     folder = Path(directory)
     options = CheckpointOptions(checkpoint_every, checkpoint_minutes, keep)
@@ -222,25 +259,34 @@ def resume(
     check_options(config, log, evaluation, True)
     shown = (console or Console()) if progress else None
     with contextlib.ExitStack() as stack:
+        processes = stack.enter_context(together(folder))
+        check_same("resume", config, shared_options(options, evaluation), processes)
+        if not processes.first:
+            shown, log = None, ()
         stack.enter_context(kept_programs(cache))
-        stack.enter_context(folder_lock(folder))
-        checkpoints = Checkpoints(folder, options.keep)
+        if processes.first:
+            stack.enter_context(folder_lock(folder))
+        checkpoints = Checkpoints(folder, options.keep, processes)
         display = stack.enter_context(make_display(shown, config))
-        point = starting_point(config, folder, checkpoints)
+        point = starting_point(config, folder, checkpoints, processes)
         for line in point.notes:
             display.note(line)
         pace = pace_of(options, evaluate_every, True)
         training = Training(config.seeds, done=point.done, pace=pace)
-        plan = laid_out(plan_training(config, training, display.note))
+        plan = laid_out(plan_together(config, training, processes, display.note))
         config, layout = plan.config, plan.layout
-        evaluator = evaluation.evaluator(config, layout, folder, point.phases)
+        own = folder if processes.first else None
+        evaluator = evaluation.evaluator(config, layout, own, point.phases, processes)
+        processes.wait()
         # Nothing in the folder is changed before this line, so an error above leaves it as it was.
-        checkpoints.clear_half_written()
-        checkpoints.set_aside_after(point.phases)
-        write_config(folder, config)
+        if processes.first:
+            checkpoints.clear_half_written()
+            checkpoints.set_aside_after(point.phases)
+            write_config(folder, config)
+        processes.wait()
         recorder = Recorder(
-            config, display, folder=folder, loggers=log, options=options, checkpoints=checkpoints,
-            evaluator=evaluator, before=point.metrics,
+            config, display, folder=own, loggers=log, options=options, checkpoints=checkpoints,
+            evaluator=evaluator, before=point.metrics, processes=processes,
         )  # fmt: skip
-        start = point.start if point.start is not None else seed_keys(config)
-        return train_from(plan, start, folder, display, recorder)
+        start = point.start if point.start is not None else seed_keys(config, processes)
+        return train_from(plan, start, own, display, recorder, processes)

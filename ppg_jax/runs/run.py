@@ -8,7 +8,7 @@ from typing import Any
 from rich.console import Console
 
 from ppg_jax.config import Config, check_config
-from ppg_jax.execution import Training, kept_programs, plan_training
+from ppg_jax.execution import Training, kept_programs
 from ppg_jax.runs.checkpoints import Checkpoints
 from ppg_jax.runs.evaluator import EvaluationOptions
 from ppg_jax.runs.folder import check_new, new_folder
@@ -16,7 +16,15 @@ from ppg_jax.runs.loggers import Logger
 from ppg_jax.runs.progress import make_display
 from ppg_jax.runs.recorder import CheckpointOptions, Recorder, pace_of
 from ppg_jax.runs.result import Result
-from ppg_jax.runs.session import check_options, laid_out, resolve, seed_keys, train_from
+from ppg_jax.runs.session import (
+    check_options,
+    laid_out,
+    resolve,
+    seed_keys,
+    shared_options,
+    train_from,
+)
+from ppg_jax.runs.together import check_same, check_shared, plan_together, together
 
 
 def run(
@@ -43,6 +51,8 @@ def run(
     The first Ctrl-C or SIGTERM ends the run after the current segment (about a hundredth of the
     run). With ``out`` the state is saved, and ``resume`` continues from it. A run does not end when
     a file cannot be written or a logger fails: see ``Result.problems``.
+
+    After ``ppg_jax.distributed`` the seeds are spread over all processes.
 
     Args:
       config: configuration to train.
@@ -71,6 +81,7 @@ def run(
 
     Raises:
       ConfigError: the configuration, ``out`` or another option is invalid.
+      ProcessGoneError: another process of the run is gone.
     """
     check_config(config)
     if seeds is not None:
@@ -82,22 +93,28 @@ def run(
     folder = Path(out) if out is not None else None
     training = Training(config.seeds, pace=pace_of(options, evaluate_every, folder is not None))
     shown = (console or Console()) if progress else None
-    keys = seed_keys(config)
     with contextlib.ExitStack() as stack:
+        processes = stack.enter_context(together(folder))
+        check_same("run", config, shared_options(options, evaluation), processes)
+        if not processes.first:
+            shown, log = None, ()
         stack.enter_context(kept_programs(cache))
-        if folder is not None:
+        if folder is not None and processes.first:
             check_new(folder)
         display = make_display(shown, config)
-        plan = laid_out(plan_training(config, training, display.note))
+        plan = laid_out(plan_together(config, training, processes, display.note))
         config, layout = plan.config, plan.layout
         checkpoints = None
         if folder is not None:
-            stack.enter_context(new_folder(folder, config))
-            checkpoints = Checkpoints(folder, options.keep)
+            if processes.first:
+                stack.enter_context(new_folder(folder, config))
+            check_shared(folder, processes)
+            checkpoints = Checkpoints(folder, options.keep, processes)
         stack.enter_context(display)
-        evaluator = evaluation.evaluator(config, layout, folder, 0)
+        own = folder if processes.first else None
+        evaluator = evaluation.evaluator(config, layout, own, 0, processes)
         recorder = Recorder(
-            config, display, folder=folder, loggers=log, options=options, checkpoints=checkpoints,
-            evaluator=evaluator, before=None,
+            config, display, folder=own, loggers=log, options=options, checkpoints=checkpoints,
+            evaluator=evaluator, before=None, processes=processes,
         )  # fmt: skip
-        return train_from(plan, keys, folder, display, recorder)
+        return train_from(plan, seed_keys(config, processes), own, display, recorder, processes)

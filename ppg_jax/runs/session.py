@@ -4,6 +4,7 @@ import dataclasses
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import chex
 import jax
@@ -11,8 +12,10 @@ import jax
 from ppg_jax.algorithm import build, replay_difference
 from ppg_jax.config import Config, with_environment
 from ppg_jax.execution import (
+    ALONE,
     Layout,
     Plan,
+    Processes,
     Segment,
     Start,
     gather,
@@ -27,8 +30,10 @@ from ppg_jax.runs.folder import finite_or_none, write_figure, write_summary
 from ppg_jax.runs.interrupts import StopRequest
 from ppg_jax.runs.loggers import Logger, check_logger
 from ppg_jax.runs.progress import Display
-from ppg_jax.runs.recorder import Recorder
+from ppg_jax.runs.recorder import CheckpointOptions, Recorder
 from ppg_jax.runs.result import Result
+from ppg_jax.runs.together import whole, whole_policy
+from ppg_jax.types import TrainState
 
 
 def check_options(
@@ -44,6 +49,16 @@ def check_options(
             check_logger(logger, has_folder)
     for changes in evaluation.environments.values():
         build(with_environment(config, dict(changes)))
+
+
+def shared_options(options: CheckpointOptions, evaluation: EvaluationOptions) -> dict[str, Any]:
+    """Options that must be the same in all processes, because segments depend on them."""
+    return {
+        "checkpoint_every": options.every,
+        "evaluate_every": evaluation.every,
+        "eval_episodes": evaluation.episodes,
+        "evaluate_on": {name: dict(x) for name, x in evaluation.environments.items()},
+    }
 
 
 def resolve(config: Config) -> Config:
@@ -78,9 +93,10 @@ def laid_out(plan: Plan) -> Plan:
     return dataclasses.replace(plan, config=config)
 
 
-def seed_keys(config: Config) -> chex.PRNGKey:
-    """Random keys of the seeds, ``[S]``."""
-    return jax.random.split(jax.random.key(config.seed), config.seeds)
+def seed_keys(config: Config, processes: Processes = ALONE) -> chex.PRNGKey:
+    """Random keys of the seeds, ``[S]``, or of those that this process trains."""
+    rows = processes.rows(config.seeds)
+    return jax.random.split(jax.random.key(config.seed), config.seeds)[rows.start : rows.stop]
 
 
 def train_from(
@@ -89,18 +105,23 @@ def train_from(
     folder: Path | None,
     display: Display,
     recorder: Recorder,
+    processes: Processes = ALONE,
 ) -> Result:
-    """Trains from the start to the end or a stop, and writes the results to the folder."""
+    """Trains from the start to the end or a stop, and writes the results to the folder.
+
+    If there are several processes, the start has the seeds of this one, and only the first one has
+    a folder.
+    """
     config, layout = plan.config, plan.layout
     with StopRequest(display.note) as stop:
-        display.note(_headline(config, layout))
+        display.note(_headline(config, layout, processes))
         if config.e_aux and not config.num_phases:
             display.note(
                 f"warning: {config.num_iterations} iterations are fewer than one phase (n_pi "
                 f"{config.n_pi}): no auxiliary phase will run"
             )
         _note_storage(config, display)
-        segment = _train_until_stopped(plan, start, recorder, stop)
+        segment = _train_until_stopped(plan, start, recorder, stop, processes)
         metrics = recorder.metrics
         result = Result(
             config=config,
@@ -114,15 +135,22 @@ def train_from(
         )
         spent = f"compiled in {result.compile_seconds:.1f} s, ran in {result.run_seconds:.1f} s"
         display.note(spent)
+        policy = whole_policy(result.state, processes)
         if folder is not None:
-            _write_results(folder, result, recorder)
+            also = {"processes": processes.count} if processes.count > 1 else {}
+            _write_results(folder, result, recorder, policy, also)
+        processes.wait()
     result = dataclasses.replace(result, problems=tuple(recorder.problems))
-    _warn(result)
+    _warn(result, processes)
     return result
 
 
 def _train_until_stopped(
-    plan: Plan, start: chex.PRNGKey | Start, recorder: Recorder, stop: StopRequest
+    plan: Plan,
+    start: chex.PRNGKey | Start,
+    recorder: Recorder,
+    stop: StopRequest,
+    processes: Processes,
 ) -> Segment:
     """Trains and records every segment, and returns the last one."""
     config, layout = plan.config, plan.layout
@@ -135,8 +163,9 @@ def _train_until_stopped(
             config, layout, config.hparams, start, shared=True, pace=pace
         ):
             stop.passed(segment.run_seconds)
+            segment = whole(segment, processes)
             recorder.take(segment)
-            if stop.requested:
+            if any(processes.all(stop.requested)):
                 break
         if segment is not None:
             recorder.save(segment)
@@ -149,10 +178,11 @@ def _train_until_stopped(
     return segment
 
 
-def _headline(config: Config, layout: Layout) -> str:
+def _headline(config: Config, layout: Layout, processes: Processes) -> str:
     algorithm = "PPG" if config.e_aux else "PPO"
-    device = jax.devices()[0]
+    device = jax.local_devices()[0]
     seeds = f"{config.seeds} seed" + ("s" if config.seeds > 1 else "")
+    seeds += f" in {processes.count} processes" if processes.count > 1 else ""
     return (
         f"{algorithm} {config.arch} on {config.env_name}: {seeds} by {layout} x "
         f"{config.num_iterations} iterations of {config.steps_per_iteration:,} steps; compiling "
@@ -175,9 +205,9 @@ def _note_storage(config: Config, display: Display) -> None:
         )
 
 
-def _warn(result: Result) -> None:
+def _warn(result: Result, processes: Processes) -> None:
     for seed, iteration in enumerate(result.first_bad_iteration):
-        if iteration is not None:
+        if iteration is not None and processes.first:
             warnings.warn(
                 f"seed {seed}: the loss is NaN or infinite from iteration {iteration} on; the "
                 "other seeds are not affected",
@@ -188,9 +218,11 @@ def _warn(result: Result) -> None:
         warnings.warn(problem, RuntimeWarning, stacklevel=4)
 
 
-def _write_results(folder: Path, result: Result, recorder: Recorder) -> None:
+def _write_results(
+    folder: Path, result: Result, recorder: Recorder, policy: TrainState, also: dict[str, int]
+) -> None:
     """Writes the summary, the learning curve, and the parameters and observation statistics."""
-    summary = {
+    summary = also | {
         "finished": result.finished,
         "compile_seconds": round(result.compile_seconds, 3),
         "run_seconds": round(result.run_seconds, 3),
@@ -202,4 +234,4 @@ def _write_results(folder: Path, result: Result, recorder: Recorder) -> None:
     recorder.guard("summary.json", lambda: write_summary(folder, summary))
     curve = folder / "learning_curve.png"
     recorder.guard(curve.name, lambda: write_figure(curve, result.plot(), dpi=150))
-    recorder.guard("parameters", lambda: save_parameters(folder, result.state))
+    recorder.guard("parameters", lambda: save_parameters(folder, policy))

@@ -32,6 +32,7 @@ from ppg_jax.execution import (
     gather,
     kept_programs,
     plan_training,
+    processes_here,
     train_segments,
 )
 from ppg_jax.report import (
@@ -169,6 +170,8 @@ def sweep(
       ConfigError: a name, a value, the configuration or ``out`` is invalid.
     """
     check_config(config)
+    if processes_here().count > 1:
+        raise ConfigError("distributed: a sweep runs in one process; start it without the others")
     if seeds is not None:
         config = config.replace(seeds=seeds)
     settings = make_settings(values, zipped=zipped)
