@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     )
     from ppg_jax.backend import Backend, backend_for
     from ppg_jax.config import Config, ConfigError, Hyperparams, NetworkConfig, load_config
-    from ppg_jax.execution import evaluate, use_all_cores
+    from ppg_jax.execution import distributed, evaluate, use_all_cores
     from ppg_jax.report import BenchResult
     from ppg_jax.runs import Result, RunSoFar, SavedRun, bench, load_run, resume, run
     from ppg_jax.sweeps import SweepResult, TuneResult, resume_sweep, resume_tune, sweep, tune
@@ -54,6 +54,7 @@ _HOMES = {
     "TuneResult": "sweeps",
     "backend_for": "backend",
     "bench": "runs",
+    "distributed": "execution",
     "env_steps": "algorithm",
     "evaluate": "execution",
     "init": "algorithm",
@@ -88,6 +89,7 @@ __all__ = [
     "TuneResult",
     "backend_for",
     "bench",
+    "distributed",
     "env_steps",
     "evaluate",
     "init",

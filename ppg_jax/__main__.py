@@ -60,14 +60,14 @@ def main() -> int:
     # Real errors are raised as exceptions as well.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2" if _has_accelerator() else "3")
     _add_current_folder_to_path()
-    from ppg_jax.cli.main import STOPPED
+    from ppg_jax.cli.main import GONE, STOPPED
     from ppg_jax.cli.main import main as run
 
     try:
         code = run()
     except SystemExit as stop:  # --help
         code = stop.code if isinstance(stop.code, int) else 0
-    if code == STOPPED:
+    if code in (STOPPED, GONE):
         # A compiled program may still run in another thread. The process does not wait for it.
         sys.stdout.flush()
         sys.stderr.flush()

@@ -269,6 +269,18 @@ def test_faults(script, monkeypatch):
     assert report["results"]["different"] == []
 
 
+@pytest.mark.long
+def test_processes(script):
+    """One of two is killed once; the run goes on in one, and comes to the same."""
+    args = ["--kills", 1, "--phases", 30, "--seeds", 2, "--longest", 1]
+    done, report = script("processes.py", *args)
+    assert done.returncode == 0, done.stderr
+    results = report["results"]
+    assert len(results["kills"]) == 1
+    assert results["kills"][0]["exit_codes_of_others"] == [3]
+    assert results["different_undisturbed"] == results["different_after_kills"] == []
+
+
 def test_the_comparison_with_rejax_is_of_the_same_training(script):
     import against_rejax
 

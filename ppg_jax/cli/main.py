@@ -15,6 +15,7 @@ USAGE = """usage: ppg-jax COMMAND ...
   train [CONFIG] [--seeds N] [--out DIR] [--field value | --section.field value ...]
   train [CONFIG] --init-from DIR [--init-from-seed N]
   train --resume DIR [--total-timesteps N] [--stop-after TIME] [--stop-at-return X]
+  train ... --distributed [--coordinator HOST:PORT --num-processes N --process-id I]
   sweep SPEC.yaml --out DIR [--seeds N] [--field value ...]
   sweep --resume DIR [SPEC.yaml]
   tune SPEC.yaml --out DIR [--budget N] [--field value ...]
@@ -29,6 +30,8 @@ USAGE = """usage: ppg-jax COMMAND ...
 COMMANDS = ("train", "sweep", "tune", "bench", "eval", "plot", "render", "list")
 STOPPED = 130
 """Exit code after a Ctrl-C that stopped the command at once."""
+GONE = 3
+"""Exit code if another process of a run is gone (``execution.link.EXIT_CODE``)."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -39,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     Returns:
       Exit code: 0 for success, 1 for a failure while running, 2 for an invalid argument or
-      configuration, 130 for Ctrl-C.
+      configuration, 3 if another process of the run is gone, 130 for Ctrl-C.
     """
     args = list(sys.argv[1:] if argv is None else argv)
     if not args or args[0] in ("-h", "--help"):
@@ -62,6 +65,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _fail(" ".join(str(error).split())[:500], 1)
     except KeyboardInterrupt as stop:
         return _fail(str(stop) or "stopped", STOPPED)
+    except Exception as error:
+        from ppg_jax.execution import ProcessGoneError  # a heavy import, so only now
+
+        if not isinstance(error, ProcessGoneError):
+            raise
+        return _fail(str(error), GONE)
 
 
 def _fail(message: str, code: int) -> int:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.table import Table
 
+from ppg_jax.cli.joining import join_processes
 from ppg_jax.cli.options import (
     NO_CACHE,
     changed_fields,
@@ -35,6 +36,16 @@ TRAIN_OPTIONS: list[tuple[str, Any, Any, str, str]] = [
     ("init_optimizer", bool, False, "", "Take the states of its optimizers too."),
     ("no_init_statistics", bool, False, "", "Do not take its reward and observation statistics."),
     ("log", tuple[str, ...], (), "{jsonl,tensorboard,wandb}", "Loggers besides the CSV file."),
+    ("distributed", bool, False, "", "Spread the seeds over the processes of a cluster's job."),
+    (
+        "coordinator",
+        str,
+        "",
+        "HOST:PORT",
+        "Address of process 0, outside of a cluster.",
+    ),
+    ("num_processes", int | None, None, "INT", "Number of processes, with --coordinator."),
+    ("process_id", int | None, None, "INT", "Index of this process from 0, with --coordinator."),
     ("quiet", bool, False, "", "Show no progress."),
     ("no_cache", bool, False, "", NO_CACHE),
 ]
@@ -62,6 +73,7 @@ def main(argv: list[str]) -> int:
         )
     changes = merge(changed_fields(args.fields, base), free)
     warm_start = _warm_start(args)
+    shows = join_processes(args)
 
     from ppg_jax.execution import use_compilation_cache
     from ppg_jax.runs import StoppedError, resume, run
@@ -83,6 +95,8 @@ def main(argv: list[str]) -> int:
         except StoppedError:
             hint = _resume_hint(folder)
             raise StoppedError(f"stopped before training began, nothing is lost{hint}") from None
+    if not shows:
+        return _print_problems(result)
     return _print_result(result, folder, console, quiet=args.quiet)
 
 
@@ -158,6 +172,10 @@ def _print_result(result: "Result", folder: str, console: Console, *, quiet: boo
         why = f": {result.stopped}" if quiet else ""  # otherwise it was shown before
         hint = _resume_hint(folder)
         _print_line(console, f"stopped after iteration {done} of {total}{why}{hint}")
+    return _print_problems(result)
+
+
+def _print_problems(result: "Result") -> int:
     for problem in result.problems:
         print(f"error: {problem}", file=sys.stderr)
     return 1 if result.problems else 0

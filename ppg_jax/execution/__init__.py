@@ -24,14 +24,20 @@ from ppg_jax.execution.evaluation import (
     recording_program,
 )
 from ppg_jax.execution.fitting import Plan, Training, plan_training
+from ppg_jax.execution.joining import distributed, processes_here
 from ppg_jax.execution.layout import Layout, devices_here, lay_out, use_all_cores
+from ppg_jax.execution.link import EXIT_CODE, ProcessGoneError
 from ppg_jax.execution.memory import TooLargeError, readable
+from ppg_jax.execution.processes import ALONE, Processes
 from ppg_jax.execution.program_cache import own_programs
 from ppg_jax.execution.segments import Pace, Segment, train_segments
+from ppg_jax.execution.sharing import share_seeds
 from ppg_jax.execution.speed import PhaseTimer, Speed, measure_speed
 from ppg_jax.execution.starts import Start, WarmStart
 
 __all__ = [
+    "ALONE",
+    "EXIT_CODE",
     "LONGEST_LIMIT",
     "MOST_EPISODES",
     "MOST_STEPS",
@@ -41,6 +47,8 @@ __all__ = [
     "PhaseTimer",
     "Plan",
     "Played",
+    "ProcessGoneError",
+    "Processes",
     "Segment",
     "Speed",
     "Start",
@@ -51,6 +59,7 @@ __all__ = [
     "act",
     "check_seed",
     "devices_here",
+    "distributed",
     "evaluate",
     "evaluate_seeds",
     "evaluation_program",
@@ -63,10 +72,12 @@ __all__ = [
     "no_kept_programs",
     "own_programs",
     "plan_training",
+    "processes_here",
     "readable",
     "recording_program",
     "run_batches",
     "shard",
+    "share_seeds",
     "to_env",
     "train_segments",
     "use_all_cores",

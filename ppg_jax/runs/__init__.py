@@ -43,6 +43,7 @@ from ppg_jax.runs.session import (
 )
 from ppg_jax.runs.stopping import StopOptions, Stopping
 from ppg_jax.runs.sweep_folder import SavedGroup, saved_groups, write_group
+from ppg_jax.runs.together import check_alone
 
 __all__ = [
     "EVALUATION",
@@ -74,6 +75,7 @@ __all__ = [
     "bench",
     "bench_json",
     "changed_config",
+    "check_alone",
     "check_logger",
     "check_new",
     "folder_lock",

@@ -12,7 +12,16 @@ import jax
 import numpy as np
 
 from ppg_jax.config import Config, ConfigError, read_plain, with_environment
-from ppg_jax.execution import Layout, Segment, evaluation_program, gather, run_batches, shard
+from ppg_jax.execution import (
+    ALONE,
+    Layout,
+    Processes,
+    Segment,
+    evaluation_program,
+    gather,
+    run_batches,
+    shard,
+)
 from ppg_jax.runs.files import TextLog
 
 LARGEST_TEXT = 1 << 28
@@ -49,12 +58,17 @@ class EvaluationOptions:
                 raise ConfigError(f"{name}: {value!r} is invalid; it should be at least 1")
 
     def evaluator(
-        self, config: Config, layout: Layout, folder: Path | None, done: int
+        self,
+        config: Config,
+        layout: Layout,
+        folder: Path | None,
+        done: int,
+        processes: Processes = ALONE,
     ) -> "Evaluator | None":
         """Evaluator of a run with ``done`` finished phases, or None if it is never evaluated."""
         if self.every is None:
             return None
-        return Evaluator(config, layout, self.every, self, folder, done)
+        return Evaluator(config, layout, self, folder, done, processes)
 
 
 class Evaluator:
@@ -67,22 +81,24 @@ class Evaluator:
     Args:
       config: configuration of the run.
       layout: layout of its seeds.
-      every: number of phases between two evaluations.
-      options: number of episodes, and further environments.
+      options: when to evaluate, number of episodes, and further environments.
       folder: run folder, in which ``evaluation.csv`` is written; None: no file.
       done: number of finished phases; rows of later phases are dropped from the file.
+      processes: the processes of the run. Each one plays its seeds; the first one has the rows.
     """
 
     def __init__(
         self,
         config: Config,
         layout: Layout,
-        every: int,
         options: EvaluationOptions,
         folder: Path | None,
         done: int,
+        processes: Processes = ALONE,
     ) -> None:
-        self._config, self._layout, self.every = config, layout, every
+        assert options.every is not None
+        self._config, self._layout, self.every = config, layout, options.every
+        self._processes = processes
         environments = {"training": config}
         if config.num_levels is not None:
             environments["all levels"] = with_environment(config, {"num_levels": None})
@@ -117,18 +133,15 @@ class Evaluator:
         self._last = segment.phases
         if not (due and segment.at_phase_end):
             return
-        key = jax.random.fold_in(jax.random.key(self._config.seed), segment.phases)
-        own = jax.random.split(key, self._config.seeds // self._settings)
-        keys = shard(jax.numpy.tile(own, self._settings), self._layout)
-        batches = [
-            (state.params, state.obs_stats, batch_keys)
-            for state, batch_keys in zip(segment.states, keys, strict=True)
-        ]
+        played = self._processes.in_all(lambda: self._play(segment))
+        played = dict(self._processes.to_first(played))
+        if not self._processes.first:
+            return
         new_rows = []
         for policy, where in self._programs:
-            program = self._program(policy, where, batches[0])
-            played = run_batches(program, [None] * len(batches), batches, self._layout)
-            returns, lengths, ended = map(np.asarray, gather(played, self._layout))
+            returns, lengths, ended = (
+                played[f"{policy} {where} {what}"] for what in ("returns", "lengths", "ended")
+            )
             for seed in range(self._config.seeds):
                 row = (
                     segment.phases,
@@ -144,6 +157,25 @@ class Evaluator:
         self.rows += new_rows
         if self._file:
             self._file.append(_csv(new_rows))
+
+    def _play(self, segment: Segment) -> dict[str, np.ndarray]:
+        """Plays the episodes of the seeds of this process; arrays ``[seeds here, E]``."""
+        key = jax.random.fold_in(jax.random.key(self._config.seed), segment.phases)
+        own = jax.random.split(key, self._config.seeds // self._settings)
+        rows = self._processes.rows(self._config.seeds)
+        keys = jax.numpy.tile(own, self._settings)[rows.start : rows.stop]
+        batches = [
+            (state.params, state.obs_stats, batch_keys)
+            for state, batch_keys in zip(segment.states, shard(keys, self._layout), strict=True)
+        ]
+        found = {}
+        for policy, where in self._programs:
+            program = self._program(policy, where, batches[0])
+            played = run_batches(program, [None] * len(batches), batches, self._layout)
+            arrays = map(np.asarray, gather(played, self._layout))
+            for what, x in zip(("returns", "lengths", "ended"), arrays, strict=True):
+                found[f"{policy} {where} {what}"] = x
+        return found
 
     def _program(self, policy: str, where: str, batch: Any) -> Any:
         """The program of a policy and an environment, compiled at its first use."""

@@ -202,7 +202,7 @@ def write_summary(folder: Path, fields: Mapping[str, Any]) -> None:
 
 def machine_facts() -> dict[str, Any]:
     """Device and package versions, ready for JSON."""
-    device = jax.devices()[0]
+    device = jax.local_devices()[0]
     return {
         "device": {
             "platform": device.platform,

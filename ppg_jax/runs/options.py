@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from ppg_jax.algorithm import build
 from ppg_jax.config import Config, with_environment
@@ -39,6 +40,18 @@ class RunOptions:
             stop_every=self.evaluation.every,
             segments=self.stop.segments,
         )
+
+    @property
+    def shared(self) -> dict[str, Any]:
+        """Options that must be the same in all processes, because segments depend on them."""
+        return {
+            "checkpoint_every": self.checkpoints.every,
+            "evaluate_every": self.evaluation.every,
+            "eval_episodes": self.evaluation.episodes,
+            "evaluate_on": {name: dict(x) for name, x in self.evaluation.environments.items()},
+            "stop_at_return": self.stop.at_return,
+            "stop_after": self.stop.seconds,
+        }
 
     def check(self, config: Config, has_folder: bool) -> None:
         """Checks the options before any file is written.

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ppg_jax.config import Config, ConfigError
-from ppg_jax.execution import Segment
+from ppg_jax.execution import ALONE, Processes, ProcessGoneError, Segment
 from ppg_jax.report import final_returns, first_bad_iteration
 from ppg_jax.runs.checkpoints import Checkpoints, one_line
 from ppg_jax.runs.evaluator import Evaluator
@@ -61,6 +61,8 @@ class Recorder:
       evaluator: evaluator to call after each segment, or None.
       before: metrics of the run before it was resumed, ``[S, iterations]``, or None.
       name: function that returns the name of seed i, for warnings.
+      processes: the processes of the run. All make the same calls; the first one decides when to
+        save, and only it has a folder and loggers.
 
     Attributes:
       problems: failures so far, one line each.
@@ -78,8 +80,9 @@ class Recorder:
         evaluator: Evaluator | None,
         before: MetricArrays | None,
         name: Callable[[int], str] = lambda seed: f"seed {seed}",
+        processes: Processes = ALONE,
     ) -> None:
-        self._config, self._display = config, display
+        self._config, self._display, self._processes = config, display, processes
         self._options, self._checkpoints, self._evaluator = options, checkpoints, evaluator
         self._parts = [before] if before else []
         self._iterations = before["env_steps"].shape[1] if before else 0
@@ -141,16 +144,18 @@ class Recorder:
             evaluator = self._evaluator
             self.guard("evaluation", lambda: evaluator.take(segment))
         self._watch.update(segment)
-        if segment.at_phase_end and self._due(segment):
+        if self._checkpoints is None or not segment.at_phase_end:
+            return
+        if self._processes.from_first(self._due(segment)):
             self.save(segment)
 
     def save(self, segment: Segment) -> bool:
         """Saves the state after a segment. True if there is a checkpoint of it."""
         if self._checkpoints is None or not segment.at_phase_end:
             return False
-        if segment.phases == self._saved_phases:
+        if self._processes.from_first(segment.phases == self._saved_phases):
             return True
-        if not self._csv_complete:
+        if not self._processes.from_first(self._csv_complete):
             self._problem("checkpoint", "not saved, since metrics.csv could not be written")
             return False
         returns = final_returns(segment.metrics, 1.0)
@@ -179,6 +184,8 @@ class Recorder:
         if self._checkpoints is not None:
             try:
                 self._checkpoints.wait()
+            except ProcessGoneError:  # the run ends with it, at the next exchange or before
+                pass
             except OSError as error:
                 self._problem("checkpoint", f"the newest is not saved: {error}")
             self._checkpoints.close()
@@ -192,6 +199,8 @@ class Recorder:
         """Calls a function that writes a file. A failure is added to the problems."""
         try:
             write()
+        except ProcessGoneError:
+            raise
         except Exception as error:  # each library raises its own error for a full disk
             self._problem(name, f"failed: {one_line(error)}")
 

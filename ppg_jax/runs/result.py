@@ -77,7 +77,7 @@ class Result(RunSoFar):
     """The result of a run of S seeds: that of ``RunSoFar``, and more.
 
     Attributes:
-      state: final training states, leaves ``[S, ...]``.
+      state: final training states, leaves ``[S, ...]``; of several processes, each has its seeds.
       finished: False if the run was stopped before its last iteration.
       stopped: why it was stopped, in a few words; None if it is finished.
     """

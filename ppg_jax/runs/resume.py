@@ -12,7 +12,7 @@ from rich.console import Console
 from ppg_jax.algorithm import build
 from ppg_jax.config import Config, ConfigError, config_from_dict, flatten, merge
 from ppg_jax.envs import live_outside
-from ppg_jax.execution import Start, Training, kept_programs, plan_training
+from ppg_jax.execution import ALONE, Processes, Start, Training, kept_programs
 from ppg_jax.runs.checkpoints import Checkpoints, DamagedError
 from ppg_jax.runs.devices import fewer_devices
 from ppg_jax.runs.evaluator import EvaluationOptions
@@ -24,6 +24,7 @@ from ppg_jax.runs.recorder import CheckpointOptions, Recorder
 from ppg_jax.runs.result import Result
 from ppg_jax.runs.session import Session, first_start, laid_out, resolve, train_from
 from ppg_jax.runs.stopping import OnSegment, StopOptions, Stopping
+from ppg_jax.runs.together import check_same, moved, note_all, plan_together, together
 from ppg_jax.runs.warm_start import take_again
 from ppg_jax.types import MetricArrays
 
@@ -114,22 +115,48 @@ def _check_same(before: Mapping[str, Any], after: Config, message: str) -> None:
         )
 
 
-def starting_point(config: Config, folder: Path, checkpoints: Checkpoints) -> StartingPoint:
+def starting_point(
+    config: Config, folder: Path, checkpoints: Checkpoints, processes: Processes = ALONE
+) -> StartingPoint:
     """Finds the newest checkpoint that the run can resume from. No file is changed.
+
+    If there are several processes, the first one chooses, and each one loads its seeds.
 
     Args:
       config: configuration to resume with.
       folder: run folder.
       checkpoints: checkpoints of the run.
+      processes: the processes of the run.
 
     Raises:
       ConfigError: a checkpoint was saved with a different configuration, or there are checkpoints
         but none is usable.
     """
+    if processes.first:
+        point = _newest_usable(config, folder, checkpoints, processes)
+        processes.from_first(point.done)
+        return point
+    phases = processes.from_first(None)
+    if phases is None:
+        return StartingPoint(None, None, ())
+    try:
+        saved = checkpoints.load(config, phases, processes.rows(config.seeds))
+    except DamagedError as problem:
+        raise ConfigError(
+            f"DIR: checkpoint of phase {phases} cannot be read here: {problem}"
+        ) from None
+    metrics = read_metrics(folder / METRICS, config, phases * config.n_pi)
+    start = Start(saved.state, phases, saved.compile_seconds, saved.run_seconds)
+    return StartingPoint(start, metrics, ())
+
+
+def _newest_usable(
+    config: Config, folder: Path, checkpoints: Checkpoints, processes: Processes
+) -> StartingPoint:
     skipped: list[str] = []
     for phases in reversed(checkpoints.phases()):
         try:
-            saved = checkpoints.load(config, phases)
+            saved = checkpoints.load(config, phases, processes.rows(config.seeds))
             _check_saved_config(saved.config, config, phases)
             metrics = read_metrics(folder / METRICS, config, phases * config.n_pi)
         except DamagedError as problem:
@@ -140,6 +167,8 @@ def starting_point(config: Config, folder: Path, checkpoints: Checkpoints) -> St
         else:
             notes = [f"warning: {line}" for line in skipped]
             notes.append(f"resuming after phase {phases} of {config.num_phases}")
+            if line := moved(list(saved.parts), processes, config.seeds):
+                notes.append(line)
             goes_on = phases < config.num_phases or config.num_tail_iterations
             if goes_on and live_outside(build(config).env):
                 notes.append(f"new episodes begin: those of {config.env_name} cannot be saved")
@@ -227,6 +256,7 @@ def resume(
 
     Raises:
       ConfigError: there is no run, its checkpoints are not usable, or a change is not allowed.
+      ProcessGoneError: another process of the run is gone.
     """
     folder = Path(directory)
     options = RunOptions(
@@ -240,27 +270,42 @@ def resume(
     config = resolve(changed_config(before, fewer.changes | changes))
     options.check(config, True)
     with contextlib.ExitStack() as stack:
+        processes = stack.enter_context(together(folder))
+        asked = {name: changes.get(name) for name in LAYOUT_FIELDS}  # the rest may differ
+        check_same("resume", config, options.shared | asked, processes)
+        first, own = processes.first, folder if processes.first else None
         stack.enter_context(kept_programs(cache))
-        stack.enter_context(folder_lock(folder))
-        checkpoints = Checkpoints(folder, options.checkpoints.keep)
-        display = make_display((console or Console()) if progress else None, config)
+        if first:
+            stack.enter_context(folder_lock(folder))
+        checkpoints = Checkpoints(folder, options.checkpoints.keep, processes)
+        display = make_display((console or Console()) if progress and first else None, config)
         stack.enter_context(display)
-        point = starting_point(config, folder, checkpoints)
-        for line in (*fewer.notes, *point.notes):
+        note_all(fewer.notes, display.note, processes)
+        point = starting_point(config, folder, checkpoints, processes)
+        for line in point.notes:
             display.note(line)
         start: Any = point.start
         if start is None:
-            start = first_start(config, take_again(folder, config), display)
+            start = first_start(config, take_again(folder, config), display, processes)
         training = Training(config.seeds, done=point.done, pace=options.pace(True))
-        plan = laid_out(plan_training(config, training, display.note))
-        evaluator = options.evaluation.evaluator(plan.config, plan.layout, folder, point.phases)
+        plan = laid_out(plan_together(config, training, processes, display.note))
+        evaluator = options.evaluation.evaluator(
+            plan.config, plan.layout, own, point.phases, processes
+        )
+        processes.wait()
         # Nothing in the folder is changed before this line, so an error above leaves it as it was.
-        checkpoints.clear_half_written()
-        checkpoints.set_aside_after(point.phases)
-        write_config(folder, plan.config)
+        if first:
+            checkpoints.clear_half_written()
+            checkpoints.set_aside_after(point.phases)
+            write_config(folder, plan.config)
+        processes.wait()
         recorder = Recorder(
-            plan.config, display, folder=folder, loggers=log, options=options.checkpoints,
-            checkpoints=checkpoints, evaluator=evaluator, before=point.metrics,
+            plan.config, display, folder=own, loggers=log if first else (),
+            options=options.checkpoints, checkpoints=checkpoints, evaluator=evaluator,
+            before=point.metrics, processes=processes,
         )  # fmt: skip
-        stopping = Stopping(options.stop, plan.config, point.metrics)
-        return train_from(plan, start, Session(folder, display, recorder, stopping, training.pace))
+        stopping = Stopping(options.stop, plan.config, point.metrics, processes)
+        session = Session(own, display, recorder, stopping, training.pace, processes)
+        result = train_from(plan, start, session)
+    stopping.raise_error()  # out here: the other processes have ended in order
+    return result

@@ -1,6 +1,7 @@
 """A run from its start: it trains all seeds, shows progress, logs metrics and saves checkpoints."""
 
 import contextlib
+import dataclasses
 import datetime
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 from rich.console import Console
 
 from ppg_jax.config import Config, check_config
-from ppg_jax.execution import Training, kept_programs, plan_training
+from ppg_jax.execution import Training, kept_programs
 from ppg_jax.runs.checkpoints import Checkpoints
 from ppg_jax.runs.evaluator import EvaluationOptions
 from ppg_jax.runs.folder import WARM_START, check_new, new_folder
@@ -20,6 +21,7 @@ from ppg_jax.runs.recorder import CheckpointOptions, Recorder
 from ppg_jax.runs.result import Result
 from ppg_jax.runs.session import Session, first_start, laid_out, resolve, train_from
 from ppg_jax.runs.stopping import OnSegment, StopOptions, Stopping
+from ppg_jax.runs.together import check_same, check_shared, check_taken, plan_together, together
 from ppg_jax.runs.warm_start import WarmStartOptions, take
 
 
@@ -55,6 +57,9 @@ def run(
     run). With ``out`` the state is saved, and ``resume`` continues from it. ``stop_at_return``,
     ``stop_after`` and ``on_segment`` end a run in the same way, and ``Result.stopped`` says why. A
     run does not end when a file cannot be written or a logger fails: see ``Result.problems``.
+
+    After ``ppg_jax.distributed`` the seeds are spread over all processes. The first one decides
+    when a run ends, and only it calls ``on_segment``.
 
     Args:
       config: configuration to train.
@@ -99,6 +104,7 @@ def run(
 
     Raises:
       ConfigError: the configuration, ``out`` or another option is invalid.
+      ProcessGoneError: another process of the run is gone.
     """
     check_config(config)
     if seeds is not None:
@@ -115,23 +121,34 @@ def run(
     folder = Path(out) if out is not None else None
     training = Training(config.seeds, pace=options.pace(folder is not None))
     with contextlib.ExitStack() as stack:
+        processes = stack.enter_context(together(folder))
+        first, origin = processes.first, dataclasses.asdict(warm) if warm is not None else {}
+        check_same("run", config, options.shared | origin, processes)
         stack.enter_context(kept_programs(cache))
-        if folder is not None:
+        if folder is not None and first:
             check_new(folder)
         taken = take(warm, config) if warm is not None else None
-        display = make_display((console or Console()) if progress else None, config)
-        plan = laid_out(plan_training(config, training, display.note))
+        check_taken(taken, processes)
+        display = make_display((console or Console()) if progress and first else None, config)
+        plan = laid_out(plan_together(config, training, processes, display.note))
         checkpoints = None
         if folder is not None:
             also = {WARM_START: taken.text} if taken is not None else {}
-            stack.enter_context(new_folder(folder, plan.config, also))
-            checkpoints = Checkpoints(folder, options.checkpoints.keep)
+            if first:
+                stack.enter_context(new_folder(folder, plan.config, also))
+            check_shared(folder, processes)
+            checkpoints = Checkpoints(folder, options.checkpoints.keep, processes)
         stack.enter_context(display)
-        evaluator = options.evaluation.evaluator(plan.config, plan.layout, folder, 0)
+        own = folder if first else None
+        evaluator = options.evaluation.evaluator(plan.config, plan.layout, own, 0, processes)
         recorder = Recorder(
-            plan.config, display, folder=folder, loggers=log, options=options.checkpoints,
-            checkpoints=checkpoints, evaluator=evaluator, before=None,
+            plan.config, display, folder=own, loggers=log if first else (),
+            options=options.checkpoints, checkpoints=checkpoints, evaluator=evaluator, before=None,
+            processes=processes,
         )  # fmt: skip
-        stopping = Stopping(options.stop, plan.config)
-        session = Session(folder, display, recorder, stopping, training.pace)
-        return train_from(plan, first_start(plan.config, taken, display), session)
+        stopping = Stopping(options.stop, plan.config, processes=processes)
+        session = Session(own, display, recorder, stopping, training.pace, processes)
+        start = first_start(plan.config, taken, display, processes)
+        result = train_from(plan, start, session)
+    stopping.raise_error()  # out here: the other processes have ended in order
+    return result

@@ -11,9 +11,11 @@ import jax
 from ppg_jax.algorithm import build, replay_difference
 from ppg_jax.config import Config, Hyperparams
 from ppg_jax.execution import (
+    ALONE,
     Layout,
     Pace,
     Plan,
+    Processes,
     Segment,
     Start,
     WarmStart,
@@ -29,7 +31,9 @@ from ppg_jax.runs.progress import Display
 from ppg_jax.runs.recorder import Recorder
 from ppg_jax.runs.result import Result
 from ppg_jax.runs.stopping import Stopping
+from ppg_jax.runs.together import whole, whole_policy
 from ppg_jax.runs.warm_start import Taken, read_record
+from ppg_jax.types import TrainState
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,11 +41,12 @@ class Session:
     """What accompanies the training of a run in this process.
 
     Attributes:
-      folder: run folder, or None.
+      folder: run folder; None: this process writes no results.
       display: display for progress and warnings.
       recorder: what is called after each segment.
       stopping: what may end the run before its last iteration.
       pace: lengths of the segments.
+      processes: the processes that train the run together.
     """
 
     folder: Path | None
@@ -49,6 +54,7 @@ class Session:
     recorder: Recorder
     stopping: Stopping
     pace: Pace
+    processes: Processes = ALONE
 
 
 def resolve(config: Config) -> Config:
@@ -83,30 +89,37 @@ def laid_out(plan: Plan) -> Plan:
     return dataclasses.replace(plan, config=config)
 
 
-def seed_keys(config: Config) -> chex.PRNGKey:
-    """Random keys of the seeds, ``[S]``."""
-    return jax.random.split(jax.random.key(config.seed), config.seeds)
+def seed_keys(config: Config, processes: Processes = ALONE) -> chex.PRNGKey:
+    """Random keys of the seeds, ``[S]``, or of those that this process trains."""
+    rows = processes.rows(config.seeds)
+    return jax.random.split(jax.random.key(config.seed), config.seeds)[rows.start : rows.stop]
 
 
-def first_start(config: Config, taken: Taken | None, display: Display) -> chex.PRNGKey | WarmStart:
-    """What a run starts from: random keys of its seeds, ``[S]``, and what is taken from another."""
-    keys = seed_keys(config)
+def first_start(
+    config: Config, taken: Taken | None, display: Display, processes: Processes = ALONE
+) -> chex.PRNGKey | WarmStart:
+    """What a run starts from: random keys of its seeds, ``[S]``, and what is taken from another.
+
+    If there are several processes, both are those of the seeds that this one trains.
+    """
+    keys, rows = seed_keys(config, processes), processes.rows(config.seeds)
     if taken is None:
         return keys
     for line in taken.notes:
         display.note(line)
-    return WarmStart(keys, taken.learned)
+    return WarmStart(keys, jax.tree.map(lambda x: x[rows.start : rows.stop], taken.learned))
 
 
 def train_from(plan: Plan, start: chex.PRNGKey | WarmStart | Start, session: Session) -> Result:
     """Trains from the start to the end or a stop, and writes the results to the folder.
 
-    Raises:
-      Exception: ``on_segment`` raised it. The state is saved and all results are written before.
+    If there are several processes, the start has the seeds of this one. What ``on_segment`` raises
+    ends the run in order, and is kept in ``session.stopping``.
     """
     config, display, recorder = plan.config, session.display, session.recorder
+    processes = session.processes
     with StopRequest(display.note) as stop:
-        display.note(_headline(config, plan.layout))
+        display.note(_headline(config, plan.layout, processes))
         if config.e_aux and not config.num_phases:
             display.note(
                 f"warning: {config.num_iterations} iterations are fewer than one phase (n_pi "
@@ -120,18 +133,18 @@ def train_from(plan: Plan, start: chex.PRNGKey | WarmStart | Start, session: Ses
             **{field.name: getattr(so_far, field.name) for field in dataclasses.fields(so_far)},
             state=gather(segment.states, plan.layout),
             finished=finished,
-            stopped=None if finished else stop.reason or session.stopping.reason,
+            stopped=None if finished else session.stopping.reason,
         )
         if result.stopped:
             display.note(f"stopped: {result.stopped}")
         spent = f"compiled in {result.compile_seconds:.1f} s, ran in {result.run_seconds:.1f} s"
         display.note(spent)
+        policy = whole_policy(result.state, processes)
         if session.folder is not None:
-            _write_results(session.folder, result, recorder)
+            _write_results(session.folder, result, session, policy)
+        processes.wait()
     result = dataclasses.replace(result, problems=tuple(recorder.problems))
-    _warn(result)
-    if session.stopping.error is not None:
-        raise session.stopping.error
+    _warn(result, processes)
     return result
 
 
@@ -162,8 +175,9 @@ def train_until_stopped(
             )
             for segment in train_segments(config, layout, hparams, start, shared=shared, pace=pace):
                 stop.passed(segment.run_seconds)
+                segment = whole(segment, session.processes)
                 recorder.take(segment)
-                if stopping.reached(recorder, segment) or stop.requested:
+                if stopping.ends(recorder, segment, stop.reason):
                     break
             if segment is not None:
                 recorder.save(segment)
@@ -176,10 +190,11 @@ def train_until_stopped(
     return segment
 
 
-def _headline(config: Config, layout: Layout) -> str:
+def _headline(config: Config, layout: Layout, processes: Processes) -> str:
     algorithm = "PPG" if config.e_aux else "PPO"
-    device = jax.devices()[0]
+    device = jax.local_devices()[0]
     seeds = f"{config.seeds} seed" + ("s" if config.seeds > 1 else "")
+    seeds += f" in {processes.count} processes" if processes.count > 1 else ""
     return (
         f"{algorithm} {config.arch} on {config.env_name}: {seeds} by {layout} x "
         f"{config.num_iterations} iterations of {config.steps_per_iteration:,} steps; compiling "
@@ -202,9 +217,9 @@ def note_storage(config: Config, display: Display) -> None:
         )
 
 
-def _warn(result: Result) -> None:
+def _warn(result: Result, processes: Processes) -> None:
     for seed, iteration in enumerate(result.first_bad_iteration):
-        if iteration is not None:
+        if iteration is not None and processes.first:
             warnings.warn(
                 f"seed {seed}: the loss is NaN or infinite from iteration {iteration} on; the "
                 "other seeds are not affected",
@@ -215,16 +230,18 @@ def _warn(result: Result) -> None:
         warnings.warn(problem, RuntimeWarning, stacklevel=4)
 
 
-def _write_results(folder: Path, result: Result, recorder: Recorder) -> None:
+def _write_results(folder: Path, result: Result, session: Session, policy: TrainState) -> None:
     """Writes the summary, the learning curve, and the parameters and observation statistics."""
-    recorder.guard("summary.json", lambda: write_summary(folder, _summary(folder, result)))
+    recorder, summary = session.recorder, lambda: _summary(folder, result, session.processes)
+    recorder.guard("summary.json", lambda: write_summary(folder, summary()))
     curve = folder / "learning_curve.png"
     recorder.guard(curve.name, lambda: write_figure(curve, result.plot(), dpi=150))
-    recorder.guard("parameters", lambda: save_parameters(folder, result.state))
+    recorder.guard("parameters", lambda: save_parameters(folder, policy))
 
 
-def _summary(folder: Path, result: Result) -> dict[str, Any]:
-    summary = {
+def _summary(folder: Path, result: Result, processes: Processes) -> dict[str, Any]:
+    several = {"processes": processes.count} if processes.count > 1 else {}
+    summary = several | {
         "finished": result.finished,
         "stopped": result.stopped,
         "compile_seconds": round(result.compile_seconds, 3),

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from ppg_jax.config import Config, ConfigError
-from ppg_jax.execution import Segment
+from ppg_jax.execution import ALONE, Processes, Segment
 from ppg_jax.report import final_returns
 from ppg_jax.runs.recorder import Recorder
 from ppg_jax.runs.result import RunSoFar
@@ -131,6 +131,7 @@ class Stopping:
       options: when it should end.
       config: configuration of the run.
       before: metrics of the run before it was resumed, ``[S, iterations]``, or None.
+      processes: the processes of the run. The first one decides, and tells the others.
 
     Attributes:
       reason: why the run ends, in a few words; None: it goes on.
@@ -138,13 +139,18 @@ class Stopping:
     """
 
     def __init__(
-        self, options: StopOptions, config: Config, before: MetricArrays | None = None
+        self,
+        options: StopOptions,
+        config: Config,
+        before: MetricArrays | None = None,
+        processes: Processes = ALONE,
     ) -> None:
-        self._options, self._config = options, config
+        self._options, self._config, self._processes = options, config, processes
         self.reason: str | None = None
         self.error: BaseException | None = None
-        if before is not None:
+        if before is not None and processes.first:
             self._look_back(before)
+        self.reason = processes.from_first(self.reason)
 
     def _look_back(self, metrics: MetricArrays) -> None:
         """Notices that a resumed run had reached ``stop_at_return`` before: it should not train."""
@@ -152,8 +158,24 @@ class Stopping:
         if unfinished and self._reached(metrics):
             self.reason = f"{self.reason} before it was resumed, so nothing was trained"
 
+    def ends(self, recorder: Recorder, segment: Segment, signal: str | None) -> bool:
+        """Whether the run ends after the newest segment, which is recorded already.
+
+        Args:
+          recorder: recorder of the run.
+          segment: the newest segment.
+          signal: the signal that came to this process, or None. It ends all processes.
+        """
+        if self._processes.first:
+            self.reached(recorder, segment)
+        elif signal is not None:
+            signal = f"{signal} in process {self._processes.index}"
+        reasons = self._processes.all(signal or self.reason)
+        self.reason = next((reason for reason in reasons if reason is not None), None)
+        return self.reason is not None
+
     def reached(self, recorder: Recorder, segment: Segment) -> bool:
-        """Whether the run ends after the newest segment, which is recorded already."""
+        """Whether the options end the run after the newest segment."""
         options = self._options
         if options.on_segment is not None:
             self._ask(options.on_segment, recorder.so_far(segment))
@@ -164,6 +186,11 @@ class Stopping:
             if spent >= options.seconds:
                 self.reason = f"{spent:.3g} s have passed, stop_after is {options.seconds:g} s"
         return self.reason is not None
+
+    def raise_error(self) -> None:
+        """Raises what ``on_segment`` has raised, after the end of the run."""
+        if self.error is not None:
+            raise self.error
 
     def _reached(self, metrics: MetricArrays) -> bool:
         wanted = self._options.at_return

@@ -17,6 +17,7 @@ from ppg_jax.runs import (
     EvaluationOptions,
     StopOptions,
     changed_config,
+    check_alone,
     check_new,
     folder_lock,
     new_folder,
@@ -96,6 +97,7 @@ def sweep(
       ConfigError: a name, a value, the configuration, ``out`` or another option is invalid.
     """
     check_config(config)
+    check_alone("a sweep")
     if seeds is not None:
         config = config.replace(seeds=seeds)
     rows = make_settings(values, zipped=zipped, draws=draws, draw_seed=draw_seed)
@@ -175,6 +177,7 @@ def resume_sweep(
     Raises:
       ConfigError: there is no sweep, its checkpoints are not usable, or an argument is invalid.
     """
+    check_alone("a sweep")
     folder = as_path("DIR", directory)
     evaluation = EvaluationOptions(evaluate_every, eval_episodes, evaluate_on or {})
     checkpoints = CheckpointOptions(checkpoint_every, checkpoint_minutes, keep)

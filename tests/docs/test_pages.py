@@ -14,6 +14,7 @@ import io
 import itertools
 import re
 import shlex
+import subprocess
 import sys
 import tomllib
 import typing
@@ -94,6 +95,8 @@ def test_every_block_runs(page, folder):
             exec(compile(block.text, block.place, "exec"), namespace)
         elif block.language == "yaml":
             check_yaml(block)
+        elif block.language == "bash" and block.title:
+            check_shell(block.text, block.place)
         elif block.language in ("bash", "console"):
             for line in commands(block.text):
                 run_command(line, block.place)
@@ -102,6 +105,9 @@ def test_every_block_runs(page, folder):
 
 
 def check_yaml(block: Block) -> None:
+    if "apiVersion" in yaml.safe_load(block.text):
+        check_manifest(yaml.safe_load(block.text), block.place)
+        return
     for key, command in (("values", "sweep"), ("space", "tune")):
         if key in yaml.safe_load(block.text):
             path = Path(block.title or f"{command}.yaml")
@@ -113,6 +119,34 @@ def check_yaml(block: Block) -> None:
     path.write_text(block.text)
     config = ppg_jax.load_config(path)
     jax.eval_shape(functools.partial(ppg_jax.init, config), jax.random.key(0))
+
+
+def check_shell(text: str, place: str) -> None:
+    """A script for elsewhere: its syntax, and the options of its commands."""
+    done = subprocess.run(["bash", "-n"], input=text, text=True, capture_output=True)
+    assert done.returncode == 0, f"{place}: {done.stderr}"
+    found = re.findall(r"ppg-jax train (.*?)(?: &)?$", text.replace("\\\n", " "), re.MULTILINE)
+    assert found, place
+    branches = re.findall(r'WHAT="([^"]*)"', text) or [""]
+    for arguments, what in itertools.product(found, branches):
+        words = shlex.split(arguments.replace("$WHAT", what.replace("--resume $RUN", "")))
+        words = [{"$i": "1", "$JOB_COMPLETION_INDEX": "1"}.get(word, word) for word in words]
+        with pytest.raises(SystemExit, match="^0$"):
+            ppg_jax_command(["train", *words, "--help"])
+
+
+def check_manifest(manifest: dict[str, typing.Any], place: str) -> None:
+    """A JobSet whose pods meet: indexed, as many as the command says, the first one by its name."""
+    assert (manifest["kind"], manifest["apiVersion"]) == ("JobSet", "jobset.x-k8s.io/v1alpha2")
+    [job] = manifest["spec"]["replicatedJobs"]
+    spec, name = job["template"]["spec"], manifest["metadata"]["name"]
+    [container] = spec["template"]["spec"]["containers"]
+    [script] = container["args"]
+    assert spec["completionMode"] == "Indexed", place
+    assert spec["completions"] == spec["parallelism"]
+    assert f"--num-processes {spec['parallelism']} " in script
+    assert f"--coordinator {name}-{job['name']}-0-0.{name}:" in script
+    check_shell(script, place)
 
 
 def commands(text: str) -> Iterator[str]:

@@ -166,7 +166,7 @@ def test_a_schedule_fixes_the_length(stopped):
 
 def test_another_version_is_recognised(stopped, monkeypatch):
     with monkeypatch.context() as patch:
-        patch.setattr("ppg_jax.runs.checkpoints.checkpoints.VERSION", "7.0")
+        patch.setattr("ppg_jax.runs.checkpoints.metadata.VERSION", "7.0")
         with pytest.raises(ConfigError, match=r"was written by ppg_jax 0.* this is 7.0"):
             resume(stopped, progress=False)
     about = stopped / "checkpoints" / "phases" / "phase_4" / "about" / "metadata"

@@ -1,22 +1,32 @@
 """Checkpoints of a run: complete training states on disk, from which the run can resume."""
 
 import dataclasses
-import hashlib
 import json
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
-import pydantic
 
 from ppg_jax.config import Config, read_plain
+from ppg_jax.execution import ALONE, Processes
+from ppg_jax.runs.checkpoints import parts as in_parts
+from ppg_jax.runs.checkpoints.metadata import (
+    FORMAT,
+    VERSION,
+    DamagedError,
+    Metadata,
+    check_version,
+    difference,
+    digest,
+)
 from ppg_jax.runs.checkpoints.packing import (
+    Arrays,
+    Index,
     from_arrays,
     index_of,
     pack,
@@ -29,37 +39,6 @@ from ppg_jax.runs.files import check_plain_tree, remove
 from ppg_jax.types import TrainState
 
 PHASES, SET_ASIDE = "phases", "set_aside"
-FORMAT = 1
-"""Version of the file format. It is raised when checkpoints of older versions become unusable."""
-
-VERSION = version("ppg-jax")
-
-
-class Metadata(pydantic.BaseModel):
-    """The JSON metadata stored with a state. It is validated strictly when it is read.
-
-    Attributes:
-      format: version of the file format.
-      ppg_jax: version of the package that wrote the checkpoint.
-      arrays: name, dtype and shape of every packed array.
-      run_seconds: time for running programs so far.
-      compile_seconds: time for compiling so far.
-      config: fields of the configuration; None: an older version stored none.
-      episode_return: mean over the seeds, by which the best checkpoint is chosen; None: no episode
-        ended.
-      digest: SHA-256 of the arrays and of the other metadata.
-    """
-
-    model_config = pydantic.ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
-
-    format: int
-    ppg_jax: str
-    arrays: list[tuple[str, str, list[pydantic.NonNegativeInt]]]
-    run_seconds: pydantic.NonNegativeFloat
-    compile_seconds: pydantic.NonNegativeFloat
-    config: dict[str, Any] | None = None
-    episode_return: float | None = None
-    digest: str
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,10 +47,11 @@ class Saved:
 
     Attributes:
       phases: number of phases before it.
-      state: training state of all seeds, leaves ``[S, ...]``.
+      state: training state of all seeds, leaves ``[S, ...]``, or of the rows that were asked for.
       config: fields of its configuration; None: an older version stored none.
       run_seconds: time for running programs until then.
       compile_seconds: time for compiling until then.
+      parts: rows of each process that saved it.
     """
 
     phases: int
@@ -79,18 +59,7 @@ class Saved:
     config: dict[str, Any] | None
     run_seconds: float
     compile_seconds: float
-
-
-class DamagedError(Exception):
-    """A checkpoint that a run cannot resume from.
-
-    Attributes:
-      config: fields of the configuration stored in it, or None.
-    """
-
-    def __init__(self, reason: str, config: dict[str, Any] | None = None) -> None:
-        super().__init__(reason)
-        self.config = config
+    parts: tuple[range, ...]
 
 
 class Checkpoints:
@@ -103,11 +72,13 @@ class Checkpoints:
     Args:
       directory: run folder; to write, this process must have locked it.
       keep: number of newest checkpoints that are kept.
+      processes: the processes of the run. Each one writes its rows, and must make the same calls of
+        ``save``; all else is done by the first.
     """
 
-    def __init__(self, directory: Path, keep: int = 1) -> None:
+    def __init__(self, directory: Path, keep: int = 1, processes: Processes = ALONE) -> None:
         self.folder = directory.absolute() / "checkpoints" / PHASES
-        self._keep = keep
+        self._keep, self._processes = keep, processes
         self._thread = ThreadPoolExecutor(1, "checkpoints")
         self._writing: Future[None] | None = None
 
@@ -136,8 +107,8 @@ class Checkpoints:
         Args:
           config: configuration of the run.
           phases: number of phases before the state; an existing checkpoint of them is kept.
-          states: states of all batches, leaves ``[batch_size, ...]``; only the first
-            ``config.seeds`` replicas are saved, the rest is padding.
+          states: states of all batches, leaves ``[batch_size, ...]``; only as many replicas as
+            this process has seeds are saved, the rest is padding.
           mean_return: value by which the best checkpoint is chosen; NaN counts as worst.
           run_seconds: time for running programs so far.
           compile_seconds: time for compiling so far.
@@ -145,25 +116,46 @@ class Checkpoints:
         Raises:
           OSError: this or the previous checkpoint cannot be written; complete ones are kept.
         """
-        self.wait()
-        if self.path(phases).exists():
+        rows, path = self._processes.rows(config.seeds), self.path(phases)
+        if not self._processes.first:
+            self._save_part(path, states, rows)
             return
-        packed, index = pack(to_arrays(states, config.seeds))
+        self.wait()
+        if path.exists():
+            return
+        packed, index = pack(to_arrays(states, len(rows)))
         about = {
             "format": FORMAT,
             "ppg_jax": VERSION,
-            "arrays": index,
+            "arrays": [[name, dtype, [config.seeds, *shape[1:]]] for name, dtype, shape in index],
             "run_seconds": run_seconds,
             "compile_seconds": compile_seconds,
             "config": config.to_dict(),
             "episode_return": mean_return if math.isfinite(mean_return) else None,
         }
-        about["digest"] = _digest(packed, about)
         self._writing = self._thread.submit(self._write, phases, packed, about)
 
-    def _write(self, phases: int, packed: np.ndarray, about: Mapping[str, Any]) -> None:
+    def _save_part(self, path: Path, states: Sequence[TrainState], rows: range) -> None:
+        """Saves the rows of a process that is not the first."""
         try:
-            save_arrays(self.path(phases), {"packed": packed}, about)
+            self.wait()
+        except OSError as error:
+            in_parts.refuse_part(path, one_line(error), self._processes)
+            raise
+        if path.exists():
+            return
+        packed, _ = pack(to_arrays(states, len(rows)))
+        self._writing = self._thread.submit(
+            in_parts.write_part, path, packed, rows, self._processes
+        )
+
+    def _write(self, phases: int, packed: np.ndarray, about: dict[str, Any]) -> None:
+        try:
+            if self._processes.count > 1:
+                in_parts.write_checkpoint(self.path(phases), packed, about, self._processes)
+            else:
+                about["digest"] = digest(packed, about)
+                save_arrays(self.path(phases), {"packed": packed}, about)
         except OSError:
             self.clear_half_written()  # otherwise it fills the disk
             raise
@@ -222,15 +214,20 @@ class Checkpoints:
             check_plain_tree(self.path(phases), 1 << 62)
             text = read_plain(file, LARGEST_TEXT)
             raw = json.loads(text)
-            _check_version(raw)
+            check_version(raw)
             return Metadata.model_validate_json(text), raw
         except OSError as error:
             raise DamagedError(one_line(error)) from None
         except (ValueError, RecursionError):  # errors of pydantic are ValueErrors
             raise DamagedError("its metadata is invalid") from None
 
-    def load(self, config: Config, phases: int) -> Saved:
+    def load(self, config: Config, phases: int, rows: range | None = None) -> Saved:
         """Loads the checkpoint of a phase.
+
+        Args:
+          config: configuration of the run.
+          phases: number of phases before the checkpoint.
+          rows: seeds to load; None: all. The first process checks all others too.
 
         Raises:
           DamagedError: the checkpoint is damaged, or belongs to another configuration.
@@ -239,17 +236,44 @@ class Checkpoints:
         wanted = index_of(config)
         found = [[name, dtype, list(shape)] for name, dtype, shape in about.arrays]
         if found != wanted:
-            raise DamagedError(_difference(found, wanted), about.config)
-        size = packed_size(wanted)
+            raise DamagedError(difference(found, wanted), about.config)
+        rows = range(config.seeds) if rows is None else rows
         try:
-            like = {"packed": jax.ShapeDtypeStruct((size,), np.uint8)}
-            packed = np.asarray(load_arrays(self.path(phases) / "state", like)["packed"])
+            if about.parts is None:
+                arrays = self._load_whole(phases, wanted, raw)
+                arrays = {name: x[rows.start : rows.stop] for name, x in arrays.items()}
+            else:
+                arrays = self._load_parts(config, phases, about, raw, rows)
         except OSError as error:
             raise DamagedError(one_line(error)) from None
-        if raw.pop("digest") != _digest(packed, raw):
-            raise DamagedError("its contents do not match the stored digest")
-        state = from_arrays(unpack(packed, wanted), config)
-        return Saved(phases, state, about.config, about.run_seconds, about.compile_seconds)
+        state = from_arrays(arrays, config)
+        spans = [(0, config.seeds, "")] if about.parts is None else about.parts
+        written = tuple(range(first, end) for first, end, _ in spans)
+        times = about.run_seconds, about.compile_seconds
+        return Saved(phases, state, about.config, *times, written)
+
+    def _load_whole(self, phases: int, wanted: Index, raw: dict[str, Any]) -> Arrays:
+        like = {"packed": jax.ShapeDtypeStruct((packed_size(wanted),), np.uint8)}
+        packed = np.asarray(load_arrays(self.path(phases) / "state", like)["packed"])
+        if raw.pop("digest") != digest(packed, raw):
+            raise OSError("its contents do not match the stored digest")
+        return unpack(packed, wanted)
+
+    def _load_parts(
+        self, config: Config, phases: int, about: Metadata, raw: dict[str, Any], rows: range
+    ) -> Arrays:
+        assert about.parts is not None
+        if raw.pop("digest") != in_parts.digest_of(raw):
+            raise OSError("its metadata do not match the stored digest")
+        if about.parts[-1:] and about.parts[-1][1] != config.seeds:
+            raise OSError("its parts do not make up all seeds")
+        return in_parts.load_parts(
+            self.path(phases),
+            about.parts,
+            lambda count: index_of(config.replace(seeds=count)),
+            rows,
+            self._processes.first,
+        )
 
     def newest(self, config: Config) -> tuple[Saved | None, list[str]]:
         """The newest complete checkpoint, or None, and a message for each newer damaged one."""
@@ -276,29 +300,3 @@ class Checkpoints:
                     number += 1
                     place = aside / f"phase_{newer}.{number}"
                 self.path(newer).rename(place)
-
-
-def _digest(packed: np.ndarray, about: Mapping[str, Any]) -> str:
-    """Digest of a checkpoint and its metadata, which detects damage."""
-    described = json.dumps(about, sort_keys=True).encode()
-    return hashlib.sha256(packed.tobytes() + described).hexdigest()
-
-
-def _difference(found: list[Any], wanted: list[Any]) -> str:
-    """Message about the first difference between two lists of arrays."""
-    shapes = {name: f"{dtype}{shape}" for name, dtype, shape in found}
-    for name, dtype, shape in wanted:
-        if shapes.get(name) != f"{dtype}{shape}":
-            stored = shapes.get(name, "missing")
-            return f"{name} is {stored}, but should be {dtype}{shape} for this configuration"
-    return "it contains arrays that this configuration does not have"
-
-
-def _check_version(raw: Any) -> None:
-    about = raw if isinstance(raw, dict) else {}
-    made = about.get("format"), about.get("ppg_jax")
-    if isinstance(made[0], int) and isinstance(made[1], str) and made != (FORMAT, VERSION):
-        raise DamagedError(
-            f"it was written by ppg_jax {made[1][:40]} (format {made[0]}); this is {VERSION} "
-            f"(format {FORMAT}); resume it with the version that wrote it"
-        )

@@ -15,6 +15,7 @@ from ppg_jax.runs import (
     Result,
     StoppedError,
     StopRequest,
+    check_alone,
     check_new,
     folder_lock,
     make_display,
@@ -94,6 +95,7 @@ def tune(
         the end.
     """
     check_config(config)
+    check_alone("a search")
     if seeds is not None:
         config = config.replace(seeds=seeds)
     search = Search(
@@ -133,6 +135,7 @@ def resume_tune(
     Raises:
       ConfigError: there is no search, or the budget is smaller than before.
     """
+    check_alone("a search")
     folder = as_path("DIR", directory)
     search, report = stored_search(folder)
     if budget is not None and budget < search.budget:
