@@ -23,11 +23,9 @@ from ppg_jax.report import iqm_interval  # noqa: E402
 
 def measure(case: tuple[str, int], args: Any) -> list[dict]:
     name, each = case
-    config = ppg_jax.load_config(name, devices_per_seed=each)
-    if args.total_timesteps:
-        config = config.replace(total_timesteps=args.total_timesteps)
-    if args.num_minibatches:
-        config = config.replace(num_minibatches=args.num_minibatches)
+    wanted = {"total_timesteps": args.total_timesteps, "num_minibatches": args.num_minibatches}
+    changes = {field: value for field, value in wanted.items() if value is not None}
+    config = ppg_jax.load_config(name, devices_per_seed=each, **changes)
     result = ppg_jax.run(config, seeds=args.seeds, progress=False, cache=False)
     middle, low, high = iqm_interval([result.final_returns])
     return [
