@@ -9,21 +9,29 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from ppg_jax.cli.options import changed_fields, command_with_fields, parse, take_free_mappings
+from ppg_jax.cli.spec import Spec
 from ppg_jax.cli.train import TRAIN_OPTIONS
 from ppg_jax.config import (
     ConfigError,
     config_from_dict,
-    did_you_mean,
     merge,
     read_config,
-    read_mapping,
 )
 
 if TYPE_CHECKING:
     from ppg_jax.sweeps import SweepResult
 
-SPEC_KEYS = ("config", "changes", "values", "zipped", "draws", "draw_seed", "seeds")
-"""Keys of a sweep's file."""
+SPEC = Spec(
+    "sweep",
+    ("values", "a mapping of fields to lists"),
+    ("config", "changes", "values", "zipped", "draws", "draw_seed", "seeds"),
+    {
+        "config": (str, "a name or a file"),
+        "changes": (dict, "a mapping"),
+        "zipped": (bool, "true or false"),
+    },
+)
+"""The file of a sweep."""
 HELP = {
     "out": "New folder for all results of the sweep.",
     "resume": "Resume the sweep in this folder; the settings of SPEC, if given, are added to it.",
@@ -64,7 +72,7 @@ def main(argv: list[str]) -> int:
     # Arguments are parsed twice: first to find the file, then with its values as the defaults.
     without_help = [arg for arg in argv if arg not in ("-h", "--help")]
     first = parse(_sweep_command({}), without_help, "ppg-jax sweep")
-    spec = read_spec(Path(first.spec)) if first.spec else {}
+    spec = SPEC.read(Path(first.spec)) if first.spec else {}
     stored = _stored_fields(Path(first.resume)) if first.resume else None
     given = _fields_of(spec, resumed=stored is not None)
     base = given if stored is None else stored
@@ -167,34 +175,3 @@ def _print_result(result: "SweepResult", folder: str) -> int:
     for problem in result.problems:
         print(f"error: {problem}", file=sys.stderr)
     return 1 if result.problems else 0
-
-
-def read_spec(path: Path) -> dict[str, Any]:
-    """Reads the file of a sweep.
-
-    Raises:
-      ConfigError: the file cannot be read, or a key is unknown, missing or of the wrong type.
-    """
-    if not path.is_file():
-        raise ConfigError(
-            f"spec: {path} does not exist; name a .yaml file that describes the sweep"
-        )
-    spec = read_mapping(path)
-    for name in spec:
-        if name not in SPEC_KEYS:
-            hint = did_you_mean(str(name), SPEC_KEYS)
-            raise ConfigError(f"{path}: {name}: is unknown; {hint}keys are {', '.join(SPEC_KEYS)}")
-    if "values" not in spec:
-        raise ConfigError(f"{path}: values: is missing; it should map fields to lists")
-    wanted: dict[str, tuple[type, str]] = {
-        "config": (str, "a name or a file"),
-        "changes": (dict, "a mapping"),
-        "zipped": (bool, "true or false"),
-    }
-    for name, (kind, words) in wanted.items():
-        if name in spec and not isinstance(spec[name], kind):
-            raise ConfigError(f"{path}: {name}: {spec[name]!r} is invalid; it should be {words}")
-    beside = path.parent / spec.get("config", "cartpole")
-    if beside.suffix == ".yaml" and beside.is_file():
-        spec["config"] = str(beside)
-    return spec

@@ -14,13 +14,12 @@ from ppg_jax.cli.options import (
     parse,
     take_free_mappings,
 )
+from ppg_jax.cli.spec import Spec
 from ppg_jax.config import (
     ConfigError,
     config_from_dict,
-    did_you_mean,
     merge,
     read_config,
-    read_mapping,
     to_number,
 )
 
@@ -40,10 +39,19 @@ WORDS = {
     "sampler": "tpe (default) or random.",
     "pruner": "halving (default), median or none.",
 }
-SPEC_KEYS = (
-    "config", "changes", "space", "environments", "seeds", "baseline", *NUMBERS, *WORDS
-)  # fmt: skip
-"""Keys of a search's file."""
+SPEC = Spec(
+    "search",
+    ("space", "a mapping of fields to ranges"),
+    ("config", "changes", "space", "environments", "seeds", "baseline", *NUMBERS, *WORDS),
+    {
+        "config": (str, "a name or a file"),
+        "changes": (dict, "a mapping"),
+        "space": (dict, "a mapping of fields to ranges"),
+        "environments": (dict, "a mapping of environments to two scores"),
+        "baseline": (bool, "true or false"),
+    },
+)
+"""The file of a search."""
 TUNE_OPTIONS: list[tuple[str, Any, Any, str, str]] = [
     ("out", str, "", "DIR", "New folder for all results of the search."),
     ("resume", str, "", "DIR", "Resume the search in this folder; a larger --budget is allowed."),
@@ -76,7 +84,7 @@ def main(argv: list[str]) -> int:
     # Arguments are parsed twice: first to find the file, then with its values as the defaults.
     without_help = [arg for arg in argv if arg not in ("-h", "--help")]
     file = parse(_tune_command({}), without_help, "ppg-jax tune").spec
-    spec = read_spec(Path(file)) if file else {}
+    spec = SPEC.read(Path(file)) if file else {}
     base = merge(read_config(spec.get("config", "cartpole")), spec.get("changes") or {})
     base |= {"seeds": spec["seeds"]} if "seeds" in spec else {}
     args = parse(_tune_command(base), argv, "ppg-jax tune")
@@ -164,36 +172,3 @@ def _print_result(result: "TuneResult", folder: str) -> int:
     for problem in result.problems:
         print(f"error: {problem}")
     return 1 if result.problems else 0
-
-
-def read_spec(path: Path) -> dict[str, Any]:
-    """Reads the file of a search.
-
-    Raises:
-      ConfigError: the file cannot be read, or a key is unknown, missing or of the wrong type.
-    """
-    if not path.is_file():
-        raise ConfigError(
-            f"spec: {path} does not exist; name a .yaml file that describes the search"
-        )
-    spec = read_mapping(path)
-    for name in spec:
-        if name not in SPEC_KEYS:
-            hint = did_you_mean(str(name), SPEC_KEYS)
-            raise ConfigError(f"{path}: {name}: is unknown; {hint}keys are {', '.join(SPEC_KEYS)}")
-    if "space" not in spec:
-        raise ConfigError(f"{path}: space: is missing; it should map fields to ranges")
-    wanted: dict[str, tuple[type, str]] = {
-        "config": (str, "a name or a file"),
-        "changes": (dict, "a mapping"),
-        "space": (dict, "a mapping of fields to ranges"),
-        "environments": (dict, "a mapping of environments to two scores"),
-        "baseline": (bool, "true or false"),
-    }
-    for name, (kind, words) in wanted.items():
-        if spec.get(name) is not None and not isinstance(spec[name], kind):
-            raise ConfigError(f"{path}: {name}: {spec[name]!r} is invalid; it should be {words}")
-    beside = path.parent / spec.get("config", "cartpole")
-    if beside.suffix == ".yaml" and beside.is_file():
-        spec["config"] = str(beside)
-    return {name: value for name, value in spec.items() if value is not None}

@@ -5,8 +5,8 @@ import csv
 import numpy as np
 import pytest
 
+from ppg_jax.cli import sweep as command
 from ppg_jax.cli.main import main
-from ppg_jax.cli.sweep import read_spec
 from ppg_jax.config.config import Config
 from ppg_jax.config.yaml_files import read_config
 from ppg_jax.sweeps.figures import plot_sweep
@@ -42,7 +42,7 @@ def test_a_grid_from_a_file(tmp_path, capsys):
     assert (out / "sweep.png").read_bytes().startswith(b"\x89PNG")
     assert b"<svg" in (out / "sweep.svg").read_bytes()
     assert {"config.yaml", "settings.md", "summary.json"} <= {p.name for p in out.iterdir()}
-    again = read_spec(out / "sweep.yaml")
+    again = command.SPEC.read(out / "sweep.yaml")
     assert read_config(again["config"])["seeds"] == 2
     assert make_settings(again["values"], zipped=again["zipped"]) == [
         {"learning_rate": a, "beta_clone": b} for a in (1e-3, 1e-2) for b in (0.5, 1.0, 2.0)
