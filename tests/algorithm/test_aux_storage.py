@@ -288,9 +288,9 @@ def test_a_run_says_what_to_expect(monkeypatch):
     display = SimpleNamespace(note=notes.append)
     for difference in (0.0, 0.25):
         monkeypatch.setattr(session, "replay_difference", lambda _, found=difference: found)
-        session._note_storage(small(aux_storage="replay"), display)
-    session._note_storage(small(aux_storage="packed"), display)
-    session._note_storage(small(), display)
+        session.note_storage(small(aux_storage="replay"), display)
+    session.note_storage(small(aux_storage="packed"), display)
+    session.note_storage(small(), display)
     inexact, unpacked = notes
     assert "by up to 0.25" in inexact
     assert "packs nothing" in unpacked
