@@ -4,6 +4,8 @@ import json
 import os
 import shutil
 import signal
+import subprocess
+import sys
 import time
 
 import jax
@@ -181,3 +183,67 @@ def test_what_moved():
         moved(three, Processes(2), 8)
         == "the run had 3 processes, now 2: seeds 2 to 3, 5 to 7 moved"
     )
+
+
+@pytest.mark.long
+def test_a_warm_start_and_a_stop_in_two_processes(alone, tmp_path):
+    one, both = tmp_path / "one", tmp_path / "both"
+    warm = [*SMALL, "--init-from", str(alone), "--stop-at-return", "1"]
+    [(code, _, errors)] = several.train([*warm, "--out", str(one)], 1)
+    assert code == 0, errors
+    (code, shown, errors), (other, silent, same) = several.train([*warm, "--out", str(both)], 2)
+    assert (code, other) == (0, 0), errors + same
+    assert silent == same == ""
+    assert "has reached stop_at_return 1" in " ".join(shown.split())
+    assert_same(both, one)
+    told = json.loads((both / "summary.json").read_text())
+    assert told["warm_start"]["init_from"] == str(alone)
+    assert not told["finished"]
+
+    # One of them begins again, before the first checkpoint, on fewer devices.
+    shutil.rmtree(both / "checkpoints")
+    (both / "metrics.csv").unlink()
+    file = both / "config.yaml"
+    file.write_text(file.read_text().replace("devices: null", "devices: 4096"))
+    again = ["--resume", str(both), "--stop-at-return", "1", "--checkpoint-every=1"]
+    (code, shown, errors), (other, silent, same) = several.train(again, 2)
+    assert (code, other) == (0, 0), errors + same
+    assert silent == same == ""
+    assert "instead of 4096" in shown
+    assert "starting from" in shown
+    assert_same(both, one)
+    [(code, shown, errors)] = several.train(["--resume", str(both), "--stop-after", "1h"], 1)
+    assert code == 0, errors
+    assert "the run had 2 processes, now 1: seeds 1 to 2 moved" in shown
+    several.train(["--resume", str(one)], 1)
+    assert_same(both, one)
+
+
+SCRIPT = """
+import sys, ppg_jax
+ppg_jax.distributed(sys.argv[1], 2, int(sys.argv[2]))
+from tests.runs.test_together import fails, tiny
+try:
+    result = ppg_jax.run(tiny(), out=sys.argv[3], progress=False, on_segment=fails)
+except RuntimeError as error:
+    print("raised", error)
+else:
+    print(result.stopped, result.metrics["env_steps"].dtype)
+print(ppg_jax.resume(sys.argv[3], progress=False).finished)
+"""
+
+
+@pytest.mark.long
+def test_a_callback_that_fails_ends_all_in_order(tmp_path):
+    place, folder = f"127.0.0.1:{several.free_port()}", tmp_path / "run"
+    started = [
+        subprocess.Popen(
+            [sys.executable, "-c", SCRIPT, place, str(i), str(folder)],
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )
+        for i in range(2)
+    ]  # fmt: skip
+    (code, shown, errors), (other, its, same) = several.finish(started)
+    assert (code, other) == (0, 0), errors + same
+    assert shown.splitlines() == ["raised mine", "True"]
+    assert its.splitlines() == ["on_segment raised RuntimeError int64", "True"]
