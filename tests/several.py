@@ -16,11 +16,13 @@ def start(command: list[str], count: int) -> list[subprocess.Popen]:
     """The processes of ``ppg-jax COMMAND``; one process is started without ``--distributed``."""
     port = free_port()
     options = ["--distributed", "--coordinator", f"127.0.0.1:{port}", "--num-processes", str(count)]
+    # XLA warns at length about cached programs of another kind of CPU.
+    environ = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"}
     each = [[*options, "--process-id", str(i)] for i in range(count)] if count > 1 else [[]]
     return [
         subprocess.Popen(
             [sys.executable, "-m", "ppg_jax", *command, *mine],
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=dict(os.environ),
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environ,
         )
         for mine in each
     ]  # fmt: skip
