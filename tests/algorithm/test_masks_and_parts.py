@@ -139,7 +139,7 @@ def test_bits_give_the_same_training():
         np.testing.assert_allclose(a, b, atol=1e-4)
 
 
-@pytest.mark.parametrize("storage", ["packed", "replay"])
+@pytest.mark.parametrize("storage", [pytest.param("packed", marks=pytest.mark.long), "replay"])
 def test_every_storage_keeps_masks_parts_and_bits(storage):
     """Several actions with a mask, flags as bits, a value network that reads another part."""
     changes = {"observation_dtype": "mixed", "value_observation_key": "map"}

@@ -141,6 +141,7 @@ def test_a_finished_sweep_is_only_loaded(whole, copy, trained):
     assert result.run_seconds == pytest.approx(whole[1].run_seconds, abs=0.01)
 
 
+@pytest.mark.long
 def test_more_settings(whole, copy, trained):
     more = {"e_pi": [2, 3], "gamma": [0.9], "n_pi": [2, 1]}
     result = ppg_jax.resume_sweep(copy, more, **SAVING)
@@ -263,6 +264,7 @@ def test_changes_that_a_sweep_refuses(copy, changes, words):
     assert words in str(error.value)
 
 
+@pytest.mark.long
 def test_another_strategy_is_a_small_change(whole, copy, trained):
     shutil.rmtree(copy / "groups" / "001")
     result = ppg_jax.resume_sweep(copy, strategy="vmap", devices=1, **SAVING)
