@@ -122,7 +122,7 @@ def kill_one(args: list[str], count: int, rng: random.Random, longest: float) ->
         "seconds_until_others_ended": seconds,
         "exit_codes_of_others": [codes[i] for i in others],
         "one_line_each": all(line.count("\n") == 0 and "is gone" in line for line in lines),
-        "line": lines[0][-200:],
+        "line": lines[0][:400],
     }
 
 
@@ -162,9 +162,12 @@ def measure(args: Any) -> dict[str, Any]:
     to_the_end([*config_options(2, args.seeds), "--out", str(work / "warm")], 1)  # the cache
     report: dict[str, Any] = {"processes": args.processes, "seeds": args.seeds}
     report["phases"] = args.phases
-    for name, folder, count in (("one", alone, 1), ("several", several, args.processes)):
-        report[f"seconds_in_{name}"] = to_the_end([*begin, "--out", str(folder)], count)
-        say(f"{name}: {report[f'seconds_in_{name}']} s")
+    for i in range(args.rounds):  # in turn, since other work on the machine comes and goes
+        for name, folder, count in (("one", alone, 1), ("several", several, args.processes)):
+            shutil.rmtree(folder, ignore_errors=True)
+            seconds = to_the_end([*begin, "--out", str(folder)], count)
+            report.setdefault(f"seconds_in_{name}", []).append(seconds)
+            say(f"round {i + 1}, {name}: {seconds} s")
     report["different_undisturbed"] = different(several, alone)
     REPORT.add(report)
     kills: list[dict[str, Any]] = []
@@ -176,17 +179,20 @@ def measure(args: Any) -> dict[str, Any]:
             report["different_after_kills"] += different(folder, alone)
             report["runs"] += 1
             continue
+        life["line"] = life["line"].replace(str(folder), "DIR")
         life |= {"phase": phases_saved(folder), "same": same_so_far(folder, alone, args.seeds)}
         kills.append(life)
         say(f"kill {len(kills)}: {life}")
         REPORT.rows[:] = [report]
         REPORT.write(REPORT.so_far())
-    folder = work / f"killed_{report['runs']}"
-    to_the_end(begin_or_resume(folder, begin), 1)  # on another number of processes
-    report["different_after_kills"] += different(folder, alone)
-    report["runs"] += 1
+    if kills:
+        folder = work / f"killed_{report['runs']}"
+        to_the_end(begin_or_resume(folder, begin), 1)  # on another number of processes
+        report["different_after_kills"] += different(folder, alone)
+        report["runs"] += 1
     ends = [life["seconds_until_others_ended"] for life in kills]
-    report["seconds_until_others_ended"] = {"median": float(np.median(ends)), "max": max(ends)}
+    if ends:
+        report["seconds_until_others_ended"] = {"median": float(np.median(ends)), "max": max(ends)}
     ended_well = all(x["one_line_each"] and None not in x["exit_codes_of_others"] for x in kills)
     differ = report["different_undisturbed"] or report["different_after_kills"]
     report["good"] = ended_well and not differ and all(x["same"] for x in kills)
@@ -200,6 +206,7 @@ def measure(args: Any) -> dict[str, Any]:
 def main(argv: list[str] | None = None) -> int:
     parser = options(__doc__)
     parser.add_argument("--kills", type=int, default=20)
+    parser.add_argument("--rounds", type=int, default=1, help="runs in one and in several, in turn")
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--seeds", type=int, default=8)
     parser.add_argument("--phases", type=int, default=400)
